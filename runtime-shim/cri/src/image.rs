@@ -1,0 +1,60 @@
+//! Images: what is on the node and how it gets there.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// An image on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The digest of the image's configuration or, for an artifact, its manifest: `sha256:…`.
+    pub id: String,
+    /// `name:tag` forms.
+    pub tags: Vec<String>,
+    /// `name@sha256:…` forms.
+    pub digests: Vec<String>,
+    /// Bytes.
+    pub size: u64,
+    /// In use by a pinned part of the node; never collected.
+    pub pinned: bool,
+}
+
+/// Which image to bring, and the credentials for its registry.
+#[derive(Clone, Debug, Default)]
+pub struct PullImage {
+    pub reference: String,
+    pub auth: Option<RegistryAuth>,
+    /// The pod it is for, for progress events.
+    pub pod_uid: String,
+}
+
+/// Credentials for one registry. Does not print its secrets.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RegistryAuth {
+    pub username: String,
+    pub password: String,
+    /// A bearer token that stands instead of the two.
+    pub registry_token: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Content of an image to import.
+#[derive(Clone, Debug)]
+pub enum ImportContent {
+    /// A file of this node: `.wasm`, or a tar of an OCI image layout; told apart by content.
+    File(PathBuf),
+    /// The same in memory.
+    Bytes(bytes::Bytes),
+}
+
+/// Space a filesystem's part takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilesystemUsage {
+    pub used_bytes: u64,
+    pub inodes_used: u64,
+}

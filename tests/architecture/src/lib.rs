@@ -1,0 +1,1 @@
+//! The invariants of ARCHITECTURE.md as tests over the workspace; see `tests/`.
