@@ -1,0 +1,372 @@
+//! What the server knows about one kind of object: its names, its served versions and its rules.
+//!
+//! A [`Resource`] is one storage kind plus its served versions with pure conversions between them. Built-in kinds make
+//! theirs with [`Resource::of`] from a k8s-openapi type; whatever else yields a `Resource` value at run time is served
+//! by the same verbs. Nothing here does IO: hooks are pure, except [`Effects`], which the few kinds that claim something
+//! elsewhere (Service addresses) bring along.
+
+use std::any::TypeId;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use api::table::Column;
+use api::time::Timestamp;
+use api::{FieldError, Object, Status};
+use async_trait::async_trait;
+use k8s_openapi::NamespaceResourceScope;
+use schema::Schema;
+use serde_json::Value;
+
+use super::reader::Reader;
+use crate::authn::UserInfo;
+
+/// A name that is static for built-in kinds and owned for kinds defined at run time.
+pub type Name = Cow<'static, str>;
+
+/// Whether objects of a kind live in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Namespaced,
+    Cluster,
+}
+
+/// What is being done to the object a hook is asked about. Objects are in the storage version.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation<'a> {
+    Create,
+    Update { old: &'a Object },
+    UpdateStatus { old: &'a Object },
+    Delete { old: &'a Object },
+}
+
+impl<'a> Operation<'a> {
+    /// The object as it is stored now; `None` on create.
+    pub fn old(&self) -> Option<&'a Object> {
+        match *self {
+            Operation::Create => None,
+            Operation::Update { old } | Operation::UpdateStatus { old } | Operation::Delete { old } => Some(old),
+        }
+    }
+}
+
+/// Who asks for a write, when, and how; for the pure hooks.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    pub user: &'a UserInfo,
+    pub now: Timestamp,
+    /// `None` for cluster-scoped kinds.
+    pub namespace: Option<&'a str>,
+    /// The version that the request named, e.g. `v1`; objects are in the storage version all the same.
+    pub version: &'a str,
+    pub subresource: Option<&'a str>,
+    pub dry_run: bool,
+}
+
+/// The pure, defaulted hooks of a kind. `new` has been decoded, pruned, defaulted and converted to the storage version.
+pub trait Strategy: Send + Sync + 'static {
+    /// Adjusts an incoming object before validation: clears what the caller may not set (status on create, spec on a
+    /// status update) and computes the defaults that need more than a table.
+    fn prepare(&self, _cx: &Context<'_>, _op: &Operation<'_>, _new: &mut Object) {}
+
+    /// Checks what the schema cannot say; returns every problem, not only the first.
+    fn validate(&self, _cx: &Context<'_>, _op: &Operation<'_>, _new: &Object) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    /// Texts for `Warning` headers.
+    fn warnings(&self, _cx: &Context<'_>, _op: &Operation<'_>, _new: &Object) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Seconds of grace a delete of `old` gets, or `None` when the kind is deleted at once.
+    fn graceful(&self, _old: &Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Whether PUT to a name that does not exist creates it.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether PUT may omit `metadata.resourceVersion`.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+}
+
+/// The strategy of a kind that needs no rules of its own.
+pub(crate) struct Plain;
+
+impl Strategy for Plain {}
+
+/// What [`Effects`] are given beside the object.
+#[derive(Clone, Copy)]
+pub struct EffectsContext<'a> {
+    pub cx: Context<'a>,
+    pub reader: &'a dyn Reader,
+}
+
+/// Claims that a write makes outside its own key, e.g. the addresses of a Service. Skipped on dry-run.
+#[async_trait]
+pub trait Effects: Send + Sync + 'static {
+    /// Claims what `new` needs and writes it into `new`; runs after `prepare`, before validation and commit. For
+    /// [`Operation::Delete`] `new` is the object being removed.
+    async fn begin(
+        &self,
+        cx: &EffectsContext<'_>,
+        op: &Operation<'_>,
+        new: &mut Object,
+    ) -> Result<Box<dyn Rollback>, Status>;
+}
+
+/// The end of a claim: exactly one of the two is called.
+#[async_trait]
+pub trait Rollback: Send + Sync {
+    /// The write is durable; release what the old state held and the new one does not.
+    async fn commit(self: Box<Self>, stored: &Object);
+    /// The write failed; release what `begin` claimed.
+    async fn rollback(self: Box<Self>);
+}
+
+/// One row of cells for an object in the storage version, in the order of the kind's columns.
+pub type Cells = Arc<dyn Fn(&Object, Timestamp) -> Vec<Value> + Send + Sync>;
+/// Values of the fields, beyond `metadata.name` and `metadata.namespace`, that field selectors may name.
+pub type Fields = fn(&Object) -> Vec<(&'static str, String)>;
+/// Rewrites an object between a served version and the storage version, `apiVersion` excepted.
+pub type Convert = fn(&mut Object);
+
+/// Parts of an object with an endpoint of their own. Endpoints that are not part of the stored object are
+/// [`VirtualRoute`](super::virtuals::VirtualRoute)s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    Status,
+    /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
+    Scale { spec_replicas: Name, status_replicas: Name, selector: Name },
+}
+
+/// One version in which a kind is served.
+pub struct Served {
+    pub group: Name,
+    pub version: Name,
+    /// `group/version`, or `version` in the core group.
+    pub api_version: Name,
+    /// The OpenAPI definition, e.g. `io.k8s.api.core.v1.Pod`.
+    pub definition: Name,
+    pub schema_json: fn() -> Value,
+    pub to_storage: Convert,
+    pub from_storage: Convert,
+    compile: fn(&str) -> Schema,
+    schema: OnceLock<Schema>,
+}
+
+impl Served {
+    fn of<T>() -> Self
+    where
+        T: k8s_openapi::Resource + schemars::JsonSchema,
+    {
+        Served {
+            group: Cow::Borrowed(T::GROUP),
+            version: Cow::Borrowed(T::VERSION),
+            api_version: Cow::Borrowed(T::API_VERSION),
+            definition: T::schema_name(),
+            schema_json: schema_json::<T>,
+            to_storage: unchanged,
+            from_storage: unchanged,
+            compile: Schema::of::<T>,
+            schema: OnceLock::new(),
+        }
+    }
+
+    /// The compiled schema of this version, made on first use.
+    pub fn schema(&self) -> &Schema {
+        self.schema.get_or_init(|| (self.compile)(&self.definition))
+    }
+}
+
+fn unchanged(_: &mut Object) {}
+
+fn schema_json<T: schemars::JsonSchema>() -> Value {
+    schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()
+}
+
+/// One storage kind with its served versions and rules.
+pub struct Resource {
+    /// The group under which objects are stored; a served version may name another.
+    pub group: Name,
+    pub plural: Name,
+    pub singular: Name,
+    pub kind: Name,
+    pub list_kind: Name,
+    pub scope: Scope,
+    pub short_names: Vec<Name>,
+    pub categories: Vec<Name>,
+    /// The storage version stands first.
+    pub served: Vec<Served>,
+    pub strategy: Arc<dyn Strategy>,
+    pub effects: Option<Arc<dyn Effects>>,
+    pub columns: Vec<Column>,
+    pub cells: Cells,
+    pub fields: Fields,
+    pub subresources: Vec<Subresource>,
+    /// Decides whether a write raises `metadata.generation`; `None` when the kind has no generation.
+    pub generation: Option<fn(old: &Object, new: &Object) -> bool>,
+    pub verbs: &'static [&'static str],
+    pub encrypted: bool,
+    /// How long an object lives after its last write.
+    pub ttl: Option<Duration>,
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resource({}/{})", self.group, self.plural)
+    }
+}
+
+/// The verbs of a kind that can be read and written in every way.
+pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+impl Resource {
+    /// Starts the description of the kind that `T` is: group, version, kind, plural, scope and schema come from the type.
+    /// `T`'s version is the storage version.
+    pub fn of<T>() -> ResourceBuilder
+    where
+        T: k8s_openapi::Resource + k8s_openapi::Metadata + schemars::JsonSchema,
+        <T as k8s_openapi::Resource>::Scope: 'static,
+    {
+        let namespaced =
+            TypeId::of::<<T as k8s_openapi::Resource>::Scope>() == TypeId::of::<NamespaceResourceScope>();
+        ResourceBuilder(Resource {
+            group: Cow::Borrowed(T::GROUP),
+            plural: Cow::Borrowed(T::URL_PATH_SEGMENT),
+            singular: Cow::Owned(T::KIND.to_ascii_lowercase()),
+            kind: Cow::Borrowed(T::KIND),
+            list_kind: Cow::Owned(format!("{}List", T::KIND)),
+            scope: if namespaced { Scope::Namespaced } else { Scope::Cluster },
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            served: vec![Served::of::<T>()],
+            strategy: Arc::new(Plain),
+            effects: None,
+            columns: super::printer::default_columns(),
+            cells: Arc::new(super::printer::default_cells),
+            fields: |_| Vec::new(),
+            subresources: Vec::new(),
+            generation: None,
+            verbs: ALL_VERBS,
+            encrypted: false,
+            ttl: None,
+        })
+    }
+
+    /// The version in which objects rest in the store.
+    pub fn storage(&self) -> &Served {
+        self.served.first().expect("a resource is built with its storage version")
+    }
+
+    pub fn is_namespaced(&self) -> bool {
+        self.scope == Scope::Namespaced
+    }
+
+    pub fn has_status(&self) -> bool {
+        self.subresources.contains(&Subresource::Status)
+    }
+
+    pub fn group_resource(&self) -> api::names::GroupResource {
+        api::names::GroupResource::new(&self.group, &self.plural)
+    }
+}
+
+/// Describes a [`Resource`]; every method returns the builder.
+pub struct ResourceBuilder(Resource);
+
+impl ResourceBuilder {
+    pub fn short_names(mut self, names: &'static [&'static str]) -> Self {
+        self.0.short_names = names.iter().map(|n| Cow::Borrowed(*n)).collect();
+        self
+    }
+
+    /// Groups of kinds that kubectl can ask for at once, e.g. `all`.
+    pub fn categories(mut self, names: &'static [&'static str]) -> Self {
+        self.0.categories = names.iter().map(|n| Cow::Borrowed(*n)).collect();
+        self
+    }
+
+    pub fn strategy(mut self, strategy: impl Strategy) -> Self {
+        self.0.strategy = Arc::new(strategy);
+        self
+    }
+
+    pub fn effects(mut self, effects: impl Effects) -> Self {
+        self.0.effects = Some(Arc::new(effects));
+        self
+    }
+
+    /// How `kubectl get` prints the kind; cells stand in the order of the columns.
+    pub fn printer(mut self, columns: Vec<Column>, cells: fn(&Object, Timestamp) -> Vec<Value>) -> Self {
+        self.0.columns = columns;
+        self.0.cells = Arc::new(cells);
+        self
+    }
+
+    /// Fields that field selectors may name, beyond `metadata.name` and `metadata.namespace`.
+    pub fn fields(mut self, fields: Fields) -> Self {
+        self.0.fields = fields;
+        self
+    }
+
+    pub fn status(mut self) -> Self {
+        self.0.subresources.push(Subresource::Status);
+        self
+    }
+
+    pub fn scale(mut self, spec: &'static str, status: &'static str, selector: &'static str) -> Self {
+        self.0.subresources.push(Subresource::Scale {
+            spec_replicas: Cow::Borrowed(spec),
+            status_replicas: Cow::Borrowed(status),
+            selector: Cow::Borrowed(selector),
+        });
+        self
+    }
+
+    /// The kind has `metadata.generation`, raised whenever `spec` changes.
+    pub fn generation(self) -> Self {
+        self.generation_when(|old, new| old.at("spec") != new.at("spec"))
+    }
+
+    /// The kind has `metadata.generation`, raised whenever `changed(old, new)`.
+    pub fn generation_when(mut self, changed: fn(&Object, &Object) -> bool) -> Self {
+        self.0.generation = Some(changed);
+        self
+    }
+
+    pub fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.0.verbs = verbs;
+        self
+    }
+
+    /// Values are encrypted at rest.
+    pub fn encrypted(mut self) -> Self {
+        self.0.encrypted = true;
+        self
+    }
+
+    /// Objects vanish this long after their last write.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.0.ttl = Some(ttl);
+        self
+    }
+
+    /// Serves the kind as `T` too; the functions convert a tree of `T` to the storage version and back.
+    pub fn also_served_as<T>(mut self, to_storage: Convert, from_storage: Convert) -> Self
+    where
+        T: k8s_openapi::Resource + schemars::JsonSchema,
+    {
+        self.0.served.push(Served { to_storage, from_storage, ..Served::of::<T>() });
+        self
+    }
+
+    pub fn build(self) -> Resource {
+        self.0
+    }
+}

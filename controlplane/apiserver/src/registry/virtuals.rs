@@ -1,0 +1,67 @@
+//! Endpoints that no stored object answers: reviews, token requests, logs, bindings, evictions.
+//!
+//! A [`Virtual`] is injected with its [`VirtualRoute`]; authentication and authorization have happened before it is
+//! called, the request body is unread.
+
+use std::sync::Arc;
+
+use api::time::Timestamp;
+use api::{Object, Status};
+use async_trait::async_trait;
+
+use super::reader::Reader;
+use crate::authn::UserInfo;
+use crate::http::body::Body;
+
+pub type Request = http::Request<Body>;
+pub type Response = http::Response<Body>;
+
+/// What a virtual handler knows about its request.
+pub struct VirtualContext {
+    pub user: Arc<UserInfo>,
+    pub now: Timestamp,
+    /// The RBAC verb, e.g. `create` or `get`.
+    pub verb: &'static str,
+    /// `None` for cluster-scoped routes.
+    pub namespace: Option<String>,
+    /// Empty when the route names a collection.
+    pub name: String,
+    pub dry_run: bool,
+    pub reader: Arc<dyn Reader>,
+}
+
+/// Answers one route.
+#[async_trait]
+pub trait Virtual: Send + Sync + 'static {
+    async fn call(&self, cx: VirtualContext, request: Request) -> Result<Response, Status>;
+}
+
+/// Where a [`Virtual`] stands, and how discovery shows it.
+#[derive(Clone)]
+pub struct VirtualRoute {
+    pub group: &'static str,
+    pub version: &'static str,
+    /// Plural, e.g. `serviceaccounts`.
+    pub resource: &'static str,
+    /// e.g. `token`; `None` for a kind of its own, e.g. `tokenreviews`.
+    pub subresource: Option<&'static str>,
+    pub namespaced: bool,
+    /// Of the object that the route takes and returns.
+    pub kind: &'static str,
+    /// Of that kind, where it is not the route's own, e.g. `authentication.k8s.io`, `v1`.
+    pub kind_group_version: Option<(&'static str, &'static str)>,
+    /// Its OpenAPI schema, if it is an API object.
+    pub definition: Option<(&'static str, fn() -> serde_json::Value)>,
+    pub verbs: &'static [&'static str],
+    pub handler: Arc<dyn Virtual>,
+}
+
+/// Reads and decodes a JSON or YAML request body of at most the server's limit, without a schema.
+pub async fn read_object(request: Request) -> Result<Object, Status> {
+    crate::http::decode::object(request).await
+}
+
+/// Answers with an object as JSON.
+pub fn reply(code: http::StatusCode, object: &Object) -> Response {
+    crate::http::respond::json(code, object.to_vec())
+}
