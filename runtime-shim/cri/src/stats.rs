@@ -1,9 +1,11 @@
 //! Usage of containers, as CRI's `ContainerStats` has it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ContainerId, SandboxId};
 
 /// Usage of one container; counters only grow while the container lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStats {
     pub id: ContainerId,
     pub sandbox: SandboxId,

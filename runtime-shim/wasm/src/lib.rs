@@ -1,1 +1,23 @@
-//! placeholder
+//! The Wasm container runtime: pods whose containers are Wasm components and modules, run by wasmtime.
+//!
+//! Three kinds of process share this crate and meet only through [`protocol`]:
+//! - the **agent** holds [`Runtime`]: it keeps images, has them compiled, gives out pod addresses, starts sandbox hosts
+//!   and talks to them. It never compiles or runs a guest itself, because it holds the node's keys.
+//! - a **compile child** ([`compile::main`]) turns one Wasm binary into machine code, confined, and ends.
+//! - a **sandbox host** ([`host::main`]) runs the guests of one tenant, unprivileged, and outlives the agent.
+//!
+//! The agent's side: `runtime` (the model, adoption, the calls), `spawn` (starting children), `images` (content store,
+//! import), `aot` (the cache of compiled code). The other side: `host`, `compile`, and what both need: `engine` (one
+//! wasmtime configuration for all), `world` (what a guest may import).
+
+mod aot;
+pub mod compile;
+mod engine;
+pub mod host;
+mod images;
+pub mod protocol;
+mod runtime;
+mod spawn;
+mod world;
+
+pub use runtime::{Config, Runtime};
