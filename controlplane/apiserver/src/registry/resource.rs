@@ -84,6 +84,12 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// Whether something besides `metadata.finalizers` keeps a deleted object in place (a Namespace's `spec.finalizers`).
+    /// While it does, a delete only marks the object; `prepare` sees the mark with [`Operation::Delete`].
+    fn held(&self, _object: &Object) -> bool {
+        false
+    }
+
     /// Whether PUT to a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {
         false
@@ -131,8 +137,20 @@ pub trait Rollback: Send + Sync {
 
 /// One row of cells for an object in the storage version, in the order of the kind's columns.
 pub type Cells = Arc<dyn Fn(&Object, Timestamp) -> Vec<Value> + Send + Sync>;
-/// Values of the fields, beyond `metadata.name` and `metadata.namespace`, that field selectors may name.
-pub type Fields = fn(&Object) -> Vec<(&'static str, String)>;
+/// A field, beyond `metadata.name` and `metadata.namespace`, that field selectors may name. Its value is a string, number
+/// or boolean of the object in the storage version, compared as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectableField {
+    /// As selectors name it, e.g. `spec.nodeName`.
+    pub name: Name,
+    /// Dotted paths; the first that holds something but the empty string gives the value.
+    pub paths: Vec<Name>,
+    /// The value when no path holds one.
+    pub absent: Name,
+}
+
+/// Problems with a name, as [`api::names`] words them; empty when it is fine.
+pub type NameFormat = fn(&str) -> Vec<String>;
 /// Rewrites an object between a served version and the storage version, `apiVersion` excepted.
 pub type Convert = fn(&mut Object);
 
@@ -141,6 +159,8 @@ pub type Convert = fn(&mut Object);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subresource {
     Status,
+    /// `finalize`: a PUT that changes `spec.finalizers` alone (Namespace).
+    Finalize,
     /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
     Scale { spec_replicas: Name, status_replicas: Name, selector: Name },
 }
@@ -207,12 +227,15 @@ pub struct Resource {
     pub effects: Option<Arc<dyn Effects>>,
     pub columns: Vec<Column>,
     pub cells: Cells,
-    pub fields: Fields,
+    pub fields: Vec<SelectableField>,
+    pub name_format: NameFormat,
     pub subresources: Vec<Subresource>,
     /// Decides whether a write raises `metadata.generation`; `None` when the kind has no generation.
     pub generation: Option<fn(old: &Object, new: &Object) -> bool>,
     pub verbs: &'static [&'static str],
     pub encrypted: bool,
+    /// Whether a delete answers with the deleted object instead of a `Status`.
+    pub returns_deleted: bool,
     /// How long an object lives after its last write.
     pub ttl: Option<Duration>,
 }
@@ -250,11 +273,13 @@ impl Resource {
             effects: None,
             columns: super::printer::default_columns(),
             cells: Arc::new(super::printer::default_cells),
-            fields: |_| Vec::new(),
+            fields: Vec::new(),
+            name_format: api::names::is_dns1123_subdomain,
             subresources: Vec::new(),
             generation: None,
             verbs: ALL_VERBS,
             encrypted: false,
+            returns_deleted: false,
             ttl: None,
         })
     }
@@ -309,9 +334,35 @@ impl ResourceBuilder {
         self
     }
 
-    /// Fields that field selectors may name, beyond `metadata.name` and `metadata.namespace`.
-    pub fn fields(mut self, fields: Fields) -> Self {
-        self.0.fields = fields;
+    /// A field that field selectors may name, beyond `metadata.name` and `metadata.namespace`; empty when absent.
+    pub fn field(self, path: &'static str) -> Self {
+        self.field_at(path, &[path], "")
+    }
+
+    /// A selectable field with a value of its own for when it is absent, e.g. `("spec.hostNetwork", "false")`.
+    pub fn field_or(self, path: &'static str, absent: &'static str) -> Self {
+        self.field_at(path, &[path], absent)
+    }
+
+    /// A selectable field that stands elsewhere than its name says.
+    pub fn field_at(mut self, name: &'static str, paths: &[&'static str], absent: &'static str) -> Self {
+        self.0.fields.push(SelectableField {
+            name: Cow::Borrowed(name),
+            paths: paths.iter().map(|p| Cow::Borrowed(*p)).collect(),
+            absent: Cow::Borrowed(absent),
+        });
+        self
+    }
+
+    /// What a name must look like; a DNS subdomain unless said otherwise.
+    pub fn name_format(mut self, check: NameFormat) -> Self {
+        self.0.name_format = check;
+        self
+    }
+
+    /// A delete answers with the deleted object instead of a `Status`, as the kind's Kubernetes registry does.
+    pub fn returns_deleted(mut self) -> Self {
+        self.0.returns_deleted = true;
         self
     }
 
@@ -320,6 +371,12 @@ impl ResourceBuilder {
         self
     }
 
+    pub fn finalize(mut self) -> Self {
+        self.0.subresources.push(Subresource::Finalize);
+        self
+    }
+
+    /// Dotted paths of the wanted replicas, the counted replicas, and the label selector of the pods.
     pub fn scale(mut self, spec: &'static str, status: &'static str, selector: &'static str) -> Self {
         self.0.subresources.push(Subresource::Scale {
             spec_replicas: Cow::Borrowed(spec),
