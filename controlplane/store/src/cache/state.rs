@@ -1,0 +1,175 @@
+//! What a cache knows at one moment: the items and the latest events, always of the same revision. No IO.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::{Event, EventKind, Item};
+use crate::ring::{Bounds, Ring};
+use crate::{Error, Key, Revision};
+
+pub(super) struct State<E> {
+    items: OrdMap<Key, Arc<Item<E>>>,
+    history: Ring<Event<E>>,
+    revision: Revision,
+    /// How often the items were listed anew. A watcher from before cannot go on.
+    generation: u64,
+}
+
+/// A change with its value indexed: for a deletion, the last one at the revision of the deletion.
+pub(super) struct Indexed<E> {
+    pub(super) key: Key,
+    pub(super) revision: Revision,
+    pub(super) created: Revision,
+    pub(super) deleted: bool,
+    pub(super) made: (Bytes, E),
+}
+
+impl<E> Indexed<E> {
+    pub(super) fn into_item(self) -> Arc<Item<E>> {
+        Arc::new(Item::new(self.key, self.revision, self.created, self.made))
+    }
+}
+
+impl<E> State<E> {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let revision = Revision::default();
+        State {
+            items: OrdMap::new(),
+            history: Ring::new(revision, bounds),
+            revision,
+            generation: 0,
+        }
+    }
+
+    /// Starts over from a complete listing. What happened since the last one is unknown, so no watcher survives it.
+    pub(super) fn replace(&mut self, items: OrdMap<Key, Arc<Item<E>>>, revision: Revision) {
+        self.items = items;
+        self.history.restart(revision);
+        self.revision = revision;
+        self.generation += 1;
+    }
+
+    /// Takes in a change, unless it is known already, as some are after the backend's watch was resumed.
+    pub(super) fn apply(&mut self, change: Indexed<E>) {
+        if change.revision <= self.revision {
+            return;
+        }
+        let (revision, deleted) = (change.revision, change.deleted);
+        let item = change.into_item();
+        let prev = match deleted {
+            true => self.items.remove(&item.key),
+            false => self.items.insert(item.key.clone(), item.clone()),
+        };
+        self.revision = revision;
+        let kind = match (deleted, &prev) {
+            (true, None) => return,
+            (true, Some(_)) => EventKind::Deleted,
+            (false, None) => EventKind::Added,
+            (false, Some(_)) => EventKind::Modified,
+        };
+        let weight = item.bytes.len() + prev.as_ref().map_or(0, |prev| prev.bytes.len());
+        self.history.push(
+            revision,
+            weight,
+            Event {
+                kind,
+                item,
+                prev,
+                revision,
+            },
+        );
+    }
+
+    /// Nothing else has happened up to `revision`.
+    pub(super) fn progress(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Arc<Item<E>>> {
+        self.items.get(key).cloned()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot<E> {
+        Snapshot {
+            items: self.items.clone(),
+            revision: self.revision,
+        }
+    }
+
+    /// The events after `from` under `prefix`, at most `limit`, and the revision up to which that is all of them.
+    pub(super) fn events(
+        &self,
+        prefix: &str,
+        from: Revision,
+        limit: usize,
+    ) -> Result<(Vec<Event<E>>, Revision), Error> {
+        let mut found = Vec::new();
+        for (_, event) in self
+            .history
+            .after(from)?
+            .filter(|(_, event)| event.item.key.starts_with(prefix))
+        {
+            found.push(event.clone());
+            if found.len() == limit {
+                return Ok((found, event.revision));
+            }
+        }
+        Ok((found, self.revision.max(from)))
+    }
+}
+
+/// Everything in a cache as of one revision.
+pub struct Snapshot<E> {
+    items: OrdMap<Key, Arc<Item<E>>>,
+    /// The revision.
+    pub revision: Revision,
+}
+
+impl<E> Snapshot<E> {
+    /// The item at a key.
+    pub fn get(&self, key: &str) -> Option<&Arc<Item<E>>> {
+        self.items.get(key)
+    }
+
+    /// The items whose keys begin with `prefix`, in order, starting behind `after`.
+    pub fn range<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Item<E>>> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.items
+            .range::<_, str>((start, Bound::Unbounded))
+            .map(|(_, item)| item)
+            .take_while(move |item| item.key.starts_with(prefix))
+    }
+
+    /// How many items have keys that begin with `prefix`.
+    pub fn len(&self, prefix: &str) -> usize {
+        self.range(prefix, None).count()
+    }
+
+    /// Whether there is no item at all.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl<E> Clone for Snapshot<E> {
+    fn clone(&self) -> Self {
+        Snapshot {
+            items: self.items.clone(),
+            revision: self.revision,
+        }
+    }
+}
