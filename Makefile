@@ -1,0 +1,32 @@
+# `make up` starts a cluster with the example microservice, `make test` runs every test, `make help` lists the rest.
+DATA_DIR ?= $(CURDIR)/.wherry
+API_BIND ?= 127.0.0.1:6443
+TARGET   := $(or $(CARGO_TARGET_DIR),target)
+WHERRY   := $(TARGET)/release/wherry
+
+.DEFAULT_GOAL := help
+.PHONY: help build up down test lint bench hello clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+build: ## Build target/release/wherry
+	cargo build --release --bin wherry
+
+up: build ## Start a one-machine cluster in the background and deploy examples/hello
+	scripts/up.sh $(WHERRY) $(DATA_DIR) $(API_BIND)
+
+down: ## End the cluster that `make up` started, and its workloads
+	$(WHERRY) down --data-dir $(DATA_DIR)
+
+test: ## Install what the tests need and run all of them
+	scripts/test.sh
+
+lint: ## Format, lint and check dependencies
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	 else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
+
+clean: ## Remove what was built
+	cargo clean

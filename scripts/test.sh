@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# test.sh   Installs what the tests need, builds, and runs every test. The script that CI runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ "$(id -u)" = 0 ]; then
+  scripts/packages.sh nftables iproute2 curl
+fi
+export WHERRY_KUBECTL_1_32 WHERRY_KUBECTL_1_36
+WHERRY_KUBECTL_1_32=$(scripts/kubectl.sh trixie target/tools/kubectl-1.32)
+WHERRY_KUBECTL_1_36=$(scripts/kubectl.sh forky target/tools/kubectl-1.36)
+cargo fmt --check
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+cargo build --workspace --bins
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace --no-fail-fast
+else
+  cargo test --workspace --no-fail-fast
+fi

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# up.sh BINARY DATA_DIR API_BIND   Starts a one-machine cluster in the background, deploys examples/hello and says how to
+# use both. A cluster that already runs on DATA_DIR is kept.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+binary=$1 data=$2 bind=$3
+kubeconfig=$data/kubeconfig
+mkdir -p -m 0700 "$data"
+step() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+kubectl=$(command -v kubectl || scripts/kubectl.sh forky target/tools/kubectl)
+if [ "$(id -u)" = 0 ]; then scripts/packages.sh nftables curl; fi
+
+k() { "$kubectl" --kubeconfig "$kubeconfig" "$@"; }
+if [ -s "$kubeconfig" ] && k get --raw /readyz >/dev/null 2>&1; then
+  step "a cluster already runs on $data"
+else
+  step "starting wherry (log: $data/wherry.log)"
+  mkfifo "$data/ready.$$"
+  setsid nohup "$binary" up --data-dir "$data" --api-bind "$bind" --kubeconfig "$kubeconfig" \
+    </dev/null >"$data/ready.$$" 2>>"$data/wherry.log" &
+  # The first line says `ready`; the end of the file means that the process has ended.
+  if ! { read -r line <"$data/ready.$$" && [ "$line" = ready ]; }; then
+    rm -f "$data/ready.$$"
+    tail -n 5 "$data/wherry.log" >&2
+    exit 1
+  fi
+  rm -f "$data/ready.$$"
+fi
+
+step "loading the example's image"
+"$binary" image load --data-dir "$data" examples/hello/hello.wasm hello:1
+step "deploying examples/hello"
+k apply -f examples/hello/
+k rollout status deployment/hello --timeout=120s
+
+address=$(k get service hello -o 'jsonpath={.spec.clusterIP}')
+node_port=$(k get service hello -o 'jsonpath={.spec.ports[0].nodePort}')
+cat <<TEXT
+
+The cluster is up. Its kubeconfig: $kubeconfig
+
+  $kubectl --kubeconfig $kubeconfig get pods -o wide
+  curl http://$address/
+
+The Service also answers at http://127.0.0.1:$node_port/. 'make down' ends everything.
+TEXT

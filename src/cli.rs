@@ -1,0 +1,150 @@
+//! The command line: what can be asked for, with the defaults, and the two ways of answering.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// Wherry runs WebAssembly microservices and containers behind the Kubernetes API, as one program.
+#[derive(Parser)]
+#[command(version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How log lines on stderr are written; RUST_LOG chooses which.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a one-machine cluster: control plane, node and container runtime.
+    ///
+    /// Stays in the foreground and prints `ready` once the API answers and the node is Ready. SIGTERM ends it and leaves
+    /// the workloads running; the next `wherry up` on the same directory finds them, and `wherry down` ends them.
+    Up(Up),
+    /// End the workloads of a data directory and remove its network from this machine.
+    Down(Down),
+    /// Bring images onto this node.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Print the version.
+    Version,
+    #[command(hide = true)]
+    SandboxHost {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    #[command(hide = true)]
+    Compile {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Where the Kubernetes API is served. On a loopback address it is also served to pods, on the node's own address
+    /// of the pod network.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
+    pub(crate) api_bind: SocketAddr,
+    /// Where to write the administrator's kubeconfig [default: DIR/kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The node's name [default: the machine's host name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// Run the control plane only.
+    #[arg(long)]
+    pub(crate) no_node: bool,
+    /// The socket of a containerd. This version runs Wasm images only: the node says so in its events, and pods of OCI
+    /// images are refused with that reason.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) containerd: Option<PathBuf>,
+    /// Addresses for pods, split among the nodes.
+    #[arg(long, value_name = "CIDR", default_value = "10.128.0.0/9")]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Addresses for Services.
+    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    pub(crate) service_cidr: Ipv4Net,
+}
+
+#[derive(Args)]
+pub(crate) struct Down {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Load an image from a file into the running node.
+    Load(LoadImage),
+}
+
+#[derive(Args)]
+pub(crate) struct LoadImage {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// A `.wasm` component or module, or a tar of an OCI image layout.
+    pub(crate) file: PathBuf,
+    /// The name that pods use, such as `hello:1`.
+    pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct DataDir {
+    /// Where everything is kept [default: /var/lib/wherry, or without root the user's data directory].
+    #[arg(long = "data-dir", value_name = "DIR", env = "WHERRY_DATA_DIR")]
+    path: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// The directory, absolute.
+    pub(crate) fn path(&self) -> anyhow::Result<PathBuf> {
+        let path = match &self.path {
+            Some(path) => path.clone(),
+            None => default_directory(),
+        };
+        Ok(std::path::absolute(path)?)
+    }
+}
+
+fn default_directory() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return PathBuf::from("/var/lib/wherry");
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || variable("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".local/share");
+    variable("XDG_DATA_HOME").unwrap_or_else(home).join("wherry")
+}
+
+/// The directory for messages: as short as the user would type it.
+pub(crate) fn flag_for(directory: &Path) -> String {
+    format!("--data-dir {}", directory.display())
+}
+
+/// Writes a line for scripts and people to stdout. A closed stdout is not an error of ours.
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Writes a line about what went wrong to stderr.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}

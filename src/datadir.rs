@@ -1,0 +1,69 @@
+//! The data directory: made for its owner only, and held by one process at a time.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::cli::flag_for;
+
+/// A data directory that this process holds until it is dropped.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl DataDir {
+    /// Makes the directory where it is missing and takes hold of it.
+    pub(crate) fn hold(path: &Path) -> anyhow::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot create {}; choose another directory with --data-dir", path.display()))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .with_context(|| format!("cannot write to {}; choose another directory with --data-dir", path.display()))?;
+        let mut holder = String::new();
+        file.read_to_string(&mut holder)?;
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
+                "another wherry (pid {}) runs on {}; end it first, or start with another --data-dir",
+                holder.trim(),
+                path.display()
+            ),
+            Err((_, error)) => bail!("cannot lock {}: {error}", path.display()),
+        };
+        record_holder(&lock).with_context(|| format!("cannot write to {}; is the disk full?", path.display()))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn record_holder(mut lock: &File) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())
+}
+
+/// Refuses a path that holds no cluster, before anything is made there.
+pub(crate) fn require_cluster(path: &Path) -> anyhow::Result<()> {
+    if fs::exists(path.join("lock")).unwrap_or(false) {
+        return Ok(());
+    }
+    bail!("no cluster in {}; name its directory with {}", path.display(), flag_for(Path::new("DIR")))
+}

@@ -1,0 +1,225 @@
+//! A cluster of one test.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Output, Tool, kill, run};
+
+/// How a cluster starts.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Further arguments of `wherry up`.
+    pub arguments: Vec<String>,
+}
+
+/// A network namespace that goes with its owner.
+struct Namespace(String);
+
+impl Namespace {
+    fn make() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("wherry-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        run(Command::new("ip").args(["netns", "add", &name]), "").ok();
+        run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]), "").ok();
+        Self(name)
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        // Not `ip netns exec`: it remounts /sys and hides the control groups.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.0)).arg(program);
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// A one-machine cluster; dropped, it ends with everything it made.
+pub struct Cluster {
+    process: Option<Child>,
+    options: Options,
+    directory: TempDir,
+    namespace: Namespace,
+}
+
+const PORT: u16 = 6443;
+
+impl Cluster {
+    /// Starts a cluster and waits for its `ready`.
+    ///
+    /// # Panics
+    /// When it does not become ready within a minute, with the end of its log.
+    pub fn start(options: Options) -> Self {
+        let directory = tempfile::Builder::new().prefix("wherry-e2e-").tempdir().expect("a temporary directory");
+        let mut cluster = Self { process: None, options, directory, namespace: Namespace::make() };
+        cluster.up();
+        cluster
+    }
+
+    /// Starts `wherry up` on the data directory, which must not be running.
+    pub fn up(&mut self) {
+        assert!(self.process.is_none(), "the cluster runs already");
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
+        let mut command = self.wherry("up");
+        command.args(["--api-bind", &format!("127.0.0.1:{PORT}")]).arg("--kubeconfig").arg(self.kubeconfig());
+        command.args(&self.options.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        self.process = Some(child);
+        let (said, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        match lines.recv_timeout(Duration::from_secs(60)) {
+            Ok(line) => assert_eq!(line, "ready"),
+            Err(_) => panic!("wherry up did not become ready:\n{}", self.log_tail()),
+        }
+    }
+
+    /// A command of the binary for this cluster's data directory.
+    pub fn wherry(&self, subcommand: &str) -> Command {
+        let mut command = self.namespace.command(binary());
+        command.args(subcommand.split(' ')).arg("--data-dir").arg(self.data());
+        command
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A directory for the test's own files.
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("wherry.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// The pid of `wherry up`.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the cluster runs").id()
+    }
+
+    /// Loads an image into the node.
+    pub fn load(&self, file: &Path, name: &str) -> Output {
+        run(self.wherry("image load").arg(file).arg(name), "")
+    }
+
+    /// Runs the newer kubectl.
+    pub fn kubectl(&self, arguments: &[&str]) -> Output {
+        self.kubectl_with(Tool::Kubectl136, arguments, "")
+    }
+
+    /// Runs a kubectl with something on stdin.
+    pub fn kubectl_with(&self, tool: Tool, arguments: &[&str], stdin: &str) -> Output {
+        run(self.namespace.command(tool.path()).arg("--kubeconfig").arg(self.kubeconfig()).args(arguments), stdin)
+    }
+
+    /// A kubectl to be started by the caller, for what goes on.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(Tool::Kubectl136.path());
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        command
+    }
+
+    /// Applies manifests given as text.
+    pub fn apply(&self, manifest: &str) -> Output {
+        self.kubectl_with(Tool::Kubectl136, &["apply", "-f", "-"], manifest)
+    }
+
+    /// An object as JSON.
+    #[track_caller]
+    pub fn get(&self, arguments: &[&str]) -> Value {
+        let text = self.kubectl(&[&["get", "-o", "json"], arguments].concat()).ok();
+        serde_json::from_str(&text).expect("kubectl prints JSON")
+    }
+
+    /// The body that an URL answers from the cluster's machine.
+    pub fn curl(&self, url: &str) -> Output {
+        run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", "10", url]), "")
+    }
+
+    /// A command on the cluster's machine.
+    pub fn on_machine(&self, program: &str) -> Command {
+        self.namespace.command(program)
+    }
+
+    /// Ends `wherry up` at once, as a crash would; workloads stay.
+    pub fn crash(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// Ends `wherry up` as an init system would; answers whether it ended well.
+    pub fn stop(&mut self) -> bool {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> bool {
+        let mut child = self.process.take().expect("the cluster runs");
+        kill(child.id(), signal);
+        child.wait().expect("the child is waited for once").success()
+    }
+
+    /// What `wherry up` wrote to stderr so far.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- end of the log of wherry up ---\n{}", self.log_tail());
+        }
+        if let Some(mut child) = self.process.take() {
+            kill(child.id(), Signal::SIGTERM);
+            let _ = child.wait();
+        }
+        let down = run(&mut self.wherry("down"), "");
+        if !down.success && !std::thread::panicking() {
+            panic!("wherry down failed: {}", down.stderr);
+        }
+    }
+}
+
+/// The binary under test: `WHERRY_BIN`, else the one built beside this test.
+pub(crate) fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("WHERRY_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().expect("a test knows its path");
+    let profile = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    profile.join("wherry")
+}

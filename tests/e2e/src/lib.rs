@@ -1,0 +1,31 @@
+//! The real binary with real kubectl, for end-to-end tests: each test has a cluster of its own in a network namespace of
+//! its own, so that tests share nothing and leave nothing behind.
+//!
+//! Needs root (network namespaces, nftables); [`Cluster::start`] answers `None` without it, and says so loudly.
+
+mod cluster;
+mod process;
+
+pub use cluster::{Cluster, Options};
+pub use process::{Output, Tool, run, until};
+
+/// Skips the test with a line on stderr where it cannot run.
+#[macro_export]
+macro_rules! need_root {
+    () => {
+        if !$crate::is_root() {
+            eprintln!("SKIPPED: {} needs root for network namespaces", module_path!());
+            return;
+        }
+    };
+}
+
+/// Whether this process may make network namespaces.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The repository's root.
+pub fn repository() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout exists")
+}

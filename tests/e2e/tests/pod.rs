@@ -1,0 +1,80 @@
+//! One Wasm pod with real walls: applied, answering at its address, logging, deleted, surviving a crash of the agent.
+
+use std::time::Duration;
+
+use e2e::{Cluster, Options, need_root, repository, until};
+use serde_json::Value;
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  containers:
+  - name: hello
+    image: hello:1
+    env: [{name: GREETING, value: ahoy}]
+    ports: [{containerPort: 8080}]
+    readinessProbe: {httpGet: {path: /healthz, port: 8080}}
+"#;
+
+fn with_hello() -> Cluster {
+    let cluster = Cluster::start(Options::default());
+    cluster.load(&repository().join("examples/hello/hello.wasm"), "hello:1").ok();
+    cluster
+}
+
+fn ready_pod(cluster: &Cluster) -> Value {
+    cluster.apply(POD).ok();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    cluster.get(&["pod", "web"])
+}
+
+fn address(pod: &Value) -> String {
+    format!("http://{}:8080/", pod["status"]["podIP"].as_str().expect("a Ready pod has an address"))
+}
+
+#[test]
+fn answers_at_its_own_address_and_logs() {
+    need_root!();
+    let cluster = with_hello();
+    let pod = ready_pod(&cluster);
+    let body = cluster.curl(&address(&pod)).ok();
+    assert!(body.contains("ahoy"), "{body}");
+    let logs = until("the request is logged", Duration::from_secs(10), || {
+        let logs = cluster.kubectl(&["logs", "web"]).ok();
+        if logs.contains("GET /") { Ok(logs) } else { Err(logs) }
+    });
+    assert!(!logs.is_empty());
+    cluster.kubectl(&["delete", "pod", "web", "--timeout=60s"]).ok();
+    assert!(!cluster.curl(&address(&pod)).success, "a deleted pod must not answer");
+}
+
+#[test]
+fn survives_a_crash_of_the_agent_and_is_adopted() {
+    need_root!();
+    let mut cluster = with_hello();
+    let before = ready_pod(&cluster);
+    cluster.crash();
+    cluster.curl(&address(&before)).ok();
+    cluster.up();
+    cluster.curl(&address(&before)).ok();
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    let after = cluster.get(&["pod", "web"]);
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    let container = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
+    assert_eq!(container(&after)["restartCount"], 0);
+    assert_eq!(container(&before)["containerID"], container(&after)["containerID"]);
+}
+
+#[test]
+fn is_left_running_by_sigterm_which_says_so() {
+    need_root!();
+    let mut cluster = with_hello();
+    let pod = ready_pod(&cluster);
+    assert!(cluster.stop(), "SIGTERM is a good end");
+    assert!(cluster.log_text().contains("workloads keep running"), "{}", cluster.log_text());
+    cluster.curl(&address(&pod)).ok();
+    e2e::run(&mut cluster.wherry("down"), "").ok();
+    assert!(!cluster.curl(&address(&pod)).success, "after `wherry down` nothing answers");
+}
