@@ -1,0 +1,62 @@
+//! Text as Go prints it: messages quote values with `%q`, and users compare ours with Kubernetes' word for word.
+
+use std::fmt::Write as _;
+
+/// Quotes as Go's `strconv.Quote`: double quotes, the usual escapes, and `\x`, `\u` for what does not print.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        push_quoted(&mut out, c);
+    }
+    out.push('"');
+    out
+}
+
+fn push_quoted(out: &mut String, c: char) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        '\u{7}' => out.push_str("\\a"),
+        '\u{8}' => out.push_str("\\b"),
+        '\u{b}' => out.push_str("\\v"),
+        '\u{c}' => out.push_str("\\f"),
+        c if c < ' ' || c == '\u{7f}' => write_escape(out, format_args!("\\x{:02x}", u32::from(c))),
+        c if prints(c) => out.push(c),
+        c if u32::from(c) < 0x1_0000 => write_escape(out, format_args!("\\u{:04x}", u32::from(c))),
+        c => write_escape(out, format_args!("\\U{:08x}", u32::from(c))),
+    }
+}
+
+fn write_escape(out: &mut String, escape: std::fmt::Arguments<'_>) {
+    out.write_fmt(escape).expect("writing to a String never fails");
+}
+
+/// An approximation of Go's `unicode.IsPrint`: controls, separators other than the space, and format characters do not.
+fn prints(c: char) -> bool {
+    !c.is_control()
+        && (c == ' ' || !c.is_whitespace())
+        && !matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe000..=0xf8ff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn quotes_as_go_does() {
+        for (text, want) in [
+            ("a", r#""a""#),
+            ("a\"b\\", r#""a\"b\\""#),
+            ("tab\tnl\n", r#""tab\tnl\n""#),
+            ("\u{1}\u{7f}", r#""\x01\x7f""#),
+            ("é世", "\"é世\""),
+            ("\u{200b}\u{a0}", r#""\u200b\u00a0""#),
+        ] {
+            assert_eq!(quote(text), want);
+        }
+    }
+}
