@@ -28,5 +28,10 @@ lint: ## Format, lint and check dependencies
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	 else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
 
+bench: build ## Measure what SPECIFICATION.md states (root; WASMTIME=path compares with `wasmtime serve`)
+	cargo build --release --package bench
+	for what in start creates pods "requests $(if $(WASMTIME),--wasmtime $(WASMTIME))"; do \
+	  WHERRY_BIN=$(abspath $(WHERRY)) $(TARGET)/release/bench $$what || exit 1; done
+
 clean: ## Remove what was built
 	cargo clean

@@ -30,6 +30,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("wherry", &["server", "agent", "shim", "wasm", "client"]),
     ("architecture", &[]),
     ("e2e", &[]),
+    ("bench", &["e2e"]),
 ];
 
 /// Crates that do no IO: none of these may be among their direct dependencies.

@@ -53,6 +53,7 @@ impl Drop for Namespace {
 /// A one-machine cluster; dropped, it ends with everything it made.
 pub struct Cluster {
     process: Option<Child>,
+    lines: Option<mpsc::Receiver<String>>,
     options: Options,
     directory: TempDir,
     namespace: Namespace,
@@ -67,13 +68,19 @@ impl Cluster {
     /// When it does not become ready within a minute, with the end of its log.
     pub fn start(options: Options) -> Self {
         let directory = tempfile::Builder::new().prefix("wherry-e2e-").tempdir().expect("a temporary directory");
-        let mut cluster = Self { process: None, options, directory, namespace: Namespace::make() };
+        let mut cluster = Self { process: None, lines: None, options, directory, namespace: Namespace::make() };
         cluster.up();
         cluster
     }
 
-    /// Starts `wherry up` on the data directory, which must not be running.
+    /// Starts `wherry up` on the data directory, which must not be running, and waits for its `ready`.
     pub fn up(&mut self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    /// Starts `wherry up` and does not wait.
+    pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the cluster runs already");
         let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
         let mut command = self.wherry("up");
@@ -82,7 +89,7 @@ impl Cluster {
         let mut child = command.spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         self.process = Some(child);
-        let (said, lines) = mpsc::channel();
+        let (said, lines) = mpsc::sync_channel(8);
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 if said.send(line).is_err() {
@@ -90,6 +97,15 @@ impl Cluster {
                 }
             }
         });
+        self.lines = Some(lines);
+    }
+
+    /// Waits for the `ready` of a launched cluster.
+    ///
+    /// # Panics
+    /// When it does not come within a minute, with the end of the log.
+    pub fn wait_ready(&mut self) {
+        let lines = self.lines.take().expect("the cluster was launched");
         match lines.recv_timeout(Duration::from_secs(60)) {
             Ok(line) => assert_eq!(line, "ready"),
             Err(_) => panic!("wherry up did not become ready:\n{}", self.log_tail()),
@@ -113,7 +129,8 @@ impl Cluster {
         self.directory.path()
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("kubeconfig")
     }
 
@@ -127,8 +144,8 @@ impl Cluster {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// The pid of `wherry up`.
-    pub fn pid(&self) -> u32 {
+    /// The pid of `wherry up`: `nsenter` becomes the program it starts.
+    pub fn server_pid(&self) -> u32 {
         self.process.as_ref().expect("the cluster runs").id()
     }
 
@@ -169,6 +186,11 @@ impl Cluster {
     /// The body that an URL answers from the cluster's machine.
     pub fn curl(&self, url: &str) -> Output {
         run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", "10", url]), "")
+    }
+
+    /// The same, without checking who answers.
+    pub fn curl_insecure(&self, url: &str) -> Output {
+        run(self.namespace.command("curl").args(["-sSk", "--fail", "--max-time", "10", url]), "")
     }
 
     /// A command on the cluster's machine.
@@ -215,7 +237,7 @@ impl Drop for Cluster {
 }
 
 /// The binary under test: `WHERRY_BIN`, else the one built beside this test.
-pub(crate) fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("WHERRY_BIN") {
         return PathBuf::from(path);
     }

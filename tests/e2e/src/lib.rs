@@ -6,8 +6,8 @@
 mod cluster;
 mod process;
 
-pub use cluster::{Cluster, Options};
-pub use process::{Output, Tool, run, until};
+pub use cluster::{Cluster, Options, binary};
+pub use process::{Output, Tool, kill, run, until};
 
 /// Skips the test with a line on stderr where it cannot run.
 #[macro_export]

@@ -1,0 +1,86 @@
+//! Durable ConfigMap creates by many clients: rate, latency, and CPU of the server for each.
+
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+use e2e::{Cluster, Options, run};
+use serde_json::json;
+
+use crate::{
+    connection::Access,
+    figures::{Durations, print},
+    processes,
+};
+
+/// Starts a cluster without a node, loads it and prints the figures.
+pub(crate) fn measure(clients: usize, count: usize) -> anyhow::Result<()> {
+    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    cluster.kubectl(&["create", "namespace", "load"]).ok();
+    let before = processes::cpu(cluster.server_pid());
+    let out = run(&mut load_command(&cluster, &["load-creates"], &[clients, count])?, "").ok();
+    let used = processes::cpu(cluster.server_pid()).saturating_sub(before);
+    let each = used.as_secs_f64() * 1e3 / count as f64;
+    print(format!("creates clients={clients} {} server_cpu_ms_each={each:.3}", out.trim()));
+    Ok(())
+}
+
+/// This program as a load inside the cluster's network namespace.
+pub(crate) fn load_command(cluster: &Cluster, what: &[&str], numbers: &[usize]) -> anyhow::Result<Command> {
+    let own = std::env::current_exe()?;
+    let mut command = cluster.on_machine(own.to_str().context("a path in UTF-8")?);
+    command.args(what).arg(cluster.kubeconfig()).args(numbers.iter().map(usize::to_string));
+    Ok(command)
+}
+
+/// Creates `count` ConfigMaps from `clients` connections.
+pub(crate) async fn load(kubeconfig: &Path, clients: usize, count: usize) -> anyhow::Result<()> {
+    let access = Access::from_kubeconfig(kubeconfig)?;
+    let next = Arc::new(AtomicUsize::new(0));
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        tasks.spawn(client(access.clone(), next.clone(), count));
+    }
+    let mut all = Durations::default();
+    while let Some(done) = tasks.join_next().await {
+        all.extend(done??);
+    }
+    let elapsed = start.elapsed();
+    let rate = all.len() as f64 / elapsed.as_secs_f64();
+    print(format!("count={} rate_per_s={rate:.0} {}", all.len(), all.summary()));
+    Ok(())
+}
+
+async fn client(access: Access, next: Arc<AtomicUsize>, count: usize) -> anyhow::Result<Durations> {
+    let mut connection = access.connect().await?;
+    let mut durations = Durations::default();
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        if index >= count {
+            return Ok(durations);
+        }
+        let body = Bytes::from(config_map(index).to_string());
+        let start = Instant::now();
+        connection.call("POST", "/api/v1/namespaces/load/configmaps", body).await?;
+        durations.push(start.elapsed());
+    }
+}
+
+/// About 256 bytes of data.
+fn config_map(index: usize) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": format!("load-{index:06}"), "labels": {"load": "1"}},
+        "data": {"value": "x".repeat(256)},
+    })
+}
