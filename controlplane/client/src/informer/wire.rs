@@ -1,0 +1,208 @@
+//! Lists and watch events as bytes: an object is parsed once for its key and revision and once for what `T` keeps,
+//! straight from the bytes, never through a tree.
+
+use std::sync::Arc;
+
+use api::{names::NamespacedName, status::Status};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use super::store::{Received, revision};
+
+/// A page of a list.
+pub(super) struct Page<T> {
+    pub(super) items: Vec<Received<T>>,
+    /// Objects that `T` cannot describe, and why.
+    pub(super) unreadable: Vec<(NamespacedName, serde_json::Error)>,
+    pub(super) resource_version: String,
+    pub(super) continue_token: String,
+}
+
+/// A line of a watch.
+pub(super) enum Event<T> {
+    Put(Received<T>),
+    /// An object that `T` cannot describe, and why.
+    Unreadable {
+        key: NamespacedName,
+        revision: u64,
+        error: serde_json::Error,
+    },
+    Delete {
+        key: NamespacedName,
+        revision: u64,
+    },
+    Bookmark(u64),
+    Error(Box<Status>),
+}
+
+#[derive(Deserialize)]
+struct RawPage<'a> {
+    #[serde(default)]
+    metadata: crate::request::ListMeta,
+    #[serde(borrow, default)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct RawEvent<'a> {
+    #[serde(rename = "type")]
+    type_: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    metadata: HeadMeta,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct HeadMeta {
+    name: String,
+    namespace: String,
+    resource_version: String,
+}
+
+impl HeadMeta {
+    fn key(&self) -> NamespacedName {
+        NamespacedName::new(&self.namespace, &self.name)
+    }
+
+    fn revision(&self) -> u64 {
+        revision(&self.resource_version).unwrap_or(0)
+    }
+}
+
+pub(super) fn page<T: DeserializeOwned>(body: &[u8]) -> Result<Page<T>, serde_json::Error> {
+    let raw: RawPage<'_> = serde_json::from_slice(body)?;
+    let objects = raw.items.unwrap_or_default();
+    let mut page = Page {
+        items: Vec::with_capacity(objects.len()),
+        unreadable: Vec::new(),
+        resource_version: raw.metadata.resource_version,
+        continue_token: raw.metadata.continue_token,
+    };
+    for object in objects {
+        let head: Head = serde_json::from_str(object.get())?;
+        match serde_json::from_str(object.get()) {
+            Ok(parsed) => page.items.push(Received {
+                key: head.metadata.key(),
+                revision: head.metadata.revision(),
+                object: Arc::new(parsed),
+            }),
+            Err(error) => page.unreadable.push((head.metadata.key(), error)),
+        }
+    }
+    Ok(page)
+}
+
+pub(super) fn event<T: DeserializeOwned>(line: &[u8]) -> Result<Event<T>, serde_json::Error> {
+    let raw: RawEvent<'_> = serde_json::from_slice(line)?;
+    if raw.type_ == "ERROR" {
+        return Ok(Event::Error(Box::new(serde_json::from_str(raw.object.get())?)));
+    }
+    let head: Head = serde_json::from_str(raw.object.get())?;
+    let (key, revision) = (head.metadata.key(), head.metadata.revision());
+    Ok(match raw.type_ {
+        "DELETED" => Event::Delete { key, revision },
+        "BOOKMARK" => Event::Bookmark(revision),
+        _ => match serde_json::from_str(raw.object.get()) {
+            Ok(parsed) => Event::Put(Received {
+                key,
+                revision,
+                object: Arc::new(parsed),
+            }),
+            Err(error) => Event::Unreadable { key, revision, error },
+        },
+    })
+}
+
+/// Cuts a stream of bytes into lines.
+#[derive(Default)]
+pub(super) struct Lines {
+    buffer: Vec<u8>,
+    /// How much of the buffer is known to hold no line end.
+    searched: usize,
+}
+
+impl Lines {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Takes every complete line and calls `each` with it, without its end; stops early when that fails.
+    pub(super) fn drain<E>(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut taken = 0;
+        let result = loop {
+            let rest = self.buffer.get(self.searched..).unwrap_or_default();
+            let Some(end) = rest.iter().position(|byte| *byte == b'\n').map(|at| at + self.searched) else {
+                self.searched = self.buffer.len();
+                break Ok(());
+            };
+            let line = self.buffer.get(taken..end).unwrap_or_default();
+            (taken, self.searched) = (end + 1, end + 1);
+            if line.iter().any(|byte| !byte.is_ascii_whitespace())
+                && let Err(error) = each(line)
+            {
+                break Err(error);
+            }
+        };
+        self.buffer.drain(..taken);
+        self.searched -= taken;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn objects_that_do_not_fit_are_set_apart() {
+        #[derive(Deserialize, Debug)]
+        struct Sized {
+            #[allow(dead_code, reason = "its type is what the test is about")]
+            size: u8,
+        }
+        let body = br#"{"metadata":{"resourceVersion":"9","continue":"more"},"items":[
+            {"metadata":{"name":"a","namespace":"n","resourceVersion":"3"},"size":1},
+            {"metadata":{"name":"b","resourceVersion":"4"},"size":"big"}]}"#;
+        let page = page::<Sized>(body).unwrap();
+        assert_eq!(
+            (page.resource_version.as_str(), page.continue_token.as_str()),
+            ("9", "more")
+        );
+        assert_eq!(
+            page.items
+                .iter()
+                .map(|i| (i.key.to_string(), i.revision))
+                .collect::<Vec<_>>(),
+            [("n/a".to_owned(), 3)]
+        );
+        assert_eq!(page.unreadable[0].0.to_string(), "b");
+    }
+
+    proptest! {
+        /// However the bytes are cut, the lines are the same.
+        #[test]
+        fn lines_do_not_depend_on_chunks(text in "[ab\n ]{0,40}", cuts in prop::collection::vec(1usize..6, 0..40)) {
+            let mut lines = Lines::default();
+            let mut got = Vec::new();
+            let mut rest = text.as_bytes();
+            for cut in cuts.into_iter().chain([usize::MAX]) {
+                let (now, later) = rest.split_at(cut.min(rest.len()));
+                lines.push(now);
+                lines.drain(|line| { got.push(line.to_vec()); Ok::<_, ()>(()) }).unwrap();
+                rest = later;
+            }
+            let complete = text.rsplit_once('\n').map_or("", |(before, _)| before);
+            let wanted: Vec<Vec<u8>> =
+                complete.split('\n').filter(|l| !l.trim().is_empty()).map(|l| l.as_bytes().to_vec()).collect();
+            prop_assert_eq!(got, wanted);
+        }
+    }
+}
