@@ -19,7 +19,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("client", &["api"]),
     ("scheduler", &["api", "client"]),
     ("controllers", &["api", "client"]),
-    ("server", &["api", "schema", "store", "store-redb", "apiserver", "client", "scheduler", "controllers"]),
+    (
+        "server",
+        &[
+            "api",
+            "schema",
+            "store",
+            "store-redb",
+            "apiserver",
+            "client",
+            "scheduler",
+            "controllers",
+        ],
+    ),
     ("network", &[]),
     ("proxy", &["api", "client"]),
     ("kubelet", &["api", "client", "cri"]),
@@ -35,11 +47,31 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 
 /// Crates that do no IO: none of these may be among their direct dependencies.
 const PURE: &[&str] = &["api", "schema", "cri"];
-const IO: &[&str] = &["tokio", "hyper", "hyper-util", "axum", "redb", "kube", "rustix", "nix", "socket2", "wasmtime", "libc"];
+const IO: &[&str] = &[
+    "tokio",
+    "hyper",
+    "hyper-util",
+    "axum",
+    "redb",
+    "kube",
+    "rustix",
+    "nix",
+    "socket2",
+    "wasmtime",
+    "libc",
+];
 
 fn metadata() -> Metadata {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).other_options(["--offline".to_owned(), "--filter-platform".to_owned(), "x86_64-unknown-linux-gnu".to_owned()]).exec().expect("cargo metadata")
+    MetadataCommand::new()
+        .manifest_path(manifest)
+        .other_options([
+            "--offline".to_owned(),
+            "--filter-platform".to_owned(),
+            "x86_64-unknown-linux-gnu".to_owned(),
+        ])
+        .exec()
+        .expect("cargo metadata")
 }
 
 fn direct(package: &Package) -> BTreeSet<String> {
@@ -71,8 +103,15 @@ fn crates_name_only_what_the_map_allows() {
 #[test]
 fn pure_crates_have_no_way_to_do_io() {
     let metadata = metadata();
-    for package in metadata.workspace_packages().iter().filter(|p| PURE.contains(&p.name.as_str())) {
-        let io: Vec<String> = direct(package).into_iter().filter(|d| IO.contains(&d.as_str())).collect();
+    for package in metadata
+        .workspace_packages()
+        .iter()
+        .filter(|p| PURE.contains(&p.name.as_str()))
+    {
+        let io: Vec<String> = direct(package)
+            .into_iter()
+            .filter(|d| IO.contains(&d.as_str()))
+            .collect();
         assert!(io.is_empty(), "{} is pure but names {io:?}", package.name);
     }
 }
@@ -80,7 +119,11 @@ fn pure_crates_have_no_way_to_do_io() {
 #[test]
 fn wasmtime_is_reachable_only_from_the_wasm_runtime() {
     let metadata = metadata();
-    for package in metadata.workspace_packages().iter().filter(|p| p.name.as_str() != "wasm") {
+    for package in metadata
+        .workspace_packages()
+        .iter()
+        .filter(|p| p.name.as_str() != "wasm")
+    {
         let named = direct(package);
         let engines: Vec<&String> = named.iter().filter(|d| d.starts_with("wasmtime")).collect();
         assert!(engines.is_empty(), "{} names {engines:?}", package.name);
@@ -104,7 +147,16 @@ fn one_of_each_stack() {
 fn built() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--package", "wherry", "--edges", "normal", "--prefix", "none"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            "wherry",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ])
         .current_dir(root)
         .output()
         .expect("cargo tree");

@@ -30,17 +30,26 @@ impl Access {
         let text = std::fs::read_to_string(path)?;
         let field = |name: &str| -> anyhow::Result<&str> {
             let line = text.lines().find_map(|l| l.trim_start().strip_prefix(name));
-            line.map(str::trim).with_context(|| format!("{name} is missing in {}", path.display()))
+            line.map(str::trim)
+                .with_context(|| format!("{name} is missing in {}", path.display()))
         };
         let pem = |name: &str| -> anyhow::Result<Vec<u8>> { Ok(STANDARD.decode(field(name)?)?) };
         let server = field("server:")?;
-        let address = server.strip_prefix("https://").context("the server has an https URL")?.parse()?;
+        let address = server
+            .strip_prefix("https://")
+            .context("the server has an https URL")?
+            .parse()?;
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(&pem("certificate-authority-data:")?)?)?;
         let certificate = CertificateDer::from_pem_slice(&pem("client-certificate-data:")?)?;
         let key = PrivateKeyDer::from_pem_slice(&pem("client-key-data:")?)?;
-        let tls = ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(vec![certificate], key)?;
-        Ok(Self { address, tls: Arc::new(tls) })
+        let tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![certificate], key)?;
+        Ok(Self {
+            address,
+            tls: Arc::new(tls),
+        })
     }
 
     /// A new connection, HTTP/1.1, one request at a time.
@@ -51,7 +60,10 @@ impl Access {
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Connection { sender, host: self.address.to_string() })
+        Ok(Connection {
+            sender,
+            host: self.address.to_string(),
+        })
     }
 }
 

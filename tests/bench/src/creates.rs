@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
-use e2e::{Cluster, Options, run};
+use e2e::{Cluster, control_plane, run};
 use serde_json::json;
 
 use crate::{
@@ -23,13 +23,16 @@ use crate::{
 
 /// Starts a cluster without a node, loads it and prints the figures.
 pub(crate) fn measure(clients: usize, count: usize) -> anyhow::Result<()> {
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    let cluster = Cluster::start(control_plane());
     cluster.kubectl(&["create", "namespace", "load"]).ok();
     let before = processes::cpu(cluster.server_pid());
     let out = run(&mut load_command(&cluster, &["load-creates"], &[clients, count])?, "").ok();
     let used = processes::cpu(cluster.server_pid()).saturating_sub(before);
     let each = used.as_secs_f64() * 1e3 / count as f64;
-    print(format!("creates clients={clients} {} server_cpu_ms_each={each:.3}", out.trim()));
+    print(format!(
+        "creates clients={clients} {} server_cpu_ms_each={each:.3}",
+        out.trim()
+    ));
     Ok(())
 }
 
@@ -37,7 +40,10 @@ pub(crate) fn measure(clients: usize, count: usize) -> anyhow::Result<()> {
 pub(crate) fn load_command(cluster: &Cluster, what: &[&str], numbers: &[usize]) -> anyhow::Result<Command> {
     let own = std::env::current_exe()?;
     let mut command = cluster.on_machine(own.to_str().context("a path in UTF-8")?);
-    command.args(what).arg(cluster.kubeconfig()).args(numbers.iter().map(usize::to_string));
+    command
+        .args(what)
+        .arg(cluster.kubeconfig())
+        .args(numbers.iter().map(usize::to_string));
     Ok(command)
 }
 
@@ -70,7 +76,9 @@ async fn client(access: Access, next: Arc<AtomicUsize>, count: usize) -> anyhow:
         }
         let body = Bytes::from(config_map(index).to_string());
         let start = Instant::now();
-        connection.call("POST", "/api/v1/namespaces/load/configmaps", body).await?;
+        connection
+            .call("POST", "/api/v1/namespaces/load/configmaps", body)
+            .await?;
         durations.push(start.elapsed());
     }
 }

@@ -26,7 +26,13 @@ impl Durations {
             let index = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
             self.0.get(index).map_or(0.0, |d| d.as_secs_f64() * 1e3)
         };
-        format!("p50_ms={:.2} p90_ms={:.2} p99_ms={:.2} max_ms={:.2}", at(50), at(90), at(99), at(100))
+        format!(
+            "p50_ms={:.2} p90_ms={:.2} p99_ms={:.2} max_ms={:.2}",
+            at(50),
+            at(90),
+            at(99),
+            at(100)
+        )
     }
 }
 

@@ -51,13 +51,24 @@ enum What {
     },
     /// The load of `creates`, inside the cluster's network namespace.
     #[command(hide = true)]
-    LoadCreates { kubeconfig: std::path::PathBuf, clients: usize, count: usize },
+    LoadCreates {
+        kubeconfig: std::path::PathBuf,
+        clients: usize,
+        count: usize,
+    },
     /// The load of `pods`, inside the cluster's network namespace.
     #[command(hide = true)]
-    LoadPods { kubeconfig: std::path::PathBuf, count: usize },
+    LoadPods {
+        kubeconfig: std::path::PathBuf,
+        count: usize,
+    },
     /// The load of `requests`, inside the cluster's network namespace.
     #[command(hide = true)]
-    LoadRequests { address: std::net::SocketAddr, clients: usize, seconds: u64 },
+    LoadRequests {
+        address: std::net::SocketAddr,
+        clients: usize,
+        seconds: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -66,13 +77,29 @@ fn main() -> anyhow::Result<()> {
         What::Start { runs } => start::measure(runs),
         What::Creates { clients, count } => creates::measure(clients, count),
         What::Pods { count } => pods::measure(count),
-        What::Requests { clients, seconds, wasmtime } => requests::measure(clients, seconds, wasmtime.as_deref()),
-        What::LoadCreates { kubeconfig, clients, count } => on_runtime(creates::load(&kubeconfig, clients, count)),
+        What::Requests {
+            clients,
+            seconds,
+            wasmtime,
+        } => requests::measure(clients, seconds, wasmtime.as_deref()),
+        What::LoadCreates {
+            kubeconfig,
+            clients,
+            count,
+        } => on_runtime(creates::load(&kubeconfig, clients, count)),
         What::LoadPods { kubeconfig, count } => on_runtime(pods::load(&kubeconfig, count)),
-        What::LoadRequests { address, clients, seconds } => on_runtime(requests::load(address, clients, seconds)),
+        What::LoadRequests {
+            address,
+            clients,
+            seconds,
+        } => on_runtime(requests::load(address, clients, seconds)),
     }
 }
 
 fn on_runtime(load: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(load)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(load)
 }

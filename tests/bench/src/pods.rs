@@ -20,7 +20,9 @@ const PODS: &str = "/api/v1/namespaces/default/pods";
 /// Starts a cluster with the example's image and prints the figures.
 pub(crate) fn measure(count: usize) -> anyhow::Result<()> {
     let cluster = Cluster::start(Options::default());
-    cluster.load(&repository().join("examples/hello/hello.wasm"), "hello:1").ok();
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
     let out = run(&mut load_command(&cluster, &["load-pods"], &[count])?, "").ok();
     print(format!("pods {}", out.trim()));
     Ok(())
@@ -31,7 +33,12 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize) -> anyhow::Result<()> 
     let access = Access::from_kubeconfig(kubeconfig)?;
     let mut writer = access.connect().await?;
     let mut watcher = access.connect().await?;
-    let mut events = Events::new(watcher.open("GET", &format!("{PODS}?watch=true"), Bytes::new()).await?.into_body());
+    let mut events = Events::new(
+        watcher
+            .open("GET", &format!("{PODS}?watch=true"), Bytes::new())
+            .await?
+            .into_body(),
+    );
     let mut durations = Durations::default();
     for index in 0..=count {
         let name = format!("pod-{index}");
@@ -76,7 +83,10 @@ struct Events {
 
 impl Events {
     fn new(body: Incoming) -> Self {
-        Self { body, buffer: BytesMut::new() }
+        Self {
+            body,
+            buffer: BytesMut::new(),
+        }
     }
 
     async fn wait(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<()> {

@@ -15,8 +15,14 @@ pub(crate) fn of_binary(binary: &Path) -> Vec<Process> {
     let ours = pids.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary));
     ours.map(|pid| {
         let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<_> = raw.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-        Process { pid, command: words.join(" ") }
+        let words: Vec<_> = raw
+            .split(|b| *b == 0)
+            .map(|w| String::from_utf8_lossy(w).into_owned())
+            .collect();
+        Process {
+            pid,
+            command: words.join(" "),
+        }
     })
     .collect()
 }

@@ -28,14 +28,33 @@ pub(crate) fn measure(clients: usize, seconds: u64, wasmtime: Option<&Path>) -> 
     let cluster = Cluster::start(Options::default());
     let component = repository().join("examples/hello/hello.wasm");
     cluster.load(&component, "hello:1").ok();
-    cluster.kubectl(&["apply", "-f", repository().join("examples/hello").to_str().context("a path in UTF-8")?]).ok();
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).ok();
+    cluster
+        .kubectl(&[
+            "apply",
+            "-f",
+            repository()
+                .join("examples/hello")
+                .to_str()
+                .context("a path in UTF-8")?,
+        ])
+        .ok();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .ok();
     let service = cluster.get(&["service", "hello"]);
-    let address = format!("{}:80", service["spec"]["clusterIP"].as_str().context("the Service has an address")?);
+    let address = format!(
+        "{}:80",
+        service["spec"]["clusterIP"]
+            .as_str()
+            .context("the Service has an address")?
+    );
     for round in 1..=2 {
         let hosts = || -> Vec<u32> {
             let all = processes::of_binary(&e2e::binary());
-            all.into_iter().filter(|p| p.command.contains("sandbox-host")).map(|p| p.pid).collect()
+            all.into_iter()
+                .filter(|p| p.command.contains("sandbox-host"))
+                .map(|p| p.pid)
+                .collect()
         };
         one("wherry", round, &cluster, &address, clients, seconds, hosts)?;
         if let Some(wasmtime) = wasmtime {
@@ -52,7 +71,11 @@ pub(crate) fn measure(clients: usize, seconds: u64, wasmtime: Option<&Path>) -> 
 
 fn serve(cluster: &Cluster, wasmtime: &Path, component: &Path) -> anyhow::Result<Child> {
     let mut command = cluster.on_machine(wasmtime.to_str().context("a path in UTF-8")?);
-    command.args(["serve", "-Scli", "--addr", OTHER]).arg(component).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["serve", "-Scli", "--addr", OTHER])
+        .arg(component)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let child = command.spawn()?;
     until("wasmtime serve answers", Duration::from_secs(60), || {
         let answer = cluster.curl(&format!("http://{OTHER}/"));
@@ -77,9 +100,15 @@ fn one(
     let before = used();
     let out = run(&mut load, "").ok();
     let used = used().saturating_sub(before);
-    let count = out.split_whitespace().find_map(|w| w.strip_prefix("count=")).context("the load prints its count")?;
+    let count = out
+        .split_whitespace()
+        .find_map(|w| w.strip_prefix("count="))
+        .context("the load prints its count")?;
     let each = used.as_secs_f64() * 1e6 / count.parse::<f64>()?;
-    print(format!("requests server={name} round={round} clients={clients} {} server_cpu_us_each={each:.1}", out.trim()));
+    print(format!(
+        "requests server={name} round={round} clients={clients} {} server_cpu_us_each={each:.1}",
+        out.trim()
+    ));
     Ok(())
 }
 

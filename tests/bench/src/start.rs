@@ -32,16 +32,25 @@ pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
 }
 
 fn idle(cluster: &Cluster) {
-    cluster.load(&repository().join("examples/hello/hello.wasm"), "hello:1").ok();
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
     let manifests = repository().join("examples/hello");
-    cluster.kubectl(&["apply", "-f", manifests.to_str().expect("a path in UTF-8")]).ok();
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).ok();
+    cluster
+        .kubectl(&["apply", "-f", manifests.to_str().expect("a path in UTF-8")])
+        .ok();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .ok();
     let (mut rss, mut pss) = (0, 0);
     for process in processes::of_binary(&e2e::binary()) {
         let (r, p) = processes::memory(process.pid);
         rss += r;
         pss += p;
-        print(format!("idle process pid={} rss_kb={r} pss_kb={p} command={:?}", process.pid, process.command));
+        print(format!(
+            "idle process pid={} rss_kb={r} pss_kb={p} command={:?}",
+            process.pid, process.command
+        ));
     }
     print(format!("idle total rss_kb={rss} pss_kb={pss}"));
 }

@@ -22,7 +22,13 @@ use crate::process::{Output, Tool, kill, run};
 pub struct Options {
     /// Further arguments of `wherry up`.
     pub arguments: Vec<String>,
+    /// Processes, mounts and `/run` are the cluster's own too, as on a machine of its own that can lose its power.
+    pub machine: bool,
 }
+
+/// Makes the mounts of a machine that has just booted, then becomes the program. `$1` holds the boot id.
+const BOOT: &str = "mount --make-rshared / && mount -t tmpfs tmpfs /run && \
+    mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
 
 /// A network namespace that goes with its owner.
 struct Namespace(String);
@@ -30,7 +36,11 @@ struct Namespace(String);
 impl Namespace {
     fn make() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("wherry-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "wherry-e2e-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         run(Command::new("ip").args(["netns", "add", &name]), "").ok();
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]), "").ok();
         Self(name)
@@ -67,8 +77,17 @@ impl Cluster {
     /// # Panics
     /// When it does not become ready within a minute, with the end of its log.
     pub fn start(options: Options) -> Self {
-        let directory = tempfile::Builder::new().prefix("wherry-e2e-").tempdir().expect("a temporary directory");
-        let mut cluster = Self { process: None, lines: None, options, directory, namespace: Namespace::make() };
+        let directory = tempfile::Builder::new()
+            .prefix("wherry-e2e-")
+            .tempdir()
+            .expect("a temporary directory");
+        let mut cluster = Self {
+            process: None,
+            lines: None,
+            options,
+            directory,
+            namespace: Namespace::make(),
+        };
         cluster.up();
         cluster
     }
@@ -82,10 +101,25 @@ impl Cluster {
     /// Starts `wherry up` and does not wait.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the cluster runs already");
-        let log = std::fs::File::options().create(true).append(true).open(self.log()).expect("a log file");
-        let mut command = self.wherry("up");
-        command.args(["--api-bind", &format!("127.0.0.1:{PORT}")]).arg("--kubeconfig").arg(self.kubeconfig());
-        command.args(&self.options.arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .expect("a log file");
+        let mut command = if self.options.machine {
+            self.booted("up")
+        } else {
+            self.wherry("up")
+        };
+        command
+            .args(["--api-bind", &format!("127.0.0.1:{PORT}")])
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig());
+        command
+            .args(&self.options.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut child = command.spawn().expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is piped");
         self.process = Some(child);
@@ -117,6 +151,56 @@ impl Cluster {
         let mut command = self.namespace.command(binary());
         command.args(subcommand.split(' ')).arg("--data-dir").arg(self.data());
         command
+    }
+
+    /// The same on a machine that has just booted.
+    fn booted(&self, subcommand: &str) -> Command {
+        let boot_id = self.directory.path().join("boot_id");
+        let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").expect("the kernel makes UUIDs");
+        std::fs::write(&boot_id, random).expect("a scratch file");
+        let mut command = self.namespace.command("unshare");
+        command.args([
+            "-m",
+            "-p",
+            "-f",
+            "--mount-proc",
+            "--kill-child",
+            "bash",
+            "-c",
+            BOOT,
+            "boot",
+        ]);
+        command
+            .arg(boot_id)
+            .arg(binary())
+            .arg(subcommand)
+            .arg("--data-dir")
+            .arg(self.data());
+        command
+    }
+
+    /// Takes the power from a cluster that is a machine: every process ends at once, and of the network nothing is left.
+    pub fn lose_power(&mut self) {
+        assert!(self.options.machine, "only a machine has power to lose");
+        self.end(Signal::SIGKILL);
+        self.namespace = Namespace::make();
+    }
+
+    /// Pids of the processes of this cluster whose command line holds `word`, as this test sees them.
+    pub fn processes(&self, word: &str) -> Vec<u32> {
+        let inode = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let data = self.data().display().to_string();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries
+            .filter_map(|e| e.file_name().into_string().ok())
+            .filter(|n| n.parse::<u32>().is_ok());
+        let ours = pids.filter(|pid| {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let mine = command.contains(&data) || directory.starts_with(self.data());
+            inode(pid).is_some_and(|exe| exe == binary()) && mine && command.contains(word)
+        });
+        ours.filter_map(|pid| pid.parse().ok()).collect()
     }
 
     /// The data directory.
@@ -161,7 +245,14 @@ impl Cluster {
 
     /// Runs a kubectl with something on stdin.
     pub fn kubectl_with(&self, tool: Tool, arguments: &[&str], stdin: &str) -> Output {
-        run(self.namespace.command(tool.path()).arg("--kubeconfig").arg(self.kubeconfig()).args(arguments), stdin)
+        run(
+            self.namespace
+                .command(tool.path())
+                .arg("--kubeconfig")
+                .arg(self.kubeconfig())
+                .args(arguments),
+            stdin,
+        )
     }
 
     /// A kubectl to be started by the caller, for what goes on.
@@ -185,12 +276,22 @@ impl Cluster {
 
     /// The body that an URL answers from the cluster's machine.
     pub fn curl(&self, url: &str) -> Output {
-        run(self.namespace.command("curl").args(["-sS", "--fail", "--max-time", "10", url]), "")
+        run(
+            self.namespace
+                .command("curl")
+                .args(["-sS", "--fail", "--max-time", "10", url]),
+            "",
+        )
     }
 
     /// The same, without checking who answers.
     pub fn curl_insecure(&self, url: &str) -> Output {
-        run(self.namespace.command("curl").args(["-sSk", "--fail", "--max-time", "10", url]), "")
+        run(
+            self.namespace
+                .command("curl")
+                .args(["-sSk", "--fail", "--max-time", "10", url]),
+            "",
+        )
     }
 
     /// A command on the cluster's machine.

@@ -7,6 +7,7 @@ mod cluster;
 mod process;
 
 pub use cluster::{Cluster, Options, binary};
+
 pub use process::{Output, Tool, kill, run, until};
 
 /// Skips the test with a line on stderr where it cannot run.
@@ -25,7 +26,18 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// A cluster without a node.
+pub fn control_plane() -> Options {
+    Options {
+        arguments: vec!["--no-node".into()],
+        ..Options::default()
+    }
+}
+
 /// The repository's root.
 pub fn repository() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout exists")
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the checkout exists")
 }

@@ -23,7 +23,11 @@ impl Output {
     /// When it failed, with both of its streams.
     #[track_caller]
     pub fn ok(self) -> String {
-        assert!(self.success, "failed ({:?})\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr);
+        assert!(
+            self.success,
+            "failed ({:?})\nstdout: {}\nstderr: {}",
+            self.code, self.stdout, self.stderr
+        );
         self.stdout
     }
 
@@ -85,7 +89,12 @@ pub fn run(command: &mut Command, stdin: &str) -> Output {
     match finished.recv_timeout(Duration::from_secs(120)) {
         Ok((status, stdout, stderr)) => {
             let status = status.expect("the child is waited for once");
-            Output { success: status.success(), code: status.code(), stdout, stderr }
+            Output {
+                success: status.success(),
+                code: status.code(),
+                stdout,
+                stderr,
+            }
         }
         Err(_) => {
             kill(id, nix::sys::signal::Signal::SIGKILL);

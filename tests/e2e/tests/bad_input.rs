@@ -1,6 +1,6 @@
 //! What kubectl is told about manifests that are wrong, as Kubernetes words it; nothing of them is stored.
 
-use e2e::{Cluster, Options, need_root};
+use e2e::{Cluster, control_plane, need_root};
 
 /// A manifest and parts of what kubectl must print, all of them.
 struct Case {
@@ -10,7 +10,11 @@ struct Case {
 }
 
 fn case(what: &'static str, manifest: impl Into<String>, says: &'static [&'static str]) -> Case {
-    Case { what, manifest: manifest.into(), says }
+    Case {
+        what,
+        manifest: manifest.into(),
+        says,
+    }
 }
 
 fn pod(spec: &str) -> String {
@@ -74,27 +78,40 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "a huge body",
-            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: bad}}\ndata: {{a: {}}}\n", "x".repeat(4 << 20)),
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: bad}}\ndata: {{a: {}}}\n",
+                "x".repeat(4 << 20)
+            ),
             &["bad"],
         ),
-        case("deep nesting", format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{deep}}}"#), &["error"]),
+        case(
+            "deep nesting",
+            format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{deep}}}"#),
+            &["error"],
+        ),
     ]
 }
 
 #[test]
 fn is_refused_in_kubernetes_words_and_stores_nothing() {
     need_root!();
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    let cluster = Cluster::start(control_plane());
     for case in cases() {
         let said = cluster
-            .kubectl_with(e2e::Tool::Kubectl136, &["create", "--validate=strict", "-f", "-"], &case.manifest)
+            .kubectl_with(
+                e2e::Tool::Kubectl136,
+                &["create", "--validate=strict", "-f", "-"],
+                &case.manifest,
+            )
             .err();
         for part in case.says {
             assert!(said.contains(part), "{}: expected {part:?} in: {said}", case.what);
         }
     }
     for kind in ["pods", "configmaps", "deployments"] {
-        let left = cluster.kubectl(&["get", kind, "bad", "--ignore-not-found", "-o", "name"]).ok();
+        let left = cluster
+            .kubectl(&["get", kind, "bad", "--ignore-not-found", "-o", "name"])
+            .ok();
         assert_eq!(left, "", "{kind}: nothing may be stored");
     }
     assert_eq!(cluster.kubectl(&["get", "--raw", "/readyz"]).ok(), "ok");
@@ -104,14 +121,25 @@ fn is_refused_in_kubernetes_words_and_stores_nothing() {
 #[test]
 fn raw_bodies_get_a_status_that_names_the_problem() {
     need_root!();
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    let cluster = Cluster::start(control_plane());
     let file = cluster.scratch().join("body.json");
     let path = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict";
     let deep = format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000));
-    let huge = format!(r#"{{"metadata":{{"name":"bad"}},"data":{{"a":"{}"}}}}"#, "x".repeat(4 << 20));
+    let huge = format!(
+        r#"{{"metadata":{{"name":"bad"}},"data":{{"a":"{}"}}}}"#,
+        "x".repeat(4 << 20)
+    );
     let table: [(&str, String, &str); 5] = [
-        ("duplicate", r#"{"metadata":{"name":"bad"},"data":{"a":"1","a":"2"}}"#.into(), "duplicate field \"data.a\""),
-        ("deep", format!(r#"{{"metadata":{{"name":"bad"}},"data":{deep}}}"#), "depth"),
+        (
+            "duplicate",
+            r#"{"metadata":{"name":"bad"},"data":{"a":"1","a":"2"}}"#.into(),
+            "duplicate field \"data.a\"",
+        ),
+        (
+            "deep",
+            format!(r#"{{"metadata":{{"name":"bad"}},"data":{deep}}}"#),
+            "depth",
+        ),
         ("huge", huge, "limit is 3145728"),
         ("truncated", r#"{"metadata":{"name":"#.into(), "unexpected end"),
         ("empty", String::new(), ""),

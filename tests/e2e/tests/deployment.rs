@@ -26,16 +26,23 @@ fn manifests() -> String {
 }
 
 fn rolled_out(cluster: &Cluster) {
-    cluster.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]).ok();
+    cluster
+        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
+        .ok();
 }
 
 fn service_address(cluster: &Cluster) -> String {
     let service = cluster.get(&["service", "hello"]);
-    format!("http://{}/", service["spec"]["clusterIP"].as_str().expect("a Service has an address"))
+    format!(
+        "http://{}/",
+        service["spec"]["clusterIP"].as_str().expect("a Service has an address")
+    )
 }
 
 fn jsonpath(cluster: &Cluster, what: &[&str], path: &str) -> String {
-    cluster.kubectl(&[&["get"], what, &["-o", &format!("jsonpath={path}")]].concat()).ok()
+    cluster
+        .kubectl(&[&["get"], what, &["-o", &format!("jsonpath={path}")]].concat())
+        .ok()
 }
 
 #[test]
@@ -61,7 +68,11 @@ fn spreads_requests_over_all_replicas() {
     for pod in pods {
         until("every replica has served", SOON, || {
             let logs = cluster.kubectl(&["logs", pod]).ok();
-            if logs.contains("GET / ") { Ok(()) } else { Err(format!("{pod}: {logs}")) }
+            if logs.contains("GET / ") {
+                Ok(())
+            } else {
+                Err(format!("{pod}: {logs}"))
+            }
         });
     }
 }
@@ -75,13 +86,34 @@ fn both_kubectl_versions_show_what_users_expect() {
         let wide = kubectl(&["get", "pods", "-o", "wide"]);
         let head = wide.lines().next().unwrap_or_default();
         let columns: Vec<&str> = head.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
-        let expected =
-            ["NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP", "NODE", "NOMINATED NODE", "READINESS GATES"];
+        let expected = [
+            "NAME",
+            "READY",
+            "STATUS",
+            "RESTARTS",
+            "AGE",
+            "IP",
+            "NODE",
+            "NOMINATED NODE",
+            "READINESS GATES",
+        ];
         assert_eq!(columns, expected);
         assert_eq!(wide.matches("1/1     Running").count(), 3, "{wide}");
-        let name = kubectl(&["get", "pods", "-o", "name"]).lines().next().expect("a pod").to_owned();
+        let name = kubectl(&["get", "pods", "-o", "name"])
+            .lines()
+            .next()
+            .expect("a pod")
+            .to_owned();
         let described = kubectl(&["describe", &name]);
-        for part in ["Successfully assigned", "Created", "Started", "Image:", "hello:1", "Ready ", "kube-api-access-"] {
+        for part in [
+            "Successfully assigned",
+            "Created",
+            "Started",
+            "Image:",
+            "hello:1",
+            "Ready ",
+            "kube-api-access-",
+        ] {
             assert!(described.contains(part), "{part} is missing:\n{described}");
         }
         assert!(kubectl(&["get", "events"]).contains("SuccessfulCreate"));
@@ -99,10 +131,15 @@ fn scales_updates_and_rolls_back() {
     let cluster = deployed();
     cluster.kubectl(&["scale", "deployment/hello", "--replicas=5"]).ok();
     rolled_out(&cluster);
-    assert_eq!(jsonpath(&cluster, &["deployment", "hello"], "{.status.readyReplicas}"), "5");
+    assert_eq!(
+        jsonpath(&cluster, &["deployment", "hello"], "{.status.readyReplicas}"),
+        "5"
+    );
     cluster.kubectl(&["scale", "deployment/hello", "--replicas=2"]).ok();
     rolled_out(&cluster);
-    cluster.kubectl(&["set", "image", "deployment/hello", "hello=hello:2"]).ok();
+    cluster
+        .kubectl(&["set", "image", "deployment/hello", "hello=hello:2"])
+        .ok();
     rolled_out(&cluster);
     let images = |cluster: &Cluster| jsonpath(cluster, &["deployment", "hello"], "{..containers[*].image}");
     assert_eq!(images(&cluster), "hello:2");
@@ -127,7 +164,10 @@ fn replaces_a_deleted_pod_and_removes_everything_with_the_manifests() {
         let left = cluster.kubectl(&["get", "pods", "-o", "name"]).ok();
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
-    assert!(!cluster.curl(&address).success, "the Service's address must not answer any more");
+    assert!(
+        !cluster.curl(&address).success,
+        "the Service's address must not answer any more"
+    );
 }
 
 #[test]
@@ -139,7 +179,9 @@ fn follows_logs() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("kubectl starts");
-    let mut lines = BufReader::new(follower.stdout.take().expect("stdout is piped")).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(follower.stdout.take().expect("stdout is piped"))
+        .lines()
+        .map_while(Result::ok);
     cluster.curl(&service_address(&cluster)).ok();
     let seen = lines.any(|line| line.contains("GET / "));
     kill(follower.id(), Signal::SIGTERM);
@@ -161,7 +203,11 @@ fn keeps_serving_while_the_agent_is_dead() {
     cluster.up();
     rolled_out(&cluster);
     assert_eq!(before, uids(&cluster));
-    let restarts = jsonpath(&cluster, &["pods"], "{.items[*].status.containerStatuses[*].restartCount}");
+    let restarts = jsonpath(
+        &cluster,
+        &["pods"],
+        "{.items[*].status.containerStatuses[*].restartCount}",
+    );
     assert_eq!(restarts, "0 0 0");
     cluster.curl(&address).ok();
 }

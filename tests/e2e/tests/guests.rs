@@ -23,7 +23,11 @@ fn state(cluster: &Cluster, pod: &str, wanted: impl Fn(&Value) -> bool) -> Value
     until("the container's state", SOON, || {
         let pod = cluster.get(&["pod", pod]);
         let state = pod["status"]["containerStatuses"][0]["state"].clone();
-        if wanted(&state) { Ok(state) } else { Err(state.to_string()) }
+        if wanted(&state) {
+            Ok(state)
+        } else {
+            Err(state.to_string())
+        }
     })
 }
 
@@ -44,9 +48,13 @@ fn say_why_they_do_not_run() {
     assert!(said.contains("truncated") || said.contains("unexpected end"), "{said}");
 
     run_pod(&cluster, "absent", "absent:1", "");
-    let state_of = state(&cluster, "absent", |s| s["waiting"]["reason"].as_str().is_some_and(|r| r.contains("Image")));
+    let state_of = state(&cluster, "absent", |s| {
+        s["waiting"]["reason"].as_str().is_some_and(|r| r.contains("Image"))
+    });
     assert!(["ErrImagePull", "ImagePullBackOff"].contains(&state_of["waiting"]["reason"].as_str().unwrap_or_default()));
-    let events = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]).ok();
+    let events = cluster
+        .kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"])
+        .ok();
     assert!(events.contains("absent:1"), "{events}");
 }
 
@@ -55,13 +63,20 @@ fn are_reported_when_they_fail_and_bounded_when_they_do_not() {
     need_root!();
     let cluster = Cluster::start(Options::default());
     for guest in ["exit-code", "trap", "spin", "hoard"] {
-        cluster.load(&workload(&format!("{guest}.wasm")), &format!("{guest}:1")).ok();
+        cluster
+            .load(&workload(&format!("{guest}.wasm")), &format!("{guest}:1"))
+            .ok();
     }
-    cluster.load(&repository().join("examples/hello/hello.wasm"), "hello:1").ok();
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
 
     run_pod(&cluster, "exit-code", "exit-code:1", "");
     let ended = state(&cluster, "exit-code", |s| s["terminated"].is_object());
-    assert_eq!((&ended["terminated"]["exitCode"], &ended["terminated"]["reason"]), (&3.into(), &"Error".into()));
+    assert_eq!(
+        (&ended["terminated"]["exitCode"], &ended["terminated"]["reason"]),
+        (&3.into(), &"Error".into())
+    );
 
     run_pod(&cluster, "trap", "trap:1", "");
     let ended = state(&cluster, "trap", |s| s["terminated"].is_object());
@@ -75,13 +90,21 @@ fn are_reported_when_they_fail_and_bounded_when_they_do_not() {
     run_pod(&cluster, "web", "hello:1", ", ports: [{containerPort: 8080}]");
     run_pod(&cluster, "spin", "spin:1", ", resources: {limits: {cpu: 200m}}");
     state(&cluster, "spin", |s| s["running"].is_object());
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
-    let address = cluster.get(&["pod", "web"])["status"]["podIP"].as_str().expect("an address").to_owned();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+        .ok();
+    let address = cluster.get(&["pod", "web"])["status"]["podIP"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
     let start = Instant::now();
     for _ in 0..20 {
         cluster.curl(&format!("http://{address}:8080/")).ok();
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "a guest that loops forever must not starve its neighbour");
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "a guest that loops forever must not starve its neighbour"
+    );
     cluster.kubectl(&["delete", "pod", "spin", "--timeout=30s"]).ok();
 }
 

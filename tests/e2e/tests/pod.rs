@@ -20,18 +20,25 @@ spec:
 
 fn with_hello() -> Cluster {
     let cluster = Cluster::start(Options::default());
-    cluster.load(&repository().join("examples/hello/hello.wasm"), "hello:1").ok();
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
     cluster
 }
 
 fn ready_pod(cluster: &Cluster) -> Value {
     cluster.apply(POD).ok();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+        .ok();
     cluster.get(&["pod", "web"])
 }
 
 fn address(pod: &Value) -> String {
-    format!("http://{}:8080/", pod["status"]["podIP"].as_str().expect("a Ready pod has an address"))
+    format!(
+        "http://{}:8080/",
+        pod["status"]["podIP"].as_str().expect("a Ready pod has an address")
+    )
 }
 
 #[test]
@@ -59,7 +66,9 @@ fn survives_a_crash_of_the_agent_and_is_adopted() {
     cluster.curl(&address(&before)).ok();
     cluster.up();
     cluster.curl(&address(&before)).ok();
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+        .ok();
     let after = cluster.get(&["pod", "web"]);
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     let container = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
@@ -73,8 +82,15 @@ fn is_left_running_by_sigterm_which_says_so() {
     let mut cluster = with_hello();
     let pod = ready_pod(&cluster);
     assert!(cluster.stop(), "SIGTERM is a good end");
-    assert!(cluster.log_text().contains("workloads keep running"), "{}", cluster.log_text());
+    assert!(
+        cluster.log_text().contains("workloads keep running"),
+        "{}",
+        cluster.log_text()
+    );
     cluster.curl(&address(&pod)).ok();
     e2e::run(&mut cluster.wherry("down"), "").ok();
-    assert!(!cluster.curl(&address(&pod)).success, "after `wherry down` nothing answers");
+    assert!(
+        !cluster.curl(&address(&pod)).success,
+        "after `wherry down` nothing answers"
+    );
 }

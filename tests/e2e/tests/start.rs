@@ -1,12 +1,16 @@
 //! Starting where one cannot: a line that says what to do, and nothing broken.
 
-use e2e::{Cluster, Options, need_root, run};
+use e2e::{Cluster, control_plane, need_root, run};
 
 #[test]
 fn a_second_wherry_on_the_same_data_directory_is_refused() {
     need_root!();
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
-    let said = run(cluster.wherry("up").args(["--api-bind", "127.0.0.1:7443", "--no-node"]), "").err();
+    let cluster = Cluster::start(control_plane());
+    let said = run(
+        cluster.wherry("up").args(["--api-bind", "127.0.0.1:7443", "--no-node"]),
+        "",
+    )
+    .err();
     assert!(said.contains("another wherry") && said.contains("--data-dir"), "{said}");
     assert_eq!(said.lines().filter(|l| l.starts_with("wherry:")).count(), 1, "{said}");
     cluster.kubectl(&["get", "namespaces"]).ok();
@@ -15,10 +19,11 @@ fn a_second_wherry_on_the_same_data_directory_is_refused() {
 #[test]
 fn a_taken_port_is_named() {
     need_root!();
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    let cluster = Cluster::start(control_plane());
     let other = cluster.scratch().join("other");
     let mut up = cluster.on_machine(e2e::binary().to_str().expect("a path in UTF-8"));
-    up.args(["up", "--no-node", "--api-bind", "127.0.0.1:6443", "--data-dir"]).arg(&other);
+    up.args(["up", "--no-node", "--api-bind", "127.0.0.1:6443", "--data-dir"])
+        .arg(&other);
     let said = run(&mut up, "").err();
     assert!(said.contains("127.0.0.1:6443") && said.contains("--api-bind"), "{said}");
 }
@@ -26,7 +31,7 @@ fn a_taken_port_is_named() {
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
     need_root!();
-    let cluster = Cluster::start(Options { arguments: vec!["--no-node".into()] });
+    let cluster = Cluster::start(control_plane());
     let file = cluster.scratch().join("file");
     std::fs::write(&file, "").expect("a scratch file");
     let mut up = cluster.on_machine(e2e::binary().to_str().expect("a path in UTF-8"));
