@@ -314,3 +314,30 @@ pub trait Backend: Send + Sync + 'static {
         Ok(self.get("").await?.revision)
     }
 }
+
+#[async_trait]
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    async fn get(&self, key: &str) -> Result<Read<Option<Kv>>, Error> {
+        (**self).get(key).await
+    }
+
+    async fn range(&self, prefix: &str, page: Page, at: Option<Revision>) -> Result<Range, Error> {
+        (**self).range(prefix, page, at).await
+    }
+
+    async fn write(&self, write: Write) -> Result<Outcome, Error> {
+        (**self).write(write).await
+    }
+
+    async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, Error> {
+        (**self).watch(prefix, from).await
+    }
+
+    async fn compact(&self, to: Revision) -> Result<(), Error> {
+        (**self).compact(to).await
+    }
+
+    async fn revision(&self) -> Result<Revision, Error> {
+        (**self).revision().await
+    }
+}

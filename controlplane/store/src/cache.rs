@@ -188,3 +188,6 @@ impl<I: Index> Cache<I> {
         Watcher::start(self.shared.clone(), prefix, from)
     }
 }
+
+#[cfg(test)]
+mod tests;

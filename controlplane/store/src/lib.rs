@@ -9,9 +9,11 @@
 
 mod backend;
 pub mod cache;
+pub mod encrypt;
 pub mod memory;
 pub mod rewind;
 pub mod ring;
+pub mod suite;
 mod watch;
 
 pub use backend::{Backend, Change, Error, Expect, Key, Kv, Outcome, Page, Range, Read, Revision, Write};

@@ -319,3 +319,6 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
