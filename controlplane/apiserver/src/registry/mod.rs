@@ -5,9 +5,17 @@ use std::sync::Arc;
 
 use store::Backend;
 
+pub(crate) mod cached;
+pub(crate) mod catalog;
+pub(crate) mod encode;
+pub(crate) mod index;
+pub(crate) mod metadata;
 pub mod printer;
 pub mod reader;
+pub(crate) mod render;
 pub mod resource;
+pub(crate) mod select;
+pub(crate) mod verbs;
 pub mod virtuals;
 
 /// What the rules of built-in kinds need from outside; see [`crate::resources::catalogue`].
@@ -35,4 +43,14 @@ pub fn key(group: &str, plural: &str, namespace: Option<&str>, name: &str) -> St
         key.push_str(part);
     }
     key
+}
+
+/// The last part of a key.
+pub(crate) fn name_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
+}
+
+/// The namespace in a key; empty for cluster-scoped kinds.
+pub(crate) fn namespace_of(key: &str) -> &str {
+    key.rsplit('/').nth(1).unwrap_or_default()
 }

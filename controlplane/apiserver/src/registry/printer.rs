@@ -25,7 +25,7 @@ pub fn column(name: &str, type_: &str, format: &str, description: &str, priority
         type_: type_.into(),
         format: format.into(),
         description: description.into(),
-        priority: priority.into(),
+        priority,
     }
 }
 

@@ -149,8 +149,6 @@ pub struct SelectableField {
     pub absent: Name,
 }
 
-/// Problems with a name, as [`api::names`] words them; empty when it is fine.
-pub type NameFormat = fn(&str) -> Vec<String>;
 /// Rewrites an object between a served version and the storage version, `apiVersion` excepted.
 pub type Convert = fn(&mut Object);
 
@@ -163,6 +161,25 @@ pub enum Subresource {
     Finalize,
     /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
     Scale { spec_replicas: Name, status_replicas: Name, selector: Name },
+}
+
+impl Subresource {
+    /// The last segment of its path.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Subresource::Status => "status",
+            Subresource::Finalize => "finalize",
+            Subresource::Scale { .. } => "scale",
+        }
+    }
+
+    /// The verbs it answers to.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        match self {
+            Subresource::Status | Subresource::Scale { .. } => &["get", "patch", "update"],
+            Subresource::Finalize => &["update"],
+        }
+    }
 }
 
 /// One version in which a kind is served.
@@ -228,7 +245,6 @@ pub struct Resource {
     pub columns: Vec<Column>,
     pub cells: Cells,
     pub fields: Vec<SelectableField>,
-    pub name_format: NameFormat,
     pub subresources: Vec<Subresource>,
     /// Decides whether a write raises `metadata.generation`; `None` when the kind has no generation.
     pub generation: Option<fn(old: &Object, new: &Object) -> bool>,
@@ -274,7 +290,6 @@ impl Resource {
             columns: super::printer::default_columns(),
             cells: Arc::new(super::printer::default_cells),
             fields: Vec::new(),
-            name_format: api::names::is_dns1123_subdomain,
             subresources: Vec::new(),
             generation: None,
             verbs: ALL_VERBS,
@@ -351,12 +366,6 @@ impl ResourceBuilder {
             paths: paths.iter().map(|p| Cow::Borrowed(*p)).collect(),
             absent: Cow::Borrowed(absent),
         });
-        self
-    }
-
-    /// What a name must look like; a DNS subdomain unless said otherwise.
-    pub fn name_format(mut self, check: NameFormat) -> Self {
-        self.0.name_format = check;
         self
     }
 

@@ -1,0 +1,263 @@
+//! What the watch cache remembers of an object beside its bytes: uid, labels and selectable fields.
+//!
+//! They are picked out of the JSON by a walk that visits the wanted paths and skips everything else, so that no tree is
+//! built per write.
+
+use std::sync::{Arc, OnceLock};
+
+use api::Object;
+use bytes::Bytes;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
+use store::Revision;
+use store::cache::Index;
+
+use super::encode;
+use super::resource::{Resource, SelectableField};
+
+/// What selectors and preconditions need to know of a cached object.
+pub(crate) struct Entry {
+    pub(crate) uid: Box<str>,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// In the order of the kind's selectable fields.
+    fields: Box<[Box<str>]>,
+    parsed: OnceLock<Arc<Object>>,
+}
+
+impl Entry {
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+    }
+
+    /// The value of the kind's `nth` selectable field.
+    pub(crate) fn field(&self, nth: usize) -> Option<&str> {
+        self.fields.get(nth).map(|f| &**f)
+    }
+
+    /// The object as a tree, parsed once and shared. Only for kinds that the server itself reads often.
+    pub(crate) fn object(&self, bytes: &Bytes) -> Arc<Object> {
+        self.parsed.get_or_init(|| Arc::new(parse(bytes))).clone()
+    }
+}
+
+/// Parses bytes that this server wrote.
+pub(crate) fn parse(bytes: &[u8]) -> Object {
+    Object::from_slice(bytes).unwrap_or_else(|error| {
+        tracing::error!(%error, "a stored object is not JSON");
+        Object::new("", "")
+    })
+}
+
+/// Indexes one storage kind.
+pub(crate) struct KindIndex {
+    kind: Box<str>,
+    api_version: Box<str>,
+    fields: Vec<SelectableField>,
+    wanted: Wanted,
+    /// How many values the walk collects.
+    slots: usize,
+}
+
+/// The paths the walk looks for, as a tree.
+#[derive(Default)]
+struct Wanted {
+    children: Vec<(Box<str>, Wanted)>,
+    leaf: Option<Leaf>,
+}
+
+#[derive(Clone, Copy)]
+enum Leaf {
+    Value(usize),
+    Labels,
+}
+
+impl Wanted {
+    fn add(&mut self, path: &str, leaf: Leaf) {
+        let mut node = self;
+        for segment in path.split('.') {
+            let at = node.children.iter().position(|(name, _)| &**name == segment).unwrap_or_else(|| {
+                node.children.push((segment.into(), Wanted::default()));
+                node.children.len() - 1
+            });
+            let Some((_, child)) = node.children.get_mut(at) else { return };
+            node = child;
+        }
+        node.leaf = Some(leaf);
+    }
+}
+
+const UID: usize = 0;
+
+impl KindIndex {
+    pub(crate) fn new(resource: &Resource) -> Self {
+        let mut wanted = Wanted::default();
+        wanted.add("metadata.uid", Leaf::Value(UID));
+        wanted.add("metadata.labels", Leaf::Labels);
+        let mut slots = UID + 1;
+        for path in resource.fields.iter().flat_map(|f| &f.paths) {
+            wanted.add(path, Leaf::Value(slots));
+            slots += 1;
+        }
+        KindIndex {
+            kind: resource.kind.as_ref().into(),
+            api_version: resource.storage().api_version.as_ref().into(),
+            fields: resource.fields.clone(),
+            wanted,
+            slots,
+        }
+    }
+
+    /// The stored bytes with their revision in place.
+    pub(crate) fn with_revision(&self, stored: &Bytes, revision: Revision) -> Bytes {
+        match encode::metadata_offset(stored, &self.kind, &self.api_version) {
+            Some(offset) => encode::splice(stored, offset, revision),
+            None => {
+                let mut object = parse(stored);
+                object.set_resource_version(Some(&revision.to_string()));
+                encode::served(&object)
+            }
+        }
+    }
+
+    pub(crate) fn entry(&self, key: &str, stored: &[u8]) -> Entry {
+        let mut found = Found { values: SmallVec::from_elem(None, self.slots), labels: Vec::new() };
+        let mut walk = serde_json::Deserializer::from_slice(stored);
+        if let Err(error) = (Visit { wanted: &self.wanted, found: &mut found }).deserialize(&mut walk) {
+            tracing::error!(key, %error, "a stored object cannot be indexed");
+        }
+        let mut values = found.values.into_iter();
+        let uid = values.next().flatten().unwrap_or_default();
+        let fields = self.fields.iter().map(|field| {
+            let mut present = values.by_ref().take(field.paths.len()).fold(None, |first: Option<Box<str>>, value| {
+                first.or(value.filter(|v| !v.is_empty()))
+            });
+            present.take().unwrap_or_else(|| field.absent.as_ref().into())
+        });
+        Entry {
+            uid,
+            fields: fields.collect(),
+            labels: found.labels.into(),
+            parsed: OnceLock::new(),
+        }
+    }
+}
+
+impl Index for KindIndex {
+    type Entry = Entry;
+
+    fn index(&self, key: &str, revision: Revision, stored: &Bytes) -> (Bytes, Entry) {
+        (self.with_revision(stored, revision), self.entry(key, stored))
+    }
+}
+
+struct Found {
+    values: SmallVec<[Option<Box<str>>; 16]>,
+    labels: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Visits one JSON value for the paths below `wanted`.
+struct Visit<'w, 'f> {
+    wanted: &'w Wanted,
+    found: &'f mut Found,
+}
+
+impl Visit<'_, '_> {
+    fn scalar(self, text: &str) {
+        if let Some(Leaf::Value(slot)) = self.wanted.leaf
+            && let Some(value) = self.found.values.get_mut(slot)
+        {
+            *value = Some(text.into());
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Visit<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Visit<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if let Some(Leaf::Labels) = self.wanted.leaf {
+            while let Some(pair) = map.next_entry()? {
+                self.found.labels.push(pair);
+            }
+            return Ok(());
+        }
+        while let Some(child) = map.next_key_seed(Child(self.wanted))? {
+            match child {
+                Some(wanted) => map.next_value_seed(Visit { wanted, found: &mut *self.found })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.scalar(text);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.scalar(if value { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.scalar(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.scalar(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        self.scalar(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Reads a key as the child it leads to.
+struct Child<'w>(&'w Wanted);
+
+impl<'de, 'w> DeserializeSeed<'de> for Child<'w> {
+    type Value = Option<&'w Wanted>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'w> Visitor<'_> for Child<'w> {
+    type Value = Option<&'w Wanted>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.children.iter().find(|(name, _)| &**name == key).map(|(_, child)| child))
+    }
+}

@@ -1,0 +1,62 @@
+//! Label and field selectors over cached entries.
+
+use api::{FieldSelector, LabelSelector, Status};
+
+use super::index::Entry;
+use super::resource::Resource;
+use super::{name_of, namespace_of};
+use crate::http::query::Query;
+
+/// Which objects of a kind a request is about, beyond its namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    labels: Option<LabelSelector>,
+    fields: Option<FieldSelector>,
+}
+
+impl Selection {
+    /// Reads `labelSelector` and `fieldSelector`; refuses fields that the kind does not offer. A `name` in the path
+    /// selects that one object.
+    pub(crate) fn parse(query: &Query<'_>, resource: &Resource, name: Option<&str>) -> Result<Self, Status> {
+        let labels = query.get("labelSelector").map(LabelSelector::parse).transpose();
+        let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let mut text = query.get("fieldSelector").unwrap_or_default().to_owned();
+        if let Some(name) = name {
+            text = format!("metadata.name={name}");
+        }
+        let fields = (!text.is_empty()).then(|| FieldSelector::parse(&text)).transpose();
+        let fields = fields.map_err(Status::bad_request)?;
+        for requirement in fields.iter().flat_map(|f| f.requirements()) {
+            if !offered(resource, &requirement.field) {
+                return Err(Status::bad_request(format!("field label not supported: {}", requirement.field)));
+            }
+        }
+        Ok(Selection { labels: labels.filter(|l| !l.is_empty()), fields })
+    }
+
+    /// Whether everything is selected.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_none() && self.fields.is_none()
+    }
+
+    pub(crate) fn matches(&self, resource: &Resource, key: &str, entry: &Entry) -> bool {
+        let by_labels = self.labels.as_ref().is_none_or(|l| l.matches(|key| entry.label(key)));
+        by_labels && self.fields.as_ref().is_none_or(|f| f.matches(|field| value(resource, key, entry, field)))
+    }
+}
+
+fn offered(resource: &Resource, field: &str) -> bool {
+    match field {
+        "metadata.name" => true,
+        "metadata.namespace" => resource.is_namespaced(),
+        _ => resource.fields.iter().any(|f| f.name == field),
+    }
+}
+
+fn value<'a>(resource: &Resource, key: &'a str, entry: &'a Entry, field: &str) -> Option<&'a str> {
+    match field {
+        "metadata.name" => Some(name_of(key)),
+        "metadata.namespace" => Some(namespace_of(key)),
+        _ => entry.field(resource.fields.iter().position(|f| f.name == field)?),
+    }
+}
