@@ -109,8 +109,13 @@ impl Meta {
 
     /// Namespace and name as a key.
     pub fn key(&self) -> NamespacedName {
-        NamespacedName::new(&self.namespace, &self.name)
+        key(&self.namespace, &self.name)
     }
+}
+
+/// The key of an object whose metadata says so; an empty namespace is none.
+pub(crate) fn key(namespace: &str, name: &str) -> NamespacedName {
+    if namespace.is_empty() { NamespacedName::cluster(name) } else { NamespacedName::new(namespace, name) }
 }
 
 /// Any object seen through its metadata alone: what metadata-only informers hold.

@@ -67,7 +67,7 @@ struct HeadMeta {
 
 impl HeadMeta {
     fn key(&self) -> NamespacedName {
-        NamespacedName::new(&self.namespace, &self.name)
+        crate::meta::key(&self.namespace, &self.name)
     }
 
     fn revision(&self) -> u64 {
