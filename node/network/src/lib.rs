@@ -1,1 +1,1 @@
-//! placeholder
+//! The pod network of a node. (The lead is writing this crate now.)
