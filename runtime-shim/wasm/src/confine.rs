@@ -1,0 +1,89 @@
+//! What the crate's children give up before they meet a guest.
+//!
+//! Both give up new privileges, core dumps and being traced, and, when started by root, their user. A compile child gives
+//! up nearly everything else too, by limits and by a filter of system calls. Started without root they keep the user's
+//! identity: the filter and the limits still hold.
+
+use std::io;
+
+use rustix::{
+    process::{DumpableBehavior, Resource, Rlimit, Signal},
+    thread::{Gid, Uid},
+};
+
+use crate::seccomp;
+
+/// `nobody`, and its group.
+const NOBODY: u32 = 65_534;
+
+/// Bounds of a compile child.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) address_space: u64,
+    pub(crate) cpu_seconds: u64,
+    /// Bytes of a file it may write.
+    pub(crate) output: u64,
+}
+
+/// Confines a compile child. Must be called while the process has one thread.
+pub(crate) fn compiler(limits: &Limits) -> io::Result<()> {
+    // Ends with the agent: its answer would reach nobody.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    close_descriptors_from(3)?;
+    limit(Resource::As, limits.address_space)?;
+    limit(Resource::Cpu, limits.cpu_seconds)?;
+    // The header stands before the code.
+    limit(Resource::Fsize, limits.output + (1 << 20))?;
+    limit(Resource::Core, 0)?;
+    drop_user()?;
+    give_up_privileges()?;
+    seccomp::install(seccomp::COMPILER)
+}
+
+/// Confines a sandbox host, which the agent has already started as the user it shall be.
+pub(crate) fn host() -> io::Result<()> {
+    limit(Resource::Core, 0)?;
+    raise_descriptors()?;
+    give_up_privileges()?;
+    seccomp::install(seccomp::HOST)
+}
+
+fn give_up_privileges() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Becomes nobody, if this is root.
+fn drop_user() -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(user, user, user)?;
+    Ok(())
+}
+
+/// Lowers a limit for good; one that is lower already stays.
+fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let value = Some(value.min(hard));
+    rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value })?;
+    Ok(())
+}
+
+/// Takes as many descriptors as may be had: each pod's listener and connection is one.
+fn raise_descriptors() -> io::Result<()> {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(())
+}
+
+fn close_descriptors_from(first: u32) -> io::Result<()> {
+    // SAFETY: closes descriptors by number; nothing in this process owns any of them yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

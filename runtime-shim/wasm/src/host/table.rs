@@ -1,0 +1,199 @@
+//! What the host holds, as the agent sees it: records, the files they are written to, and the stream of changes.
+//!
+//! Every change goes through [`Table::change`]: first the state file, then the record, then the event, all under one
+//! lock, so that a snapshot, the files and the events tell one story. The files are for an agent that finds the host
+//! gone; they need to survive the host's end and not the machine's, so they are renamed into place and not synced.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use cri::{ContainerId, SandboxId};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::protocol::{
+    Answer, Change, ContainerRecord, Cursor, Event, FromHost, PAGE_ITEMS, Page, SandboxRecord, container_file,
+    sandbox_file,
+};
+
+/// Changes that are kept for an agent that comes back.
+const RING: usize = 4096;
+
+/// The records of a host.
+#[derive(Debug)]
+pub(crate) struct Table {
+    directory: PathBuf,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    generation: u64,
+    sequence: u64,
+    sandboxes: BTreeMap<SandboxId, SandboxRecord>,
+    containers: BTreeMap<ContainerId, ContainerRecord>,
+    ring: VecDeque<Event>,
+    subscribers: Vec<Subscriber>,
+}
+
+/// A connection that follows the changes.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber {
+    pub(crate) outbox: mpsc::Sender<FromHost>,
+    /// Closes the connection.
+    pub(crate) closed: CancellationToken,
+}
+
+impl Subscriber {
+    /// Sends, or closes the connection: its agent does not read, and must begin anew.
+    fn send(&self, message: FromHost) -> bool {
+        let sent = self.outbox.try_send(message).is_ok();
+        if !sent {
+            self.closed.cancel();
+        }
+        sent
+    }
+}
+
+impl Table {
+    /// State files are written into `directory`.
+    pub(crate) fn new(directory: PathBuf) -> Arc<Self> {
+        Arc::new(Self { directory, held: Mutex::default() })
+    }
+
+    /// Follows an agent of this generation from now on; the current generation if that is higher.
+    pub(crate) fn follow(&self, generation: u64) -> Result<(), u64> {
+        let mut held = self.held.lock();
+        if generation < held.generation {
+            return Err(held.generation);
+        }
+        held.generation = generation;
+        Ok(())
+    }
+
+    /// The number of the last change.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.held.lock().sequence
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.lock().sandboxes.is_empty()
+    }
+
+    pub(crate) fn sandbox(&self, id: &SandboxId) -> Option<SandboxRecord> {
+        self.held.lock().sandboxes.get(id).cloned()
+    }
+
+    pub(crate) fn container(&self, id: &ContainerId) -> Option<ContainerRecord> {
+        self.held.lock().containers.get(id).cloned()
+    }
+
+    /// The containers of a sandbox.
+    pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerRecord> {
+        let held = self.held.lock();
+        held.containers.values().filter(|record| record.container.sandbox == *sandbox).cloned().collect()
+    }
+
+    /// Records a change, writes its file, and tells subscribers.
+    pub(crate) fn change(&self, change: Change) -> io::Result<()> {
+        let mut held = self.held.lock();
+        match &change {
+            Change::Sandbox(record) => {
+                self.write(&sandbox_file(&record.sandbox.id), record)?;
+                held.sandboxes.insert(record.sandbox.id.clone(), (**record).clone());
+            }
+            Change::Container(record) => {
+                self.write(&container_file(&record.container.id), record)?;
+                held.containers.insert(record.container.id.clone(), (**record).clone());
+            }
+            Change::SandboxRemoved(id) => {
+                remove(&self.directory.join(sandbox_file(id)))?;
+                held.sandboxes.remove(id);
+            }
+            Change::ContainerRemoved(id) => {
+                remove(&self.directory.join(container_file(id)))?;
+                held.containers.remove(id);
+            }
+        }
+        held.announce(change);
+        Ok(())
+    }
+
+    /// Changes a container's record by a function, if it is there.
+    pub(crate) fn update_container(&self, id: &ContainerId, update: impl FnOnce(&mut cri::Container)) -> io::Result<()> {
+        let Some(mut record) = self.container(id) else { return Ok(()) };
+        update(&mut record.container);
+        self.change(Change::Container(Box::new(record)))
+    }
+
+    /// Sends the reply `id` and then events, beginning after `after` as far as they are kept.
+    pub(crate) fn subscribe(&self, id: u64, after: Option<u64>, subscriber: Subscriber) {
+        let mut held = self.held.lock();
+        let after = after.unwrap_or(held.sequence);
+        let first_kept = held.sequence - held.ring.len() as u64;
+        let complete = (first_kept..=held.sequence).contains(&after);
+        let mut messages = vec![FromHost::Reply { id, result: Ok(Answer::Subscribed { complete }) }];
+        messages.extend(held.ring.iter().filter(|event| event.sequence > after).cloned().map(FromHost::Event));
+        if messages.into_iter().all(|message| subscriber.send(message)) {
+            held.subscribers.push(subscriber);
+        }
+    }
+
+    /// A page of everything.
+    pub(crate) fn page(&self, after: &Cursor) -> Page {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let held = self.held.lock();
+        let mut page = Page { sandboxes: Vec::new(), containers: Vec::new(), next: None };
+        let mut from = Unbounded;
+        match after {
+            Cursor::Start => page.sandboxes = held.sandboxes.values().take(PAGE_ITEMS).cloned().collect(),
+            Cursor::Sandbox(id) => {
+                let rest = held.sandboxes.range::<SandboxId, _>((Excluded(id), Unbounded));
+                page.sandboxes = rest.map(|(_, record)| record.clone()).take(PAGE_ITEMS).collect();
+            }
+            Cursor::Container(id) => from = Excluded(id),
+        }
+        if let Some(last) = page.sandboxes.last().filter(|_| page.sandboxes.len() == PAGE_ITEMS) {
+            page.next = Some(Cursor::Sandbox(last.sandbox.id.clone()));
+            return page;
+        }
+        let room = PAGE_ITEMS - page.sandboxes.len();
+        let rest = held.containers.range::<ContainerId, _>((from, Unbounded));
+        page.containers = rest.map(|(_, record)| record.clone()).take(room).collect();
+        if page.containers.len() == room {
+            page.next = page.containers.last().map(|last| Cursor::Container(last.container.id.clone()));
+        }
+        page
+    }
+
+    fn write(&self, name: &str, record: &impl Serialize) -> io::Result<()> {
+        let (path, temporary) = (self.directory.join(name), self.directory.join(format!("{name}.tmp")));
+        fs::write(&temporary, serde_json::to_vec(record)?)?;
+        fs::rename(temporary, path)
+    }
+}
+
+impl Held {
+    fn announce(&mut self, change: Change) {
+        self.sequence += 1;
+        let event = Event { sequence: self.sequence, change };
+        self.subscribers.retain(|subscriber| subscriber.send(FromHost::Event(event.clone())));
+        if self.ring.len() == RING {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(event);
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
