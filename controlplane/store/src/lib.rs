@@ -10,6 +10,7 @@
 mod backend;
 pub mod cache;
 pub mod encrypt;
+pub mod follow;
 pub mod memory;
 pub mod rewind;
 pub mod ring;

@@ -6,17 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures::stream;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::follow::{Log, follow};
 use crate::rewind::Overlay;
 use crate::ring::{Bounds, Ring};
-use crate::{Backend, Change, Error, Expect, Key, Kv, Outcome, Page, Range, Read, Revision, Signal, Watch, Write};
+use crate::{Backend, Change, Error, Expect, Key, Kv, Outcome, Page, Range, Read, Revision, Watch, Write};
 
 /// A store in memory. Clones share it.
 #[derive(Clone, Debug)]
@@ -219,21 +218,16 @@ impl Backend for Memory {
                 .check_not_future(from)
                 .and_then(|()| state.history.after(from).map(drop))
         })?;
-        let asked = Arc::new(Asked::default());
-        let watcher = Watcher {
-            shared: self.shared.clone(),
-            changed: self.shared.changed.subscribe(),
-            asked: asked.clone(),
-            prefix: prefix.to_owned(),
-            cursor: from,
-            owes_progress: false,
-            failed: false,
-        };
-        let signals = stream::unfold(watcher, |mut watcher| async {
-            let signal = watcher.next().await?;
-            Some((signal, watcher))
-        });
-        Ok(Watch::new(signals, move || asked.ask()))
+        let (shared, changed) = (self.shared.clone(), self.shared.changed.subscribe());
+        Ok(follow(
+            Changes {
+                shared,
+                changed,
+                prefix: prefix.to_owned(),
+                next_deadline: None,
+            },
+            from,
+        ))
     }
 
     async fn compact(&self, to: Revision) -> Result<(), Error> {
@@ -245,76 +239,38 @@ impl Backend for Memory {
     }
 }
 
-#[derive(Debug, Default)]
-struct Asked {
-    pending: AtomicBool,
-    wake: Notify,
-}
-
-impl Asked {
-    fn ask(&self) {
-        self.pending.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
-    }
-}
-
-struct Watcher {
+/// What one watch reads: the history under a prefix.
+struct Changes {
     shared: Arc<Shared>,
     changed: watch::Receiver<()>,
-    asked: Arc<Asked>,
     prefix: String,
-    cursor: Revision,
-    owes_progress: bool,
-    failed: bool,
+    next_deadline: Option<Instant>,
 }
 
-impl Watcher {
-    async fn next(&mut self) -> Option<Result<Signal, Error>> {
-        while !self.failed {
-            self.owes_progress |= self.asked.pending.swap(false, Ordering::SeqCst);
-            self.changed.mark_unchanged();
-            let (found, deadline) = self.shared.with(|state| {
-                let found = state.history.after(self.cursor).map(|mut changes| {
-                    changes
-                        .find(|(_, change)| change.key.starts_with(&self.prefix))
-                        .map(|(_, change)| change.clone())
-                });
-                if let Ok(None) = found {
-                    self.cursor = state.revision;
-                }
-                (found, state.next_deadline())
-            });
-            match found {
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-                Ok(Some(change)) => {
-                    self.cursor = change.revision;
-                    return Some(Ok(Signal::Change(change)));
-                }
-                Ok(None) if self.owes_progress => {
-                    self.owes_progress = false;
-                    return Some(Ok(Signal::Progress(self.cursor)));
-                }
-                Ok(None) => self.wait(deadline).await,
-            }
-        }
-        None
+impl Log for Changes {
+    async fn read(&mut self, from: Revision) -> Result<(Vec<Change>, Revision), Error> {
+        self.changed.mark_unchanged();
+        self.shared.with(|state| {
+            self.next_deadline = state.next_deadline();
+            let after = state.history.after(from)?.map(|(_, change)| change);
+            let changes = after
+                .filter(|change| change.key.starts_with(&self.prefix))
+                .cloned()
+                .collect();
+            Ok((changes, state.revision))
+        })
     }
 
-    /// Returns when there may be something new: a change, a value that expires, a request for progress.
-    async fn wait(&mut self, deadline: Option<Instant>) {
+    async fn changed(&mut self) {
         let expiry = async {
-            match deadline {
+            match self.next_deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            // The sender lives as long as `shared`, which this watcher holds.
+            // The sender lives as long as `shared`, which is held here.
             _ = self.changed.changed() => {}
-            () = self.asked.wake.notified() => {}
             () = expiry => {}
         }
     }
