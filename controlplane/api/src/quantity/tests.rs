@@ -66,7 +66,7 @@ fn refuses_what_is_no_amount() {
         ("abc", BadQuantity::Format),
         ("1 ", BadQuantity::Format),
         ("1.2.3", BadQuantity::Format),
-        ("--1", BadQuantity::Format),
+        ("--1", BadQuantity::Suffix),
         ("1i", BadQuantity::Suffix),
         ("1mm", BadQuantity::Suffix),
         ("1ki", BadQuantity::Suffix),
