@@ -1,0 +1,83 @@
+//! OpenAPI v3 documents, one per group and version, as clients read them: `kubectl apply` for merge keys and for which
+//! operations take `fieldValidation`, `kubectl explain` for the fields and their descriptions.
+//!
+//! Descriptions and types come from k8s-openapi, extensions from the facts. A document is large and asked for seldom:
+//! it is built when asked for, and the caller keeps its bytes, not its tree.
+
+mod components;
+mod paths;
+#[cfg(test)]
+mod tests;
+
+use api::GroupVersion;
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
+use crate::compile;
+
+/// A resource as one group and version serve it.
+#[derive(Clone, Debug)]
+pub struct Described<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    pub plural: &'a str,
+    pub namespaced: bool,
+    /// The name of the kind's definition (`io.k8s.api.core.v1.Pod`).
+    pub definition: &'a str,
+    /// The verbs as discovery names them (`get`, `list`, `watch`, `create`, …).
+    pub verbs: &'a [&'a str],
+    pub subresources: Vec<Subresource<'a>>,
+    /// The kind's JSON schema with its definitions: [`schema_json`].
+    pub schema_json: fn() -> Value,
+}
+
+/// A subresource, with the kind that it takes and gives.
+#[derive(Clone, Debug)]
+pub struct Subresource<'a> {
+    /// The last part of the path (`status`).
+    pub name: &'a str,
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    pub verbs: &'a [&'a str],
+}
+
+/// A k8s-openapi type's JSON schema; the definitions it refers to stand in `$defs`.
+pub fn schema_json<T: JsonSchema>() -> Value {
+    let mut generator = compile::generator();
+    let mut root: Value = T::json_schema(&mut generator).into();
+    if let Some(map) = root.as_object_mut() {
+        map.insert("$defs".to_owned(), Value::Object(generator.take_definitions(false)));
+    }
+    root
+}
+
+/// The path of a group and version below `/openapi/v3/`, `/api…` and `/apis…` alike: `api/v1`, `apis/apps/v1`.
+pub fn document_path(version: &GroupVersion) -> String {
+    if version.group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{version}")
+    }
+}
+
+/// The answer to `/openapi/v3`: where each document is. The hash changes with the document, so that clients may cache.
+pub fn v3_index<'a>(documents: impl IntoIterator<Item = (&'a GroupVersion, &'a str)>) -> Value {
+    let entry = |(version, hash): (&GroupVersion, &str)| {
+        let path = document_path(version);
+        let url = format!("/openapi/v3/{path}?hash={hash}");
+        (path, json!({ "serverRelativeURL": url }))
+    };
+    json!({ "paths": documents.into_iter().map(entry).collect::<serde_json::Map<_, _>>() })
+}
+
+/// The document of one group and version.
+pub fn v3_document(version: &GroupVersion, resources: &[Described<'_>]) -> Value {
+    json!({
+        "openapi": "3.0.0",
+        "info": { "title": "Kubernetes", "version": "unversioned" },
+        "paths": paths::paths(&format!("/{}", document_path(version)), resources),
+        "components": { "schemas": components::schemas(resources) },
+    })
+}

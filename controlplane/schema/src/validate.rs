@@ -1,0 +1,102 @@
+//! What a schema alone can say against an object: something required is missing, a value is none of those allowed, two
+//! items of a list are the same. All errors are collected. Status is not looked at: it is written by components.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use api::{FieldError, FieldErrors, Object, Path};
+use serde_json::{Map, Value};
+
+use crate::{
+    model::{Definition, Field, Type},
+    schema::Schema,
+};
+
+/// Everything wrong that the schema knows of, in the order of the fields' names.
+pub fn validate(object: &Object, schema: &Schema) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let Some(definition) = schema.root().definition() else {
+        return errors;
+    };
+    let fields = definition.body().fields.iter().filter(|field| &*field.name != "status");
+    for field in fields {
+        check_field(object.map(), field, &Path::default(), &mut errors);
+    }
+    errors
+}
+
+fn check_field(map: &Map<String, Value>, field: &Field, at: &Path, errors: &mut FieldErrors) {
+    let value = map.get(&*field.name).filter(|value| !is_empty(value));
+    let here = || at.child(&field.name);
+    match value {
+        None if field.required => errors.push(FieldError::required(&here(), "")),
+        None => {}
+        Some(value) => {
+            let here = here();
+            check_enum(value, field, &here, errors);
+            check_unique(value, field, &here, errors);
+            check_value(value, &field.type_, &here, errors);
+        }
+    }
+}
+
+/// What Kubernetes' validation takes for missing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+fn check_struct(map: &Map<String, Value>, definition: &Definition, at: &Path, errors: &mut FieldErrors) {
+    for field in &definition.body().fields {
+        check_field(map, field, at, errors);
+    }
+}
+
+fn check_value(value: &Value, type_: &Type, at: &Path, errors: &mut FieldErrors) {
+    match (type_, value) {
+        (Type::Struct(link), Value::Object(map)) => check_struct(map, link, at, errors),
+        (Type::List(item), Value::Array(list)) if has_rules(item) => {
+            for (index, value) in list.iter().enumerate() {
+                check_value(value, item, &at.index(index), errors);
+            }
+        }
+        (Type::Map(inner), Value::Object(map)) if has_rules(inner) => {
+            for (key, value) in map {
+                check_value(value, inner, &at.key(key), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn has_rules(type_: &Type) -> bool {
+    matches!(type_, Type::Struct(_) | Type::List(_) | Type::Map(_))
+}
+
+fn check_enum(value: &Value, field: &Field, at: &Path, errors: &mut FieldErrors) {
+    let allowed = &field.facts.values;
+    if let Some(text) = value
+        .as_str()
+        .filter(|text| !allowed.is_empty() && !allowed.contains(text))
+    {
+        errors.push(FieldError::not_supported(at, text, allowed));
+    }
+}
+
+fn check_unique(value: &Value, field: &Field, at: &Path, errors: &mut FieldErrors) {
+    let (Some(key), Some(list)) = (field.facts.unique, value.as_array()) else {
+        return;
+    };
+    let mut seen = HashSet::new();
+    for (index, item) in list.iter().enumerate() {
+        let text = item.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !text.is_empty() && !seen.insert(text) {
+            errors.push(FieldError::duplicate(&at.index(index).child(key), text));
+        }
+    }
+}
