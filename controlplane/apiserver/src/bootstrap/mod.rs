@@ -1,0 +1,1 @@
+//! The lead is writing this module now: bootstrap objects.
