@@ -12,7 +12,7 @@ pub enum Error {
     #[error("{message}")]
     InvalidConfig { message: String },
     /// The image reference does not parse. Kubelet: `InvalidImageName`.
-    #[error("invalid image name \"{reference}\": {reason}")]
+    #[error("couldn't parse image name \"{reference}\": {reason}")]
     InvalidImageName { reference: String, reason: String },
     /// The image could not be brought onto the node. Kubelet: `ErrImagePull`, then `ImagePullBackOff`.
     #[error("failed to pull image \"{reference}\": {reason}")]

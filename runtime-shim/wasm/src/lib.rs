@@ -12,12 +12,18 @@
 
 mod aot;
 pub mod compile;
+mod confine;
+mod durable;
 mod engine;
 pub mod host;
 mod images;
 pub mod protocol;
 mod runtime;
+mod seccomp;
 mod spawn;
 mod world;
 
-pub use runtime::{Config, Runtime};
+/// The version of wherry that this process is of.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub use runtime::{Config, Runtime, StartError};

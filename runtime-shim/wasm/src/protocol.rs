@@ -4,8 +4,9 @@
 //! The agent sends [`ToHost`], the host sends [`FromHost`]; replies carry the request's number and may come in any
 //! order. The first request of a connection is `Hello`; a host answers nothing before it.
 //!
-//! Order: a host changes its state, writes the state file of what changed, and then sends reply and events, all of one
-//! connection in the order of the changes. So a snapshot page and the events around it can be applied as they arrive.
+//! Order: a host changes its state, writes the state file of what changed, sends the event to who subscribed, and then
+//! the reply of the call that caused it; all of one connection in the order of the changes. So a snapshot page and the
+//! events around it can be applied as they arrive, and who awaited a reply has already heard what the call changed.
 //!
 //! Fencing: each process of the agent has a generation, higher than those before it. A host that has answered a
 //! `Hello` lets no request of a lower generation take effect any more, and closes that connection.

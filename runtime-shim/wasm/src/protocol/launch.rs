@@ -1,13 +1,14 @@
 //! How the agent starts a sandbox host: the command line and the descriptors it finds open.
 //!
-//! The host finds its state directory as its working directory (it cannot traverse the directories above), `/dev/null`
-//! as descriptors 0 and 1, its log as 2, and its socket as [`LISTENER`]. The socket is bound and listening; the host
-//! calls `listen` on it once more, so that peer credentials of later connections name the host and not the agent.
+//! The host finds its state directory as its working directory (it cannot traverse the directories above), its socket as
+//! [`LISTENER`] (standard input, as inetd's servers did), `/dev/null` as descriptor 1 and its log as 2. The socket is
+//! bound and listening; the host calls `listen` on it once more, so that peer credentials of later connections name the
+//! host and not the agent.
 
 use std::os::fd::RawFd;
 
 /// The host's listening unix stream socket.
-pub const LISTENER: RawFd = 3;
+pub const LISTENER: RawFd = 0;
 
 /// What the host is told on its command line, after the command itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

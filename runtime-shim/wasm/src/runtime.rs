@@ -1,0 +1,253 @@
+//! The agent's side of the Wasm runtime: [`cri::Runtime`] over sandbox hosts.
+//!
+//! The hosts hold the truth about sandboxes and containers (`hosts`, `link`); the agent keeps a copy (`model`) that lists
+//! are answered from, and opens for them what they may not open (`descriptors`). It outlives nothing: a new process
+//! finds the hosts of the one before and goes on.
+//!
+//! Deliberately absent: pulling from registries, `exec`, and the `wasm-isolated` handler.
+
+mod addresses;
+mod containers;
+mod descriptors;
+mod directory;
+mod errors;
+mod hosts;
+mod images;
+mod link;
+mod model;
+mod process;
+mod program;
+mod sandboxes;
+mod shared;
+mod tenants;
+
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use cri::{
+    Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
+    ImportContent, PullImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, Version,
+};
+use futures::stream::BoxStream;
+use ipnet::Ipv4Net;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{hosts::Hosts, shared::Shared};
+use crate::{
+    aot::{Cache, Target},
+    engine,
+    images::{Images, StoreError},
+    spawn::{
+        compiler::Compiler,
+        program::{Program, ProgramError},
+    },
+};
+
+/// How the runtime is set up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds `images/`, `aot/`, `sandbox-hosts/` and the kubelet's `pods/`.
+    pub data_dir: PathBuf,
+    /// The node's pod range, of which Wasm pods take the lower half; `None`: told later by `update_config`.
+    pub pod_range: Option<Ipv4Net>,
+    /// The pods' network namespace, a bind-mounted file; `None`: pods live in the agent's namespace.
+    pub netns: Option<PathBuf>,
+    /// The parts of 127.0.0.0/8 that guests may dial: where pods and Services live in a cluster without root.
+    pub dialable_loopback: Vec<Ipv4Net>,
+    /// The program of a sandbox host and its first words: `[<path of wherry>, "sandbox-host"]`.
+    pub host_command: Vec<OsString>,
+    /// The program of a compile child and its words: `[<path of wherry>, "compile"]`.
+    pub compile_command: Vec<OsString>,
+    /// The first of 65,536 users that hosts run as, one for each namespace; `None`: the agent's user. Needs root.
+    pub host_uid_base: Option<u32>,
+    /// Where, from the root of every cgroup hierarchy, hosts get cgroups of their own; `None`: they stay in the agent's.
+    pub cgroup_parent: Option<String>,
+    /// `/proc/sys/kernel/random/boot_id`, without the line end.
+    pub boot_id: String,
+    /// How long a host without pods is kept.
+    pub host_idle: Duration,
+}
+
+/// The runtime cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("data directory {path} cannot be used", path = path.display())]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("the image store cannot be used")]
+    Images(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the program of sandbox hosts and compile children cannot be used")]
+    Program(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the Wasm engine cannot be set up: {detail}")]
+    Engine { detail: String },
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Images(error.into())
+    }
+}
+
+impl From<ProgramError> for StartError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error.into())
+    }
+}
+
+/// The Wasm runtime of a node.
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    hosts: Arc<Hosts>,
+    images: Arc<Images>,
+    code: Cache,
+    compiler: Compiler,
+}
+
+impl Runtime {
+    /// Starts the runtime and adopts what runs already. Its tasks end with `shutdown`; hosts and their pods go on.
+    pub async fn start(
+        config: Config,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        let failed = |path: &str| {
+            let path = config.data_dir.join(path);
+            move |source| StartError::DataDir { path, source }
+        };
+        let key = engine::key().map_err(|error| StartError::Engine { detail: format!("{error:#}") })?;
+        let target = Target { engine_key: key, wherry_version: crate::VERSION.to_owned() };
+        let compiler = Compiler(Program::open(&config.compile_command)?);
+        let program = Program::open(&config.host_command)?;
+        let images = Arc::new(Images::open(&config.data_dir.join("images"))?);
+        let code = Cache::open(&config.data_dir.join("aot"), tasks.clone(), shutdown.clone()).map_err(failed("aot"))?;
+        let (hosts_failed, aot_failed) = (failed("sandbox-hosts"), failed("aot"));
+        let adopt_failed = failed("sandbox-hosts");
+        let shared = Shared::new(config, target, tasks.clone(), shutdown);
+        let hosts = Hosts::open(Arc::clone(&shared), program).map_err(hosts_failed)?;
+        hosts.adopt_all().await.map_err(adopt_failed)?;
+        tasks.spawn(Arc::clone(&hosts).end_idle());
+        let runtime = Arc::new(Self { shared, hosts, images, code, compiler });
+        runtime.evict_code().map_err(aot_failed)?;
+        Ok(runtime)
+    }
+
+    /// Ends all pods and their hosts, as `wherry down` does; images stay.
+    pub async fn down(&self) -> Result<(), Error> {
+        let sandboxes: Vec<_> = self.shared.model.lock().sandboxes().map(|sandbox| sandbox.id.clone()).collect();
+        let removals = sandboxes.iter().map(|id| self.remove(id));
+        let results = futures::future::join_all(removals).await;
+        self.hosts.end_all().await;
+        results.into_iter().collect()
+    }
+}
+
+#[async_trait]
+impl cri::Runtime for Runtime {
+    fn version(&self) -> Version {
+        Version { name: "wherry-wasm".to_owned(), version: crate::VERSION.to_owned() }
+    }
+
+    async fn status(&self) -> Vec<Condition> {
+        let has_range = self.shared.model.lock().has_pod_range();
+        let condition = |kind: &str, status, reason: &str, message: &str| Condition {
+            kind: kind.to_owned(),
+            status,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        };
+        vec![
+            condition("RuntimeReady", true, "", ""),
+            match has_range {
+                true => condition("NetworkReady", true, "", ""),
+                false => condition("NetworkReady", false, "NoPodRange", "the node has no pod range yet"),
+            },
+        ]
+    }
+
+    async fn update_config(&self, config: RuntimeConfig) -> Result<(), Error> {
+        if config.pod_cidr.is_empty() {
+            return Ok(());
+        }
+        let range: Ipv4Net = config.pod_cidr.parse().map_err(|_| Error::InvalidConfig {
+            message: format!("pod range \"{}\" is not an IPv4 range", config.pod_cidr),
+        })?;
+        self.shared.model.lock().set_pod_range(addresses::wasm_half(range));
+        Ok(())
+    }
+
+    async fn run_sandbox(&self, config: SandboxConfig, handler: &str) -> Result<Sandbox, Error> {
+        self.run(config, handler).await
+    }
+
+    async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
+        self.stop(id).await
+    }
+
+    async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
+        self.remove(id).await
+    }
+
+    async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error> {
+        Ok(self.shared.model.lock().sandboxes().cloned().collect())
+    }
+
+    async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
+        self.create(sandbox, config).await
+    }
+
+    async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
+        self.start_created(id).await
+    }
+
+    async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
+        self.stop_running(id, grace).await
+    }
+
+    async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        self.remove_stopped(id).await
+    }
+
+    async fn list_containers(&self) -> Result<Vec<Container>, Error> {
+        Ok(self.shared.model.lock().containers().cloned().collect())
+    }
+
+    async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), Error> {
+        self.reopen_log(id).await
+    }
+
+    async fn update_container_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error> {
+        self.update_resources(id, resources).await
+    }
+
+    fn events(&self) -> BoxStream<'static, Event> {
+        self.shared.events()
+    }
+
+    async fn stats(&self) -> Result<Vec<ContainerStats>, Error> {
+        Ok(self.all_stats().await)
+    }
+
+    async fn list_images(&self) -> Result<Vec<Image>, Error> {
+        Ok(self.images.list())
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
+        self.find_image(reference)
+    }
+
+    async fn pull_image(&self, pull: PullImage) -> Result<Image, Error> {
+        self.pull(pull).await
+    }
+
+    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Image, Error> {
+        self.import(name, content).await
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), Error> {
+        self.remove_by_reference(reference).await
+    }
+
+    async fn image_filesystem(&self) -> Result<FilesystemUsage, Error> {
+        self.usage().await
+    }
+}

@@ -1,0 +1,341 @@
+//! The sandbox hosts of this node: found, started, watched, ended.
+//!
+//! For each namespace and network there is at most one host that new pods go to, of this version. Hosts of earlier
+//! versions keep their pods until those end. A host without pods is ended after a while.
+
+mod attach;
+mod loss;
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::linux::fs::MetadataExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+pub(crate) use self::attach::AttachError;
+use super::{
+    directory::{self, Directory, HostFile, Place},
+    link::{CallError, Link, PATIENCE},
+    model::HostId,
+    process::Process,
+    shared::Shared,
+    tenants::Tenants,
+};
+use crate::{
+    aot::Target,
+    protocol::{Answer, Call, HostHello, launch::Arguments},
+    spawn::{
+        cgroup::Cgroups,
+        host::{Launch, spawn},
+        program::Program,
+    },
+};
+
+/// How often idle hosts are looked for.
+const ROUND: Duration = Duration::from_secs(10);
+/// How long a host may take from its start to its first answer.
+const START: Duration = Duration::from_secs(15);
+
+/// A host that runs.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    pub(crate) file: HostFile,
+    pub(crate) hello: HostHello,
+    directory: Directory,
+    process: Process,
+    link: Mutex<Link>,
+    /// Creations under way that no record shows yet.
+    leases: AtomicUsize,
+}
+
+impl Host {
+    /// The connection as it is now.
+    pub(crate) fn link(&self) -> Link {
+        self.link.lock().clone()
+    }
+
+    /// What code must be made for to run here.
+    pub(crate) fn target(&self) -> Target {
+        Target { engine_key: self.hello.engine_key.clone(), wherry_version: self.hello.wherry_version.clone() }
+    }
+
+    /// The program this host runs, also after an upgrade has replaced its file.
+    pub(crate) fn program(&self, words: Vec<OsString>) -> Result<Program, crate::spawn::program::ProgramError> {
+        Program::of_process(self.process.pid(), words)
+    }
+}
+
+/// Keeps a host from being ended for want of pods.
+#[derive(Debug)]
+pub(crate) struct Lease(Arc<Host>);
+
+impl Lease {
+    fn of(host: &Arc<Host>) -> Self {
+        host.leases.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(host))
+    }
+}
+
+impl std::ops::Deref for Lease {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.leases.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// No host can take a pod.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("{doing}")]
+    Io { doing: &'static str, source: io::Error },
+    #[error("the sandbox host did not come up{log}")]
+    Attach { log: String, source: AttachError },
+    #[error("the node's agent is stopping")]
+    Stopping,
+}
+
+fn while_doing(doing: &'static str) -> impl FnOnce(io::Error) -> HostError {
+    move |source| HostError::Io { doing, source }
+}
+
+/// Where new pods of a namespace go.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Host>>>>;
+
+/// All hosts.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    shared: Arc<Shared>,
+    root: PathBuf,
+    program: Program,
+    tenants: Option<Tenants>,
+    cgroups: Option<Cgroups>,
+    generation: u64,
+    live: Mutex<HashMap<HostId, Arc<Host>>>,
+    /// Hosts that have ended and whose records are still to be shown.
+    gone: Mutex<HashMap<HostId, Directory>>,
+    slots: Mutex<HashMap<(String, Place), Slot>>,
+}
+
+impl Hosts {
+    /// Prepares the directory; adopts nobody yet.
+    pub(crate) fn open(shared: Arc<Shared>, program: Program) -> io::Result<Arc<Self>> {
+        let root = shared.config.data_dir.join("sandbox-hosts");
+        fs::create_dir_all(&root)?;
+        let tenants = shared.config.host_uid_base.map(|base| Tenants::open(&root, base)).transpose()?;
+        let cgroups = shared.config.cgroup_parent.as_deref().map(Cgroups::below).transpose()?;
+        let generation = directory::next_generation(&root)?;
+        let (live, gone, slots) = Default::default();
+        Ok(Arc::new(Self { shared, root, program, tenants, cgroups, generation, live, gone, slots }))
+    }
+
+    /// A running host by its id.
+    pub(crate) fn get(&self, id: &HostId) -> Option<Arc<Host>> {
+        self.live.lock().get(id).cloned()
+    }
+
+    /// All running hosts.
+    pub(crate) fn all(&self) -> Vec<Arc<Host>> {
+        self.live.lock().values().cloned().collect()
+    }
+
+    /// The directory of a host that has ended.
+    pub(crate) fn gone(&self, id: &HostId) -> Option<Directory> {
+        self.gone.lock().get(id).cloned()
+    }
+
+    /// The host that new pods of a namespace go to, started if there is none. A caller that goes away does not undo it.
+    pub(crate) async fn for_pod(self: &Arc<Self>, tenant: &str, place: Place) -> Result<Lease, HostError> {
+        let slot = self.slot(tenant, place).lock_owned().await;
+        if let Some(host) = slot.as_ref().filter(|host| self.is_usable(host)) {
+            return Ok(Lease::of(host));
+        }
+        let (hosts, tenant) = (Arc::clone(self), tenant.to_owned());
+        let started = self.shared.tasks.spawn(async move { hosts.start_into(slot, &tenant, place).await });
+        started.await.map_err(|_| HostError::Stopping)?
+    }
+
+    fn slot(&self, tenant: &str, place: Place) -> Slot {
+        Arc::clone(self.slots.lock().entry((tenant.to_owned(), place)).or_default())
+    }
+
+    fn is_usable(&self, host: &Arc<Host>) -> bool {
+        !host.link().is_closed() && self.live.lock().contains_key(&host.id)
+    }
+
+    async fn start_into(
+        self: &Arc<Self>,
+        mut slot: OwnedMutexGuard<Option<Arc<Host>>>,
+        tenant: &str,
+        place: Place,
+    ) -> Result<Lease, HostError> {
+        let host = self.start(tenant, place).await?;
+        let lease = Lease::of(&host);
+        *slot = Some(host);
+        Ok(lease)
+    }
+
+    async fn start(self: &Arc<Self>, tenant: &str, place: Place) -> Result<Arc<Host>, HostError> {
+        let hosts = Arc::clone(self);
+        let file = self.new_file(tenant, place)?;
+        let directory = Directory::of(&self.root, &file.id);
+        let launched = {
+            let (file, directory) = (file.clone(), directory.clone());
+            self.shared.tasks.spawn_blocking(move || hosts.launch(&file, &directory)).await
+        };
+        let result = match launched.map_err(|_| HostError::Stopping).flatten() {
+            Ok((process, stream)) => {
+                self.attach(directory.clone(), file, process, stream).await.map_err(|source| {
+                    let log = directory.last_log_line().map(|line| format!(": {line}")).unwrap_or_default();
+                    HostError::Attach { log, source }
+                })
+            }
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            // It answered nothing, so it holds nothing.
+            if let Err(error) = directory.remove() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a failed sandbox host's directory stays");
+            }
+        }
+        result
+    }
+
+    fn new_file(&self, tenant: &str, place: Place) -> Result<HostFile, HostError> {
+        let user = self.tenants.as_ref().map(|tenants| tenants.user(tenant)).transpose();
+        Ok(HostFile {
+            id: format!("{:016x}", rand::random::<u64>()),
+            tenant: tenant.to_owned(),
+            place,
+            wherry_version: crate::VERSION.to_owned(),
+            boot_id: self.shared.config.boot_id.clone(),
+            user: user.map_err(while_doing("choosing a user for the namespace"))?,
+            lost: None,
+        })
+    }
+
+    /// Starts the process. Blocks.
+    fn launch(
+        &self,
+        file: &HostFile,
+        directory: &Directory,
+    ) -> Result<(Process, std::os::unix::net::UnixStream), HostError> {
+        directory.create(file).map_err(while_doing("making the sandbox host's directory"))?;
+        let listener = directory.listen().map_err(while_doing("making the sandbox host's socket"))?;
+        let stream = directory.connect().map_err(while_doing("connecting to the sandbox host's socket"))?;
+        let launch = Launch {
+            program: &self.program,
+            arguments: Arguments {
+                id: file.id.clone(),
+                tenant: file.tenant.clone(),
+                agent_uid: rustix::process::geteuid().as_raw(),
+            },
+            listener,
+            state: directory.open_state().map_err(while_doing("opening the sandbox host's directory"))?,
+            log: directory.open_log().map_err(while_doing("opening the sandbox host's log"))?,
+            netns: self.open_netns(file.place).map_err(while_doing("opening the pods' network namespace"))?,
+            user: file.user,
+        };
+        let child = spawn(launch).map_err(while_doing("starting the sandbox host"))?;
+        if let Some(cgroups) = &self.cgroups
+            && let Err(error) = cgroups.place(&file.id, child.id())
+        {
+            tracing::debug!(host = file.id, error = &error as &dyn std::error::Error, "it stays in the agent's cgroup");
+        }
+        let process = Process::of_child(child).map_err(while_doing("watching the sandbox host"))?;
+        tracing::info!(host = file.id, tenant = file.tenant, pid = process.pid(), "sandbox host started");
+        Ok((process, stream))
+    }
+
+    fn open_netns(&self, place: Place) -> io::Result<Option<File>> {
+        match (&self.shared.config.netns, place) {
+            (Some(path), Place::Pods) => File::open(path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The inode of the namespace that hosts of a place must live in.
+    fn netns_inode(&self, place: Place) -> io::Result<u64> {
+        match self.open_netns(place)? {
+            Some(netns) => Ok(netns.metadata()?.st_ino()),
+            None => Ok(fs::metadata("/proc/self/ns/net")?.st_ino()),
+        }
+    }
+
+    /// Ends hosts that hold nothing, until `shutdown`.
+    pub(crate) async fn end_idle(self: Arc<Self>) {
+        let mut idle_since: HashMap<HostId, Instant> = HashMap::new();
+        let mut rounds = tokio::time::interval(ROUND.min(self.shared.config.host_idle.max(Duration::from_millis(10))));
+        loop {
+            tokio::select! {
+                _ = rounds.tick() => {}
+                () = self.shared.shutdown.cancelled() => return,
+            }
+            let hosts = self.all();
+            idle_since.retain(|id, _| hosts.iter().any(|host| host.id == *id));
+            for host in hosts {
+                if !self.is_idle(&host) {
+                    idle_since.remove(&host.id);
+                    continue;
+                }
+                let since = *idle_since.entry(host.id.clone()).or_insert_with(Instant::now);
+                if since.elapsed() >= self.shared.config.host_idle {
+                    self.retire(&host).await;
+                }
+                if let Err(error) = host.directory.bound_log() {
+                    tracing::debug!(host = %host.id, error = &error as &dyn std::error::Error, "log not bounded");
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self, host: &Host) -> bool {
+        host.leases.load(Ordering::SeqCst) == 0 && self.shared.model.lock().is_empty(&host.id)
+    }
+
+    /// Asks a host to end if it still holds nothing, and lets no pod go there meanwhile.
+    async fn retire(&self, host: &Arc<Host>) {
+        let mut slot = self.slot(&host.file.tenant, host.file.place).lock_owned().await;
+        if !self.is_idle(host) {
+            return;
+        }
+        if slot.as_ref().is_some_and(|current| current.id == host.id) {
+            *slot = None;
+        }
+        match host.link().call(Call::Shutdown, Vec::new(), PATIENCE).await {
+            // A host that ends may not get to say so.
+            Ok(Answer::Done) | Err(CallError::Lost) => tracing::info!(host = %host.id, "sandbox host ended: no pods"),
+            other => tracing::warn!(host = %host.id, ?other, "a sandbox host without pods does not end"),
+        }
+    }
+
+    /// Ends every host, whatever it holds.
+    pub(crate) async fn end_all(&self) {
+        for host in self.all() {
+            self.retire(&host).await;
+            if tokio::time::timeout(PATIENCE, host.process.ended()).await.is_err()
+                && let Err(error) = host.process.kill()
+            {
+                tracing::error!(host = %host.id, error = &error as &dyn std::error::Error, "a sandbox host goes on");
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! What the agent knows of all sandboxes and containers, as their hosts told it. Pure: changes in, events out.
+//!
+//! The hosts hold the truth; this is a copy, rebuilt from them when the agent starts. Two things are the agent's own: which
+//! addresses are taken (they follow from the records), and which creations are under way, so that a repeated one gets the
+//! id and the address of the first.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+    time::Duration,
+};
+
+use cri::{Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState};
+
+use super::addresses::{Addresses, NoneLeft};
+use crate::protocol::{Change, ContainerRecord, Network, SandboxRecord};
+
+/// A sandbox host's id.
+pub(crate) type HostId = std::sync::Arc<str>;
+
+/// Who tells of a change: a host, and the namespace whose pods it may hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) host: HostId,
+    pub(crate) tenant: String,
+}
+
+/// What a host has told while a snapshot of it was read.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    sandboxes: BTreeSet<SandboxId>,
+    containers: BTreeSet<ContainerId>,
+}
+
+impl Seen {
+    /// Notes what is told of; false if it was told of before.
+    pub(crate) fn note(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Sandbox(record) => self.sandboxes.insert(record.sandbox.id.clone()),
+            Change::SandboxRemoved(id) => self.sandboxes.insert(id.clone()),
+            Change::Container(record) => self.containers.insert(record.container.id.clone()),
+            Change::ContainerRemoved(id) => self.containers.insert(id.clone()),
+        }
+    }
+}
+
+/// By what a sandbox's creation is known to be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SandboxKey {
+    namespace: String,
+    name: String,
+    uid: String,
+    attempt: u32,
+}
+
+impl SandboxKey {
+    pub(crate) fn of(config: &cri::SandboxConfig) -> Self {
+        let cri::SandboxConfig { namespace, name, uid, attempt, .. } = config.clone();
+        Self { namespace, name, uid, attempt }
+    }
+}
+
+/// By what a container's creation is known to be repeated.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ContainerKey {
+    sandbox: SandboxId,
+    name: String,
+    attempt: u32,
+}
+
+impl ContainerKey {
+    pub(crate) fn of(sandbox: &SandboxId, config: &cri::ContainerConfig) -> Self {
+        Self { sandbox: sandbox.clone(), name: config.name.clone(), attempt: config.attempt }
+    }
+}
+
+/// A record and the host that holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Held<R> {
+    pub(crate) host: HostId,
+    pub(crate) record: R,
+}
+
+/// A sandbox that is being made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pending {
+    pub(crate) id: SandboxId,
+    pub(crate) network: Network,
+}
+
+/// What a create call is to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Creation<T, P> {
+    /// It was made before.
+    Exists(T),
+    /// It is to be made, perhaps once more.
+    Make(P),
+}
+
+/// The copy.
+#[derive(Debug)]
+pub(crate) struct Model {
+    sandboxes: HashMap<SandboxId, Held<SandboxRecord>>,
+    containers: HashMap<ContainerId, Held<ContainerRecord>>,
+    sandbox_keys: HashMap<SandboxKey, SandboxId>,
+    container_keys: HashMap<ContainerKey, ContainerId>,
+    pending_sandboxes: HashMap<SandboxKey, Pending>,
+    pending_containers: HashMap<ContainerKey, ContainerId>,
+    /// `None` until the node's pod range is known.
+    pod_addresses: Option<Addresses>,
+    /// What stands for 127.0.0.1 in each pod.
+    loopbacks: Addresses,
+}
+
+impl Model {
+    /// An empty model that gives out `loopbacks`.
+    pub(crate) fn new(loopbacks: Addresses) -> Self {
+        Self {
+            sandboxes: HashMap::new(),
+            containers: HashMap::new(),
+            sandbox_keys: HashMap::new(),
+            container_keys: HashMap::new(),
+            pending_sandboxes: HashMap::new(),
+            pending_containers: HashMap::new(),
+            pod_addresses: None,
+            loopbacks,
+        }
+    }
+
+    /// Sets or changes the range that pods get addresses of.
+    pub(crate) fn set_pod_range(&mut self, range: ipnet::Ipv4Net) {
+        match &mut self.pod_addresses {
+            Some(addresses) => addresses.change_range(range),
+            None => {
+                let mut addresses = Addresses::of(range);
+                self.sandboxes.values().filter_map(held_addresses).for_each(|(pod, _)| addresses.hold(pod));
+                self.pod_addresses = Some(addresses);
+            }
+        }
+    }
+
+    pub(crate) fn has_pod_range(&self) -> bool {
+        self.pod_addresses.is_some()
+    }
+
+    pub(crate) fn sandbox(&self, id: &SandboxId) -> Option<&Held<SandboxRecord>> {
+        self.sandboxes.get(id)
+    }
+
+    pub(crate) fn container(&self, id: &ContainerId) -> Option<&Held<ContainerRecord>> {
+        self.containers.get(id)
+    }
+
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
+        self.sandboxes.values().map(|held| &held.record.sandbox)
+    }
+
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values().map(|held| &held.record.container)
+    }
+
+    /// The ids of what a host holds.
+    pub(crate) fn held_by(&self, host: &HostId) -> (BTreeSet<SandboxId>, BTreeSet<ContainerId>) {
+        let sandboxes = self.sandboxes.iter().filter(|(_, held)| held.host == *host).map(|(id, _)| id.clone());
+        let containers = self.containers.iter().filter(|(_, held)| held.host == *host).map(|(id, _)| id.clone());
+        (sandboxes.collect(), containers.collect())
+    }
+
+    /// Whether a host holds nothing.
+    pub(crate) fn is_empty(&self, host: &HostId) -> bool {
+        !self.sandboxes.values().any(|held| held.host == *host)
+            && !self.containers.values().any(|held| held.host == *host)
+    }
+
+    /// Begins or repeats making a sandbox. `fresh` makes an id; `network` takes addresses.
+    pub(crate) fn begin_sandbox(
+        &mut self,
+        config: &cri::SandboxConfig,
+        fresh: impl FnOnce() -> SandboxId,
+        network: impl FnOnce(&mut Self) -> Result<Network, NetworkError>,
+    ) -> Result<Creation<Sandbox, Pending>, NetworkError> {
+        let key = SandboxKey::of(config);
+        if let Some(held) = self.sandbox_keys.get(&key).and_then(|id| self.sandboxes.get(id)) {
+            return Ok(Creation::Exists(held.record.sandbox.clone()));
+        }
+        if let Some(pending) = self.pending_sandboxes.get(&key) {
+            return Ok(Creation::Make(pending.clone()));
+        }
+        let pending = Pending { id: fresh(), network: network(self)? };
+        self.pending_sandboxes.insert(key, pending.clone());
+        Ok(Creation::Make(pending))
+    }
+
+    /// The sandbox was not made and will not be.
+    pub(crate) fn abandon_sandbox(&mut self, config: &cri::SandboxConfig, now: Duration) {
+        if let Some(pending) = self.pending_sandboxes.remove(&SandboxKey::of(config)) {
+            self.give_back(&pending.network, now);
+        }
+    }
+
+    /// An address of the pods' range and one that stands for its loopback.
+    pub(crate) fn take_addresses(&mut self, now: Duration) -> Result<(Ipv4Addr, Ipv4Addr), NetworkError> {
+        let pods = self.pod_addresses.as_mut().ok_or(NetworkError::NoRange)?;
+        let pod = pods.take(now)?;
+        match self.loopbacks.take(now) {
+            Ok(loopback) => Ok((pod, loopback)),
+            Err(error) => {
+                pods.give_back(pod, now);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Begins or repeats making a container.
+    pub(crate) fn begin_container(
+        &mut self,
+        sandbox: &SandboxId,
+        config: &cri::ContainerConfig,
+        fresh: impl FnOnce() -> ContainerId,
+    ) -> Creation<ContainerId, ContainerId> {
+        let key = ContainerKey::of(sandbox, config);
+        match self.container_keys.get(&key) {
+            Some(id) => Creation::Exists(id.clone()),
+            None => Creation::Make(self.pending_containers.entry(key).or_insert_with(fresh).clone()),
+        }
+    }
+
+    /// The container was not made and will not be.
+    pub(crate) fn abandon_container(&mut self, sandbox: &SandboxId, config: &cri::ContainerConfig) {
+        self.pending_containers.remove(&ContainerKey::of(sandbox, config));
+    }
+
+    /// Takes over what a host says has changed. A host is not trusted with what other hosts hold.
+    pub(crate) fn apply(&mut self, origin: &Origin, change: Change, now: Duration) -> Result<Option<Event>, Untrue> {
+        match &change {
+            Change::Sandbox(record) => self.check_sandbox(origin, record)?,
+            Change::Container(record) => self.check_container(origin, record)?,
+            Change::SandboxRemoved(id) => check_holder(origin, &id.0, self.sandboxes.get(id).map(|held| &held.host))?,
+            Change::ContainerRemoved(id) => check_holder(origin, &id.0, self.containers.get(id).map(|held| &held.host))?,
+        }
+        Ok(match change {
+            Change::Sandbox(record) => self.apply_sandbox(&origin.host, *record, now),
+            Change::Container(record) => self.apply_container(&origin.host, *record),
+            removed => self.forget(removed, now),
+        })
+    }
+
+    /// Forgets what was removed.
+    pub(crate) fn forget(&mut self, removed: Change, now: Duration) -> Option<Event> {
+        match removed {
+            Change::SandboxRemoved(id) => self.remove_sandbox(&id, now),
+            Change::ContainerRemoved(id) => self.remove_container(&id),
+            Change::Sandbox(_) | Change::Container(_) => None,
+        }
+    }
+
+    /// Forgets what a host held and a snapshot has not shown.
+    pub(crate) fn sweep(&mut self, origin: &Origin, seen: &Seen, now: Duration) -> Vec<Event> {
+        let (sandboxes, containers) = self.held_by(&origin.host);
+        let containers = containers.difference(&seen.containers).cloned().map(Change::ContainerRemoved);
+        let sandboxes = sandboxes.difference(&seen.sandboxes).cloned().map(Change::SandboxRemoved);
+        containers.chain(sandboxes).filter_map(|removed| self.forget(removed, now)).collect()
+    }
+
+    fn check_sandbox(&self, origin: &Origin, record: &SandboxRecord) -> Result<(), Untrue> {
+        let sandbox = &record.sandbox;
+        let untrue = |what| Err(Untrue { host: origin.host.clone(), id: sandbox.id.to_string(), what });
+        let key = SandboxKey::of(&sandbox.config);
+        if sandbox.config.namespace != origin.tenant {
+            return untrue("a pod of another namespace");
+        }
+        if self.sandbox_keys.get(&key).is_some_and(|known| *known != sandbox.id) {
+            return untrue("a pod that another sandbox holds");
+        }
+        if let Some(held) = self.sandboxes.get(&sandbox.id) {
+            let known = &held.record.sandbox;
+            let same = held.record.network == record.network && SandboxKey::of(&known.config) == key;
+            // Its address may have gone to another one since it was stopped.
+            let revived = known.state == SandboxState::NotReady && sandbox.state == SandboxState::Ready;
+            return match same && !revived && held.host == origin.host {
+                true => Ok(()),
+                false => untrue("a sandbox that is another one"),
+            };
+        }
+        if let Some(pending) = self.pending_sandboxes.get(&key) {
+            return match pending.id == sandbox.id && pending.network == record.network {
+                true => Ok(()),
+                false => untrue("a sandbox that was not asked for"),
+            };
+        }
+        match sandbox.state == SandboxState::Ready && self.is_taken(&record.network) {
+            true => untrue("an address that another sandbox has"),
+            false => Ok(()),
+        }
+    }
+
+    fn check_container(&self, origin: &Origin, record: &ContainerRecord) -> Result<(), Untrue> {
+        let container = &record.container;
+        let untrue = |what| Err(Untrue { host: origin.host.clone(), id: container.id.to_string(), what });
+        check_holder(origin, &container.id.0, self.containers.get(&container.id).map(|held| &held.host))?;
+        let Some(sandbox) = self.sandboxes.get(&container.sandbox).filter(|held| held.host == origin.host) else {
+            return untrue("a container in a sandbox it does not hold");
+        };
+        let key = ContainerKey::of(&container.sandbox, &container.config);
+        if self.container_keys.get(&key).is_some_and(|known| *known != container.id) {
+            return untrue("a container that another one is");
+        }
+        match sandbox.record.sandbox.config.uid == container.pod_uid {
+            true => Ok(()),
+            false => untrue("a container of another pod"),
+        }
+    }
+
+    fn is_taken(&self, network: &Network) -> bool {
+        match network {
+            Network::Pod { address, loopback, .. } => {
+                let pods = self.pod_addresses.as_ref();
+                pods.is_some_and(|pods| pods.is_taken(*address)) || self.loopbacks.is_taken(*loopback)
+            }
+            Network::Node => false,
+        }
+    }
+
+    fn apply_sandbox(&mut self, host: &HostId, record: SandboxRecord, now: Duration) -> Option<Event> {
+        let key = SandboxKey::of(&record.sandbox.config);
+        self.pending_sandboxes.remove(&key);
+        match record.sandbox.state {
+            SandboxState::Ready => self.hold(&record.network),
+            SandboxState::NotReady => self.give_back(&record.network, now),
+        }
+        let id = record.sandbox.id.clone();
+        self.sandbox_keys.insert(key, id.clone());
+        let held = Held { host: host.clone(), record };
+        let event = Event::Sandbox { id: id.clone(), pod_uid: held.record.sandbox.config.uid.clone() };
+        let before = self.sandboxes.insert(id.clone(), held);
+        (before.as_ref() != self.sandboxes.get(&id)).then_some(event)
+    }
+
+    fn apply_container(&mut self, host: &HostId, record: ContainerRecord) -> Option<Event> {
+        let container = &record.container;
+        let key = ContainerKey::of(&container.sandbox, &container.config);
+        self.pending_containers.remove(&key);
+        let id = container.id.clone();
+        let event =
+            Event::Container { id: id.clone(), pod_uid: container.pod_uid.clone(), state: container.state };
+        self.container_keys.insert(key, id.clone());
+        let before = self.containers.insert(id.clone(), Held { host: host.clone(), record });
+        (before.as_ref() != self.containers.get(&id)).then_some(event)
+    }
+
+    fn remove_sandbox(&mut self, id: &SandboxId, now: Duration) -> Option<Event> {
+        let Held { record, .. } = self.sandboxes.remove(id)?;
+        self.sandbox_keys.remove(&SandboxKey::of(&record.sandbox.config));
+        self.give_back(&record.network, now);
+        Some(Event::Sandbox { id: id.clone(), pod_uid: record.sandbox.config.uid })
+    }
+
+    fn remove_container(&mut self, id: &ContainerId) -> Option<Event> {
+        let Held { record, .. } = self.containers.remove(id)?;
+        let container = record.container;
+        self.container_keys.remove(&ContainerKey::of(&container.sandbox, &container.config));
+        Some(Event::Sandbox { id: container.sandbox, pod_uid: container.pod_uid })
+    }
+
+    /// The ids of a sandbox's containers.
+    pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
+        let of = |held: &&Held<ContainerRecord>| held.record.container.sandbox == *sandbox;
+        self.containers.values().filter(of).map(|held| held.record.container.id.clone()).collect()
+    }
+
+    fn hold(&mut self, network: &Network) {
+        if let Network::Pod { address, loopback, .. } = network {
+            if let Some(pods) = &mut self.pod_addresses {
+                pods.hold(*address);
+            }
+            self.loopbacks.hold(*loopback);
+        }
+    }
+
+    fn give_back(&mut self, network: &Network, now: Duration) {
+        if let Network::Pod { address, loopback, .. } = network {
+            if let Some(pods) = &mut self.pod_addresses {
+                pods.give_back(*address, now);
+            }
+            self.loopbacks.give_back(*loopback, now);
+        }
+    }
+}
+
+/// A host tells of what it cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sandbox host {host} tells of {what}: \"{id}\"")]
+pub(crate) struct Untrue {
+    host: HostId,
+    id: String,
+    what: &'static str,
+}
+
+fn check_holder(origin: &Origin, id: &str, holder: Option<&HostId>) -> Result<(), Untrue> {
+    match holder {
+        Some(holder) if *holder != origin.host => {
+            Err(Untrue { host: origin.host.clone(), id: id.to_owned(), what: "what another host holds" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A sandbox cannot be given an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NetworkError {
+    #[error("the node has no pod range yet")]
+    NoRange,
+    #[error(transparent)]
+    NoneLeft(#[from] NoneLeft),
+}
+
+fn held_addresses(held: &Held<SandboxRecord>) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    match (held.record.sandbox.state, &held.record.network) {
+        (SandboxState::Ready, Network::Pod { address, loopback, .. }) => Some((*address, *loopback)),
+        _ => None,
+    }
+}
+
+/// What is left of a container when its host is gone: what it had recorded, or that nobody knows.
+pub(crate) fn after_loss(mut record: ContainerRecord, lost_at: i64, cause: &str) -> ContainerRecord {
+    let container = &mut record.container;
+    if container.state < ContainerState::Exited {
+        container.state = ContainerState::Unknown;
+        container.finished_at = lost_at;
+        container.exit_code = 255;
+        container.reason = "ContainerStatusUnknown".to_owned();
+        container.message = format!("the sandbox host that ran the container is gone: {cause}");
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests;
