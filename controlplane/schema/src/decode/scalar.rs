@@ -33,12 +33,20 @@ pub(super) enum Refused {
 }
 
 impl Scalar<'_> {
-    /// As Go's decoder names what it met.
-    pub(super) fn found(&self) -> String {
+    /// As Go's decoder names what it met: the number itself only where a number was wanted.
+    pub(super) fn found(&self, wanted: &Type) -> String {
+        let numeric = matches!(wanted, Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString);
         match self {
-            Self::Bool(_) => "bool".to_owned(),
-            Self::Number(number) => format!("number {number}"),
-            Self::Text(_) => "string".to_owned(),
+            Self::Number(number) if numeric => format!("number {number}"),
+            other => other.bare().to_owned(),
+        }
+    }
+
+    fn bare(&self) -> &'static str {
+        match self {
+            Self::Bool(_) => "bool",
+            Self::Number(_) => "number",
+            Self::Text(_) => "string",
         }
     }
 
@@ -81,17 +89,9 @@ pub(super) fn accept(type_: &Type, scalar: &Scalar<'_>) -> Result<Value, Refused
         (Type::MicroTime, Scalar::Text(text)) => timestamp(text, "2006-01-02T15:04:05.000000Z07:00", time::micro),
         (Type::Time | Type::MicroTime, _) => Err(Refused::Text(format!(
             "json: cannot unmarshal {} into Go value of type string",
-            bare(scalar)
+            scalar.bare()
         ))),
         _ => Err(Refused::Type),
-    }
-}
-
-fn bare(scalar: &Scalar<'_>) -> &'static str {
-    match scalar {
-        Scalar::Bool(_) => "bool",
-        Scalar::Number(_) => "number",
-        Scalar::Text(_) => "string",
     }
 }
 
@@ -105,7 +105,7 @@ fn int32(number: &Number) -> Option<Value> {
 fn not_an_int32(scalar: &Scalar<'_>) -> Refused {
     Refused::Text(format!(
         "json: cannot unmarshal {} into Go value of type int32",
-        scalar.found()
+        scalar.found(&Type::IntOrString)
     ))
 }
 

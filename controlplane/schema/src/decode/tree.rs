@@ -38,7 +38,7 @@ impl<'a> Seed<'a> {
         match scalar::accept(self.type_, &scalar) {
             Ok(value) => Ok(value),
             Err(scalar::Refused::Type) => {
-                let error = self.context.mismatch(&scalar.found(), self.type_, self.owner);
+                let error = self.context.mismatch(&scalar.found(self.type_), self.type_, self.owner);
                 Err(self.fail(error))
             }
             Err(scalar::Refused::Text(message)) => Err(self.fail(DecodeError::Type { message })),

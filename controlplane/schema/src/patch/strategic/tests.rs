@@ -108,7 +108,7 @@ fn merges_lists_of_scalars_as_sets() {
 fn puts_items_in_the_order_asked_for() {
     let document = json!({"containers": [{"name": "a"}, {"name": "server"}, {"name": "b"}]});
     for (order, patch, want) in [
-        (vec!["b", "a"], json!([]), vec!["b", "a", "server"]),
+        (vec!["b", "a"], json!([]), vec!["server", "b", "a"]),
         (vec!["a", "b"], json!([]), vec!["a", "server", "b"]),
         (
             vec!["new", "a", "b"],
