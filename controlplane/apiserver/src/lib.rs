@@ -1,9 +1,25 @@
 //! The API server: the request path from TLS to the store and back, and the registry of kinds it serves.
+//!
+//! [`ApiServer::start`] takes a store and yields a server; [`ApiServer::serve`] answers on a socket and
+//! [`ApiServer::as_user`] in this process. Adding a kind is a file in `resources/`; what is not stored is a
+//! [`registry::virtuals::Virtual`].
 
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod http;
+pub mod pods;
 pub mod registry;
 pub mod resources;
+mod server;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
+
+pub use server::{ApiServer, Clock, Config, MakeTokens, StartError, Tokens};
+
+/// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.
+pub(crate) fn random_uuid() -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid()
+}

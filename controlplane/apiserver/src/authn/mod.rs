@@ -1,9 +1,14 @@
 //! Who is asking: a client certificate, a bearer token, an in-process identity, or nobody known.
 
+pub mod certificate;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::Status;
 use async_trait::async_trait;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
 
 /// The user of a request, as Kubernetes' `user.Info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,4 +30,49 @@ pub const MASTERS: &str = "system:masters";
 pub trait TokenAuthenticator: Send + Sync + 'static {
     /// The user a token stands for; `None` when the token is not valid, `Err` when that could not be found out.
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, Status>;
+}
+
+/// What is known of a caller before its request is looked at.
+#[derive(Clone, Debug)]
+pub(crate) enum Certified {
+    /// It showed no certificate.
+    No,
+    /// It showed one that is not to be believed.
+    Refused,
+    As(Arc<UserInfo>),
+}
+
+/// Who a request is from: by certificate, else by bearer token, else nobody known. Fails with 401 for credentials that
+/// are not valid.
+pub(crate) async fn authenticate(
+    certified: &Certified,
+    headers: &HeaderMap,
+    tokens: Option<&dyn TokenAuthenticator>,
+) -> Result<Arc<UserInfo>, Status> {
+    if let Certified::As(user) = certified {
+        return Ok(user.clone());
+    }
+    match (bearer(headers), tokens) {
+        (Some(token), Some(tokens)) => {
+            let user = tokens.authenticate(token).await?;
+            user.map(Arc::new).ok_or_else(Status::unauthorized)
+        }
+        (Some(_), None) => Err(Status::unauthorized()),
+        (None, _) if matches!(certified, Certified::Refused) => Err(Status::unauthorized()),
+        (None, _) => Ok(Arc::new(anonymous())),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn anonymous() -> UserInfo {
+    UserInfo {
+        username: "system:anonymous".to_owned(),
+        groups: vec![UNAUTHENTICATED.to_owned()],
+        ..UserInfo::default()
+    }
 }

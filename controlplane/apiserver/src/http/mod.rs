@@ -1,5 +1,17 @@
 //! The request path: what happens to an HTTP request before and after the verb that answers it.
 
+pub(crate) mod accept;
 pub mod body;
-pub mod decode;
-pub mod respond;
+mod compress;
+pub(crate) mod decode;
+pub mod dial;
+pub(crate) mod discovery;
+pub mod health;
+pub(crate) mod info;
+pub(crate) mod metrics;
+pub(crate) mod openapi;
+pub(crate) mod pipeline;
+pub(crate) mod query;
+pub(crate) mod respond;
+mod route;
+mod serve;

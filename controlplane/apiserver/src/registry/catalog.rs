@@ -122,6 +122,13 @@ impl Registry {
         self.endpoints.get(plural)?.iter().find(|e| e.served().group == group && e.served().version == version)
     }
 
+    /// Every kind in every version, in the order of the catalogue.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        self.kinds.iter().flat_map(|kind| {
+            (0..kind.resource.served.len()).map(|nth| Endpoint { kind: kind.clone(), nth })
+        })
+    }
+
     /// A kind by its storage group and plural.
     pub(crate) fn kind(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
         self.endpoints.get(plural)?.iter().map(|e| &e.kind).find(|k| k.resource.group == group)

@@ -7,7 +7,7 @@
 
 use std::any::TypeId;
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::table::Column;
@@ -159,6 +159,10 @@ pub enum Subresource {
     Status,
     /// `finalize`: a PUT that changes `spec.finalizers` alone (Namespace).
     Finalize,
+    /// `binding`: assigns a pod to a node.
+    Binding,
+    /// `eviction`: deletes a pod by the leave of its disruption budget.
+    Eviction,
     /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
     Scale { spec_replicas: Name, status_replicas: Name, selector: Name },
 }
@@ -169,6 +173,8 @@ impl Subresource {
         match self {
             Subresource::Status => "status",
             Subresource::Finalize => "finalize",
+            Subresource::Binding => "binding",
+            Subresource::Eviction => "eviction",
             Subresource::Scale { .. } => "scale",
         }
     }
@@ -178,6 +184,17 @@ impl Subresource {
         match self {
             Subresource::Status | Subresource::Scale { .. } => &["get", "patch", "update"],
             Subresource::Finalize => &["update"],
+            Subresource::Binding | Subresource::Eviction => &["create"],
+        }
+    }
+
+    /// Group, version and kind of what it takes and gives, where that is not the resource's own kind.
+    pub fn kind(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        match self {
+            Subresource::Status | Subresource::Finalize => None,
+            Subresource::Binding => Some(("", "v1", "Binding")),
+            Subresource::Eviction => Some(("policy", "v1", "Eviction")),
+            Subresource::Scale { .. } => Some(("autoscaling", "v1", "Scale")),
         }
     }
 }
@@ -193,8 +210,7 @@ pub struct Served {
     pub schema_json: fn() -> Value,
     pub to_storage: Convert,
     pub from_storage: Convert,
-    compile: fn(&str) -> Schema,
-    schema: OnceLock<Schema>,
+    schema: Schema,
 }
 
 impl Served {
@@ -202,30 +218,30 @@ impl Served {
     where
         T: k8s_openapi::Resource + schemars::JsonSchema,
     {
+        let definition = match T::schema_name() {
+            Cow::Borrowed(name) => name,
+            // Once per kind and process; generated types always borrow.
+            Cow::Owned(name) => String::leak(name),
+        };
         Served {
             group: Cow::Borrowed(T::GROUP),
             version: Cow::Borrowed(T::VERSION),
             api_version: Cow::Borrowed(T::API_VERSION),
-            definition: T::schema_name(),
-            schema_json: schema_json::<T>,
+            definition: Cow::Borrowed(definition),
+            schema_json: schema::openapi::schema_json::<T>,
             to_storage: unchanged,
             from_storage: unchanged,
-            compile: Schema::of::<T>,
-            schema: OnceLock::new(),
+            schema: Schema::of::<T>(definition),
         }
     }
 
-    /// The compiled schema of this version, made on first use.
+    /// The schema of this version.
     pub fn schema(&self) -> &Schema {
-        self.schema.get_or_init(|| (self.compile)(&self.definition))
+        &self.schema
     }
 }
 
 fn unchanged(_: &mut Object) {}
-
-fn schema_json<T: schemars::JsonSchema>() -> Value {
-    schemars::SchemaGenerator::default().into_root_schema_for::<T>().to_value()
-}
 
 /// One storage kind with its served versions and rules.
 pub struct Resource {
@@ -377,6 +393,12 @@ impl ResourceBuilder {
 
     pub fn status(mut self) -> Self {
         self.0.subresources.push(Subresource::Status);
+        self
+    }
+
+    /// Pods: the `binding` and `eviction` endpoints.
+    pub fn binding_and_eviction(mut self) -> Self {
+        self.0.subresources.extend([Subresource::Binding, Subresource::Eviction]);
         self
     }
 

@@ -1,0 +1,82 @@
+//! Reading request bodies: the size limit, the media type, and the decoded object.
+
+use api::{Object, Status};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
+
+use super::body::Body;
+
+/// What Kubernetes accepts at most, in bytes.
+pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// Media types of request bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Yaml,
+}
+
+/// The whole body, or 413.
+pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
+    if let Some(bytes) = body.as_full().cloned() {
+        return within_limit(bytes.len()).map(|()| bytes);
+    }
+    let mut first = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("error reading the request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        within_limit(first.len() + joined.len() + data.len())?;
+        match (first.is_empty(), joined.is_empty()) {
+            (true, true) => first = data,
+            _ => {
+                if joined.is_empty() {
+                    joined.extend_from_slice(&std::mem::take(&mut first));
+                }
+                joined.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(if joined.is_empty() { first } else { joined.freeze() })
+}
+
+fn within_limit(length: usize) -> Result<(), Status> {
+    if length > MAX_BODY {
+        return Err(Status::too_large(&format!("limit is {MAX_BODY}")));
+    }
+    Ok(())
+}
+
+/// The media type without its parameters; `None` when there is no header.
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+/// The media type of an object in a body, or 415.
+pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
+    match content_type(headers) {
+        None | Some("" | "application/json") => Ok(Media::Json),
+        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Media::Yaml),
+        Some(_) => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+    }
+}
+
+/// Reads and parses an object that has no schema here.
+pub(crate) async fn object(request: http::Request<Body>) -> Result<Object, Status> {
+    let media = media(request.headers())?;
+    let bytes = read(request.into_body()).await?;
+    parse(&bytes, media)
+}
+
+/// Parses an object that has no schema here, within the usual bounds on size and depth.
+pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Object, Status> {
+    let schema = schema::Schema::preserve_unknown();
+    let decoded = match media {
+        Media::Json => schema::decode_json(bytes, &schema),
+        Media::Yaml => schema::decode_yaml(bytes, &schema),
+    };
+    decoded.map(|d| d.object).map_err(|error| Status::bad_request(error.to_string()))
+}

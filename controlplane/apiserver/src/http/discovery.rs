@@ -1,0 +1,383 @@
+//! Discovery: which groups, versions and kinds there are, legacy and aggregated. Made once, served as bytes.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::accept::names;
+use super::body::Body;
+use super::respond;
+use crate::registry::catalog::{Endpoint, Registry};
+use crate::registry::virtuals::VirtualRoute;
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// All discovery documents by their paths.
+pub(crate) struct Discovery {
+    legacy: HashMap<String, Document>,
+    aggregated: HashMap<&'static str, Document>,
+}
+
+struct Document {
+    bytes: Bytes,
+    etag: HeaderValue,
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(value.to_string());
+        let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
+        let etag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("hexadecimal is ASCII");
+        Document { bytes, etag }
+    }
+}
+
+/// One group in one version, and what it offers.
+pub(crate) struct GroupVersion {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resources: Vec<Offered>,
+}
+
+impl GroupVersion {
+    fn api_version(&self) -> String {
+        match self.group.as_str() {
+            "" => self.version.clone(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+}
+
+/// One resource, stored or virtual, with its parts.
+#[derive(Default)]
+pub(crate) struct Offered {
+    plural: String,
+    singular: String,
+    namespaced: bool,
+    kind: KindName,
+    verbs: Vec<&'static str>,
+    short_names: Vec<String>,
+    categories: Vec<String>,
+    storage_hash: Option<String>,
+    parts: Vec<Part>,
+    /// False for a path that only has parts.
+    whole: bool,
+}
+
+struct Part {
+    name: String,
+    kind: KindName,
+    verbs: Vec<&'static str>,
+}
+
+/// A kind, with its group and version where those are not the resource's own.
+#[derive(Clone, Default)]
+struct KindName {
+    group_version: Option<(String, String)>,
+    kind: String,
+}
+
+impl Discovery {
+    pub(crate) fn new(registry: &Registry, virtuals: &[VirtualRoute]) -> Self {
+        let all = group_versions(registry, virtuals);
+        let (core, groups): (Vec<&GroupVersion>, Vec<&GroupVersion>) = all.iter().partition(|gv| gv.group.is_empty());
+        let aggregated = [("/api", &core), ("/apis", &groups)];
+        Discovery {
+            legacy: legacy(&core, &groups),
+            aggregated: aggregated.into_iter().map(|(path, of)| (path, Document::new(&aggregate(of)))).collect(),
+        }
+    }
+
+    /// The document at a path, if there is one.
+    pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+        let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
+        let aggregated = names(accept, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2");
+        let (document, media) = match self.aggregated.get(path).filter(|_| aggregated) {
+            Some(document) => (document, HeaderValue::from_static(AGGREGATED)),
+            None => (self.legacy.get(path)?, respond::JSON),
+        };
+        let mut response = match headers.get(IF_NONE_MATCH) == Some(&document.etag) {
+            true => respond::with_type(StatusCode::NOT_MODIFIED, media, Body::empty()),
+            false => respond::with_type(StatusCode::OK, media, Body::from(document.bytes.clone())),
+        };
+        let headers = response.headers_mut();
+        headers.insert(ETAG, document.etag.clone());
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+        debug_assert!(headers.contains_key(CONTENT_TYPE));
+        Some(response)
+    }
+}
+
+/// Everything that is offered, groups in the order in which the catalogue names them.
+pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> Vec<GroupVersion> {
+    let mut all: Vec<GroupVersion> = Vec::new();
+    for endpoint in registry.endpoints() {
+        let served = endpoint.served();
+        let offered = offered(&endpoint);
+        slot(&mut all, &served.group, &served.version).resources.push(offered);
+    }
+    for route in virtuals {
+        let resources = &mut slot(&mut all, route.group, route.version).resources;
+        add_virtual(resources, route);
+    }
+    for group_version in &mut all {
+        group_version.resources.sort_by(|a, b| a.plural.cmp(&b.plural));
+        for resource in &mut group_version.resources {
+            resource.parts.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+    }
+    all
+}
+
+fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a mut GroupVersion {
+    let found = all.iter().position(|gv| gv.group == group && gv.version == version);
+    let at = found.unwrap_or_else(|| {
+        all.push(GroupVersion { group: group.to_owned(), version: version.to_owned(), resources: Vec::new() });
+        all.len() - 1
+    });
+    all.get_mut(at).expect("just found or pushed")
+}
+
+fn offered(endpoint: &Endpoint) -> Offered {
+    let resource = endpoint.resource();
+    let kind = KindName { group_version: None, kind: resource.kind.to_string() };
+    let parts = resource.subresources.iter().map(|part| Part {
+        name: part.name().to_owned(),
+        kind: match part.kind() {
+            None => kind.clone(),
+            Some((group, version, name)) => named(endpoint, group, version, name),
+        },
+        verbs: part.verbs().to_vec(),
+    });
+    let text = |names: &[std::borrow::Cow<'static, str>]| names.iter().map(ToString::to_string).collect();
+    let storage = resource.storage();
+    Offered {
+        plural: resource.plural.to_string(),
+        singular: resource.singular.to_string(),
+        namespaced: resource.is_namespaced(),
+        verbs: resource.verbs.to_vec(),
+        short_names: text(&resource.short_names),
+        categories: text(&resource.categories),
+        storage_hash: Some(storage_hash(&storage.group, &storage.version, &resource.kind)),
+        parts: parts.collect(),
+        kind,
+        whole: true,
+    }
+}
+
+fn named(endpoint: &Endpoint, group: &str, version: &str, kind: &str) -> KindName {
+    let own = endpoint.served().group == group && endpoint.served().version == version;
+    let group_version = (!own).then(|| (group.to_owned(), version.to_owned()));
+    KindName { group_version, kind: kind.to_owned() }
+}
+
+fn add_virtual(resources: &mut Vec<Offered>, route: &VirtualRoute) {
+    let kind = KindName {
+        group_version: route.kind_group_version.map(|(g, v)| (g.to_owned(), v.to_owned())),
+        kind: route.kind.to_owned(),
+    };
+    let at = resources.iter().position(|r| r.plural == route.resource).unwrap_or_else(|| {
+        resources.push(Offered {
+            plural: route.resource.to_owned(),
+            namespaced: route.namespaced,
+            ..Offered::default()
+        });
+        resources.len() - 1
+    });
+    let Some(resource) = resources.get_mut(at) else { return };
+    match route.subresource {
+        Some(name) => resource.parts.push(Part { name: name.to_owned(), kind, verbs: route.verbs.to_vec() }),
+        None => {
+            resource.singular = route.kind.to_ascii_lowercase();
+            resource.kind = kind;
+            resource.verbs = route.verbs.to_vec();
+            resource.whole = true;
+        }
+    }
+}
+
+/// As `k8s.io/apiserver/pkg/endpoints/discovery.StorageVersionHash`.
+fn storage_hash(group: &str, version: &str, kind: &str) -> String {
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
+    STANDARD.encode(digest.iter().copied().take(8).collect::<Vec<u8>>())
+}
+
+fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, Document> {
+    let mut documents = HashMap::new();
+    let versions: Vec<&str> = core.iter().map(|gv| gv.version.as_str()).collect();
+    let api = json!({"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": []});
+    documents.insert("/api".to_owned(), api);
+    let mut named: Vec<Value> = Vec::new();
+    for (name, versions) in by_group(groups) {
+        let group = group_document(name, &versions);
+        let mut alone = group.clone();
+        alone["kind"] = "APIGroup".into();
+        alone["apiVersion"] = "v1".into();
+        documents.insert(format!("/apis/{name}"), alone);
+        named.push(group);
+    }
+    documents.insert("/apis".to_owned(), json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named}));
+    for (root, versions) in [("/api", core), ("/apis", groups)] {
+        for gv in versions {
+            documents.insert(format!("{root}/{}", gv.api_version()), resource_list(gv));
+        }
+    }
+    let mut paths: Vec<&str> = documents.keys().map(String::as_str).collect();
+    paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]);
+    paths.sort_unstable();
+    let root = json!({"paths": paths});
+    documents.insert(String::new(), root);
+    documents.iter().map(|(path, value)| (path.clone(), Document::new(value))).collect()
+}
+
+fn by_group<'a>(groups: &[&'a GroupVersion]) -> Vec<(&'a str, Vec<&'a GroupVersion>)> {
+    let mut found: Vec<(&str, Vec<&GroupVersion>)> = Vec::new();
+    for gv in groups {
+        match found.iter_mut().find(|(name, _)| *name == gv.group) {
+            Some((_, versions)) => versions.push(gv),
+            None => found.push((&gv.group, vec![gv])),
+        }
+    }
+    found
+}
+
+fn group_document(name: &str, versions: &[&GroupVersion]) -> Value {
+    let version = |gv: &&GroupVersion| json!({"groupVersion": gv.api_version(), "version": gv.version});
+    json!({
+        "name": name,
+        "versions": versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": versions.first().map(version),
+    })
+}
+
+fn resource_list(gv: &GroupVersion) -> Value {
+    let mut resources: Vec<Value> = Vec::new();
+    for offered in &gv.resources {
+        if offered.whole {
+            resources.push(legacy_resource(offered));
+        }
+        for part in &offered.parts {
+            let mut entry = json!({
+                "name": format!("{}/{}", offered.plural, part.name), "singularName": "",
+                "namespaced": offered.namespaced, "kind": part.kind.kind, "verbs": part.verbs,
+            });
+            name_group_version(&mut entry, &part.kind);
+            resources.push(entry);
+        }
+    }
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": gv.api_version(), "resources": resources})
+}
+
+fn legacy_resource(offered: &Offered) -> Value {
+    let mut entry = json!({
+        "name": offered.plural, "singularName": offered.singular, "namespaced": offered.namespaced,
+        "kind": offered.kind.kind, "verbs": offered.verbs,
+    });
+    name_group_version(&mut entry, &offered.kind);
+    if !offered.short_names.is_empty() {
+        entry["shortNames"] = json!(offered.short_names);
+    }
+    if !offered.categories.is_empty() {
+        entry["categories"] = json!(offered.categories);
+    }
+    if let Some(hash) = &offered.storage_hash {
+        entry["storageVersionHash"] = json!(hash);
+    }
+    entry
+}
+
+fn name_group_version(entry: &mut Value, kind: &KindName) {
+    if let Some((group, version)) = &kind.group_version {
+        entry["group"] = json!(group);
+        entry["version"] = json!(version);
+    }
+}
+
+fn aggregate(groups: &[&GroupVersion]) -> Value {
+    let items: Vec<Value> = by_group(groups)
+        .into_iter()
+        .map(|(name, versions)| {
+            let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+            let versions: Vec<Value> = versions.into_iter().map(aggregated_version).collect();
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+}
+
+fn aggregated_version(gv: &GroupVersion) -> Value {
+    let resources: Vec<Value> = gv.resources.iter().map(aggregated_resource).collect();
+    json!({"version": gv.version, "freshness": "Current", "resources": resources})
+}
+
+fn aggregated_resource(offered: &Offered) -> Value {
+    let part = |part: &Part| {
+        json!({"subresource": part.name, "responseKind": response_kind(&part.kind), "verbs": part.verbs})
+    };
+    let mut entry = json!({
+        "resource": offered.plural,
+        "responseKind": response_kind(&offered.kind),
+        "scope": if offered.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": offered.singular,
+        "verbs": offered.verbs,
+    });
+    if !offered.short_names.is_empty() {
+        entry["shortNames"] = json!(offered.short_names);
+    }
+    if !offered.categories.is_empty() {
+        entry["categories"] = json!(offered.categories);
+    }
+    if !offered.parts.is_empty() {
+        entry["subresources"] = offered.parts.iter().map(part).collect();
+    }
+    entry
+}
+
+fn response_kind(kind: &KindName) -> Value {
+    let (group, version) = kind.group_version.clone().unwrap_or_default();
+    json!({"group": group, "version": version, "kind": kind.kind})
+}
+
+/// The answer to `/version`.
+pub(crate) fn version(git_version: &str) -> Vec<u8> {
+    let mut parts = git_version.trim_start_matches('v').split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let platform = format!("{}/{}", std::env::consts::OS, go_arch(std::env::consts::ARCH));
+    json!({
+        "major": major, "minor": minor, "gitVersion": git_version, "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": platform,
+    })
+    .to_string()
+    .into_bytes()
+}
+
+fn go_arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_version_hashes_are_kubernetes_own() {
+        assert_eq!(storage_hash("apps", "v1", "Deployment"), "8aSe+NMegvE=");
+        assert_eq!(storage_hash("apps", "v1", "DaemonSet"), "dd7pWHUlMKQ=");
+    }
+
+    #[test]
+    fn tells_the_version_kubectl_compares() {
+        let version: Value = serde_json::from_slice(&version("v1.36.2+wherry")).expect("JSON");
+        assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("36")));
+    }
+}

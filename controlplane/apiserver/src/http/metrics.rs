@@ -1,0 +1,194 @@
+//! What the server counts: requests, their durations, what is in flight, and running watches.
+
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry as Collected;
+
+use super::info::RequestInfo;
+use crate::registry::catalog::{Endpoint, Registry};
+
+type Latency = Family<OperationLabels, Histogram, fn() -> Histogram>;
+type Level = Gauge<i64, AtomicI64>;
+
+/// The server's metrics, named as Kubernetes names them.
+pub(crate) struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Latency,
+    inflight: Family<InflightLabels, Level>,
+    watchers: Family<KindLabels, Level>,
+    objects: Family<KindLabels, Level>,
+    cache_revision: Family<KindLabels, Level>,
+    panics: Counter,
+    collected: Mutex<Collected>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    verb: &'static str,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    scope: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OperationLabels {
+    verb: &'static str,
+    group: String,
+    resource: String,
+    subresource: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InflightLabels {
+    request_kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    group: String,
+    resource: String,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0])
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let metrics = Metrics {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            inflight: Family::default(),
+            watchers: Family::default(),
+            objects: Family::default(),
+            cache_revision: Family::default(),
+            panics: Counter::default(),
+            collected: Mutex::default(),
+        };
+        let mut collected = metrics.collected.lock();
+        collected.register("apiserver_request", "Requests by verb, resource and code", metrics.requests.clone());
+        let name = "apiserver_request_duration_seconds";
+        collected.register(name, "How long requests took, watches excepted", metrics.durations.clone());
+        let name = "apiserver_current_inflight_requests";
+        collected.register(name, "Requests being served, watches excepted", metrics.inflight.clone());
+        let name = "apiserver_longrunning_requests";
+        collected.register(name, "Watches being served", metrics.watchers.clone());
+        collected.register("apiserver_storage_objects", "Objects stored", metrics.objects.clone());
+        let name = "apiserver_watch_cache_resource_version";
+        collected.register(name, "The revision a cache has come to", metrics.cache_revision.clone());
+        collected.register("apiserver_request_panics", "Requests that panicked", metrics.panics.clone());
+        drop(collected);
+        metrics
+    }
+
+    /// Counts a finished request; `took` is `None` for those that last as long as the client wants.
+    pub(crate) fn finished(&self, info: &RequestInfo<'_>, known: bool, code: u16, took: Option<Duration>) {
+        // Paths come from outside: what is not served must not become a label.
+        let name = |text: &str| if known { text.to_owned() } else { String::new() };
+        let labels = RequestLabels {
+            verb: info.verb,
+            group: name(info.group),
+            version: name(info.version),
+            resource: name(info.resource),
+            subresource: name(info.subresource),
+            scope: scope(info),
+            code,
+        };
+        if let Some(took) = took {
+            let operation = OperationLabels {
+                verb: labels.verb,
+                group: labels.group.clone(),
+                resource: labels.resource.clone(),
+                subresource: labels.subresource.clone(),
+            };
+            self.durations.get_or_create(&operation).observe(took.as_secs_f64());
+        }
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// Counts a request while the returned guard lives.
+    pub(crate) fn serving(&self, mutating: bool) -> Serving {
+        let request_kind = if mutating { "mutating" } else { "readOnly" };
+        let level = self.inflight.get_or_create(&InflightLabels { request_kind }).clone();
+        Serving(Raised::new(level))
+    }
+
+    /// Counts a watch while the returned guard lives.
+    pub(crate) fn watching(&self, endpoint: &Endpoint) -> Watching {
+        let labels = KindLabels {
+            group: endpoint.served().group.to_string(),
+            resource: endpoint.resource().plural.to_string(),
+        };
+        Watching(Raised::new(self.watchers.get_or_create(&labels).clone()))
+    }
+
+    /// Everything in the text format.
+    pub(crate) fn text(&self, registry: &Registry) -> String {
+        for kind in registry.kinds() {
+            let resource = &kind.resource;
+            let labels =
+                KindLabels { group: resource.group.to_string(), resource: resource.plural.to_string() };
+            let snapshot = kind.cache.snapshot();
+            let count = i64::try_from(snapshot.len(&kind.prefix)).unwrap_or(i64::MAX);
+            self.objects.get_or_create(&labels).set(count);
+            let revision = i64::try_from(kind.cache.revision().0).unwrap_or(i64::MAX);
+            self.cache_revision.get_or_create(&labels).set(revision);
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.collected.lock()).expect("a string takes every write");
+        text
+    }
+}
+
+fn scope(info: &RequestInfo<'_>) -> &'static str {
+    match (info.is_resource, info.name.is_empty(), info.namespace.is_empty()) {
+        (false, _, _) => "",
+        (true, false, _) => "resource",
+        (true, true, false) => "namespace",
+        (true, true, true) => "cluster",
+    }
+}
+
+/// Raises a gauge by one for as long as it lives.
+struct Raised(Level);
+
+impl Raised {
+    fn new(level: Level) -> Self {
+        level.inc();
+        Raised(level)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A request being served.
+pub(crate) struct Serving(Raised);
+
+impl Serving {
+    /// How many requests of its kind are being served, this one included.
+    pub(crate) fn level(&self) -> i64 {
+        self.0.0.get()
+    }
+}
+
+/// A watch being served.
+pub(crate) struct Watching(#[allow(dead_code, reason = "lowers the gauge when dropped")] Raised);

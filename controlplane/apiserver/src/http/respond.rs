@@ -1,0 +1,134 @@
+//! The one place where outcomes become responses: objects, lists, and every error as a `Status`.
+
+use std::borrow::Cow;
+
+use api::Status;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WARNING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::accept::Encoding;
+use super::body::Body;
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// A response with a JSON body.
+pub(crate) fn json(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
+    with_type(code, JSON, Body::from(bytes.into()))
+}
+
+/// A response of any media type that must not be cached.
+pub(crate) fn with_type(code: StatusCode, media: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, media);
+    headers.insert(CACHE_CONTROL, NO_CACHE);
+    response
+}
+
+/// Plain text, as the health endpoints answer.
+pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    with_type(code, HeaderValue::from_static("text/plain; charset=utf-8"), Body::from(text.into()))
+}
+
+/// A `Status` as a response, with its code and `Retry-After`.
+pub(crate) fn status(status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, status.to_vec());
+    let retry = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// A JSON document in the encoding that was asked for.
+pub(crate) fn document(code: StatusCode, json: Bytes, encoding: Encoding, pretty: bool) -> Response<Body> {
+    match encoding {
+        Encoding::Yaml => match to_yaml(&json) {
+            Some(yaml) => with_type(code, YAML, Body::from(yaml)),
+            None => status(&Status::internal("the object cannot be written as YAML")),
+        },
+        Encoding::Json if pretty => self::json(code, prettify(&json).unwrap_or(json)),
+        Encoding::Json => self::json(code, json),
+    }
+}
+
+fn prettify(json: &Bytes) -> Option<Bytes> {
+    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let mut bytes = serde_json::to_vec_pretty(&value).ok()?;
+    bytes.push(b'\n');
+    Some(bytes.into())
+}
+
+fn to_yaml(json: &Bytes) -> Option<Bytes> {
+    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
+    Some(serde_saphyr::to_string(&value).ok()?.into_bytes().into())
+}
+
+/// Adds `Warning: 299 - "text"` for each text, the way kubectl shows them.
+pub(crate) fn warn(headers: &mut HeaderMap, texts: &[String]) {
+    for text in texts {
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        let line: String = quoted.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{line}\"").as_bytes()) {
+            headers.append(WARNING, value);
+        }
+    }
+}
+
+/// What a store's failure is to a user; its detail goes to the log.
+pub(crate) fn store_error(error: store::Error) -> Status {
+    use store::Error;
+    match &error {
+        Error::Compacted { .. } => Status::expired("The resourceVersion for the provided request is too old."),
+        Error::FutureRevision { asked, current } => {
+            Status::timeout(&format!("Too large resource version: {asked}, current: {current}"), 1)
+        }
+        Error::Timeout { revision } => {
+            Status::timeout(&format!("the server has not come to resource version {revision} yet"), 1)
+        }
+        Error::Full { place } => {
+            tracing::error!(%place, "the store has no space left");
+            Status::internal(&format!("the store has no space left: free space on {place}"))
+        }
+        Error::Closed => Status::service_unavailable("the server is shutting down".to_owned()),
+        Error::Unavailable { .. } | Error::Corrupt { .. } => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+            Status::service_unavailable("the store is unavailable, try again".to_owned())
+        }
+    }
+}
+
+/// Why a patch could not be applied.
+pub(crate) fn patch_error(error: schema::patch::PatchError) -> Status {
+    use schema::patch::PatchError;
+    match &error {
+        PatchError::Malformed { .. } | PatchError::Directive { .. } => Status::bad_request(error.to_string()),
+        PatchError::TooManyOperations { .. } | PatchError::TooLarge { .. } => Status::too_large(&error.to_string()),
+        PatchError::Unapplicable { message } => {
+            // Kubernetes answers with a generic 422 that carries the reason as its cause.
+            let mut status = Status::internal(message);
+            status.code = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
+            "Invalid".clone_into(&mut status.reason);
+            "the server rejected our request due to an error in our request".clone_into(&mut status.message);
+            for cause in status.details.iter_mut().flat_map(|details| &mut details.causes) {
+                "UnexpectedServerResponse".clone_into(&mut cause.reason);
+            }
+            status
+        }
+    }
+}
+
+/// A text that is safe as a header value.
+pub(crate) fn header_text(text: &str) -> HeaderValue {
+    let clean: Cow<'_, str> = match text.chars().any(char::is_control) {
+        true => text.chars().filter(|c| !c.is_control()).collect::<String>().into(),
+        false => text.into(),
+    };
+    HeaderValue::from_bytes(clean.as_bytes()).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,325 @@
+//! From an authorized request to the verb, endpoint or document that answers it.
+
+use std::sync::Arc;
+
+use api::names::{GroupResource, is_path_segment_name};
+use api::{Object, Status};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body_util::BodyExt;
+
+use super::accept::{Encoding, Form, Include, negotiate};
+use super::body::Body;
+use super::decode::{content_type, media, parse, read};
+use super::info::RequestInfo;
+use super::query::Query;
+use super::{health, respond};
+use crate::authn::UserInfo;
+use crate::registry::catalog::Endpoint;
+use crate::registry::render;
+use crate::registry::resource::Subresource;
+use crate::registry::verbs::{self, Answer, Call, DeleteOptions, Flavour, PatchType, Reply};
+use crate::registry::virtuals::{VirtualContext, VirtualRoute};
+use crate::server::Shared;
+
+/// One authorized request.
+#[derive(Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) server: &'a Arc<Shared>,
+    pub(super) user: &'a Arc<UserInfo>,
+    pub(super) parts: &'a Parts,
+    pub(super) info: &'a RequestInfo<'a>,
+    pub(super) query: &'a Query<'a>,
+}
+
+pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
+    if !route.info.is_resource {
+        return document(route).await;
+    }
+    if let Some(found) = virtual_route(route.server, route.info) {
+        return call_virtual(route, found, body).await;
+    }
+    let info = route.info;
+    let endpoint = route.server.registry.endpoint(info.group, info.version, info.resource);
+    let endpoint = endpoint.filter(|endpoint| in_scope(endpoint, info)).ok_or_else(Status::no_such_path)?;
+    check_name(info)?;
+    let subresource = match info.subresource {
+        "" => None,
+        name => Some(endpoint.subresource(name).ok_or_else(Status::no_such_path)?),
+    };
+    let verbs = subresource.map_or(endpoint.resource().verbs, Subresource::verbs);
+    if !verbs.contains(&info.verb) {
+        return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
+    }
+    let accept = route.parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok());
+    let call = Call {
+        server: route.server,
+        endpoint,
+        info,
+        user: route.user,
+        query: route.query,
+        accepted: negotiate(accept)?,
+        now: route.server.now(),
+    };
+    match subresource {
+        None => Box::pin(whole(call, route, body)).await,
+        Some(subresource) => Box::pin(part(call, route, subresource, body)).await,
+    }
+}
+
+/// Whether the path of a resource is one that is served; decides what may become a metric's label.
+pub(super) fn is_served(server: &Shared, info: &RequestInfo<'_>) -> bool {
+    if virtual_route(server, info).is_some() {
+        return true;
+    }
+    let endpoint = server.registry.endpoint(info.group, info.version, info.resource);
+    endpoint.is_some_and(|e| info.subresource.is_empty() || e.subresource(info.subresource).is_some())
+}
+
+/// Whether path and kind agree about the namespace.
+fn in_scope(endpoint: &Endpoint, info: &RequestInfo<'_>) -> bool {
+    let collection = matches!(info.verb, "list" | "watch" | "deletecollection" | "create") && info.subresource.is_empty();
+    match (endpoint.resource().is_namespaced(), info.namespace.is_empty()) {
+        _ if info.trailing => false,
+        (true, true) => collection,
+        (true, false) | (false, true) => true,
+        // The namespace of a Namespace is itself.
+        (false, false) => info.resource == "namespaces",
+    }
+}
+
+fn check_name(info: &RequestInfo<'_>) -> Result<(), Status> {
+    for (what, text) in [("Name", &info.name), ("Namespace", &info.namespace)] {
+        if let Some(problem) = is_path_segment_name(text).first() {
+            return Err(Status::bad_request(format!("{what} parameter invalid: {text:?}: {problem}")));
+        }
+    }
+    Ok(())
+}
+
+/// The verbs on whole objects and collections.
+async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let include = include(call.query)?;
+    match call.info.verb {
+        "get" => {
+            let item = verbs::get(&call).await?;
+            let bytes = match call.accepted.form {
+                Form::Table => render::table(call.endpoint, include, &item.bytes, call.now, true),
+                form => render::cached(call.endpoint, form, &item),
+            };
+            Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+        }
+        "list" => {
+            let list = verbs::list(&call, include).await?;
+            collection(call, list).await
+        }
+        "watch" => {
+            let stream = verbs::watch(&call, include).await?;
+            Ok(respond::with_type(StatusCode::OK, respond::JSON, stream))
+        }
+        "create" => {
+            if call.endpoint.resource().is_namespaced() && call.namespace().is_none() {
+                return Err(Status::method_not_supported(&call.endpoint.group_resource(), "create"));
+            }
+            let media = media(&route.parts.headers)?;
+            let bytes = read(body).await?;
+            finish(&call, include, verbs::create(&call, &bytes, media).await?)
+        }
+        "update" => {
+            let media = media(&route.parts.headers)?;
+            let bytes = read(body).await?;
+            finish(&call, include, verbs::update(&call, Flavour::Whole, &bytes, media).await?)
+        }
+        "patch" => {
+            let patch_type = PatchType::parse(content_type(&route.parts.headers))?;
+            let bytes = read(body).await?;
+            finish(&call, include, verbs::patch(&call, Flavour::Whole, patch_type, &bytes).await?)
+        }
+        "delete" => {
+            let options = delete_options(&call, route.parts, body).await?;
+            match verbs::delete(&call, &options).await? {
+                Answer::Object(reply) => finish(&call, include, reply),
+                Answer::Status(status) => {
+                    let bytes = status.to_vec().into();
+                    Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+                }
+            }
+        }
+        "deletecollection" => {
+            let options = delete_options(&call, route.parts, body).await?;
+            let list = verbs::delete_collection(&call, &options).await?;
+            Ok(respond::document(StatusCode::OK, list, call.accepted.encoding, pretty(call.query)))
+        }
+        other => Err(Status::method_not_supported(&call.endpoint.group_resource(), other)),
+    }
+}
+
+/// The verbs on a part of an object.
+async fn part(
+    call: Call<'_>,
+    route: Route<'_>,
+    subresource: &Subresource,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let headers = &route.parts.headers;
+    let include = include(call.query)?;
+    let flavour = match subresource {
+        Subresource::Finalize => Flavour::Finalizers,
+        _ => Flavour::Status,
+    };
+    match (subresource, call.info.verb) {
+        (Subresource::Scale { .. }, "get") => {
+            let scale = verbs::get_scale(&call).await?;
+            Ok(respond::document(StatusCode::OK, scale, call.accepted.encoding, pretty(call.query)))
+        }
+        (Subresource::Scale { .. }, "update") => {
+            let media = media(headers)?;
+            let bytes = read(body).await?;
+            as_it_is(&call, verbs::update_scale(&call, &bytes, media).await?)
+        }
+        (Subresource::Scale { .. }, _) => {
+            let patch_type = PatchType::parse(content_type(headers))?;
+            let bytes = read(body).await?;
+            as_it_is(&call, verbs::patch_scale(&call, patch_type, &bytes).await?)
+        }
+        (Subresource::Binding, _) => {
+            let status = crate::pods::bind(&call, object(route.parts, body).await?).await?;
+            Ok(respond::json(StatusCode::CREATED, status.to_vec()))
+        }
+        (Subresource::Eviction, _) => {
+            let status = crate::pods::evict(&call, object(route.parts, body).await?).await?;
+            Ok(respond::json(StatusCode::CREATED, status.to_vec()))
+        }
+        (_, "get") => {
+            let item = verbs::get(&call).await?;
+            let bytes = render::object(call.endpoint, call.accepted.form, include, &item.bytes, call.now);
+            Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+        }
+        (_, "update") => {
+            let media = media(headers)?;
+            let bytes = read(body).await?;
+            finish(&call, include, verbs::update(&call, flavour, &bytes, media).await?)
+        }
+        _ => {
+            let patch_type = PatchType::parse(content_type(headers))?;
+            let bytes = read(body).await?;
+            finish(&call, include, verbs::patch(&call, flavour, patch_type, &bytes).await?)
+        }
+    }
+}
+
+async fn object(parts: &Parts, body: Body) -> Result<Object, Status> {
+    let media = media(&parts.headers)?;
+    parse(&read(body).await?, media)
+}
+
+async fn delete_options(call: &Call<'_>, parts: &Parts, body: Body) -> Result<DeleteOptions, Status> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() {
+        return DeleteOptions::parse(call.query, None);
+    }
+    let body = parse(&bytes, media(&parts.headers)?)?;
+    DeleteOptions::parse(call.query, Some(&body))
+}
+
+/// An object in the form, version and encoding that were asked for.
+fn finish(call: &Call<'_>, include: Include, reply: Reply) -> Result<Response<Body>, Status> {
+    let bytes = render::object(call.endpoint, call.accepted.form, include, &reply.bytes, call.now);
+    as_it_is(call, Reply { bytes, ..reply })
+}
+
+fn as_it_is(call: &Call<'_>, reply: Reply) -> Result<Response<Body>, Status> {
+    let mut response = respond::document(reply.code, reply.bytes, call.accepted.encoding, pretty(call.query));
+    respond::warn(response.headers_mut(), &reply.warnings);
+    Ok(response)
+}
+
+/// A list goes out as it is made, unless it has to be rewritten.
+async fn collection(call: Call<'_>, list: Body) -> Result<Response<Body>, Status> {
+    let pretty = pretty(call.query);
+    if call.accepted.encoding == Encoding::Json && !pretty {
+        return Ok(respond::with_type(StatusCode::OK, respond::JSON, list));
+    }
+    let joined: Bytes = match list.collect().await {
+        Ok(joined) => joined.to_bytes(),
+        Err(error) => return Err(Status::internal(&error.to_string())),
+    };
+    Ok(respond::document(StatusCode::OK, joined, call.accepted.encoding, pretty))
+}
+
+fn pretty(query: &Query<'_>) -> bool {
+    query.flag("pretty")
+}
+
+fn include(query: &Query<'_>) -> Result<Include, Status> {
+    match query.get("includeObject") {
+        None | Some("Metadata") => Ok(Include::Metadata),
+        Some("None") => Ok(Include::None),
+        Some("Object") => Ok(Include::Object),
+        Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+    }
+}
+
+fn virtual_route<'s>(server: &'s Shared, info: &RequestInfo<'_>) -> Option<&'s VirtualRoute> {
+    server.virtuals.iter().find(|route| {
+        route.resource == info.resource
+            && route.subresource.unwrap_or_default() == info.subresource
+            && route.group == info.group
+            && route.version == info.version
+    })
+}
+
+async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Result<Response<Body>, Status> {
+    let info = route.info;
+    let Some(verb) = found.verbs.iter().copied().find(|verb| *verb == info.verb) else {
+        return Err(Status::method_not_supported(&GroupResource::new(info.group, info.resource), info.verb));
+    };
+    let named = found.subresource.is_some();
+    if info.trailing || found.namespaced == info.namespace.is_empty() || named == info.name.is_empty() {
+        return Err(Status::no_such_path());
+    }
+    check_name(info)?;
+    let context = VirtualContext {
+        user: route.user.clone(),
+        now: route.server.now(),
+        verb,
+        namespace: found.namespaced.then(|| info.namespace.clone().into_owned()),
+        name: info.name.clone().into_owned(),
+        dry_run: route.query.get("dryRun") == Some("All"),
+        reader: route.server.reader.clone(),
+    };
+    let mut request = http::Request::new(body);
+    *request.method_mut() = route.parts.method.clone();
+    *request.uri_mut() = route.parts.uri.clone();
+    *request.headers_mut() = route.parts.headers.clone();
+    *request.extensions_mut() = route.parts.extensions.clone();
+    found.handler.call(context, request).await
+}
+
+/// What is not a resource: discovery, OpenAPI, health, version, metrics.
+async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
+    let Route { server, parts, query, .. } = route;
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Status::no_such_path());
+    }
+    let path = parts.uri.path();
+    match path.trim_end_matches('/') {
+        "/healthz" | "/livez" | "/readyz" => Ok(health::answer(server, path, query).await),
+        "/version" => Ok(respond::json(StatusCode::OK, super::discovery::version(&server.version))),
+        "/metrics" => Ok(respond::with_type(
+            StatusCode::OK,
+            http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            Body::from(server.metrics.text(&server.registry).into_bytes()),
+        )),
+        trimmed => {
+            if let Some(rest) = trimmed.strip_prefix("/openapi/v3") {
+                return super::openapi::answer(server, rest.trim_start_matches('/'), parts, query).await;
+            }
+            if let Some(check) = health::single(trimmed) {
+                return Ok(health::one(server, check).await.ok_or_else(Status::no_such_path)?);
+            }
+            server.discovery.answer(trimmed, &parts.headers).ok_or_else(Status::no_such_path)
+        }
+    }
+}

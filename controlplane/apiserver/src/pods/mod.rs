@@ -1,0 +1,48 @@
+//! What can be done to a pod beside reading and writing it: binding it to a node, evicting it, reading its logs.
+
+pub mod log;
+
+use api::{GroupKind, Object, Status, StatusDetails};
+
+use crate::registry::verbs::{Call, DeleteOptions, Flavour, New, WriteOptions, delete_object, modify};
+
+/// Assigns a pod to the node a Binding names, by compare-and-set.
+pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Status> {
+    check_name(call, &binding)?;
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let assign = |pod: &Object| {
+        let mut object = pod.clone();
+        crate::resources::core::pod::bind(&mut object, &binding, call.now)?;
+        Ok(New { object, warnings: Vec::new() })
+    };
+    modify(call, Flavour::Decided, options.dry_run, assign).await?;
+    Ok(created())
+}
+
+/// Deletes a pod with the options an Eviction carries. There are no disruption budgets to ask.
+pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, Status> {
+    check_name(call, &eviction)?;
+    let options = eviction.at("deleteOptions").cloned().and_then(|value| Object::from_value(value).ok());
+    let mut options = DeleteOptions::parse(call.query, options.as_ref())?;
+    options.dry_run |= WriteOptions::parse(call.query, "CreateOptions")?.dry_run;
+    delete_object(call, call.name(), &options).await?;
+    Ok(created())
+}
+
+/// The name in the body, if there is one, must be the URL's.
+fn check_name(call: &Call<'_>, object: &Object) -> Result<(), Status> {
+    if object.name().is_empty() || object.name() == call.name() {
+        return Ok(());
+    }
+    let kind = GroupKind::new("", object.kind());
+    let path = api::Path::root("metadata").child("name");
+    let error = api::FieldError::invalid(&path, object.name(), "must match the pod's name in the URL");
+    Err(Status::invalid(&kind, object.name(), vec![error]))
+}
+
+fn created() -> Status {
+    let mut status = Status::success(StatusDetails::default());
+    status.details = None;
+    status.code = 201;
+    status
+}

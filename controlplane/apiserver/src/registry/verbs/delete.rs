@@ -1,0 +1,207 @@
+//! delete: at once, after a grace period, or when the last finalizer is gone.
+//!
+//! [`plan`] decides; what it decides is written by compare-and-set, and decided anew when the object has changed.
+
+use api::time::{Timestamp, parse};
+use api::{Object, Status, StatusDetails};
+use bytes::Bytes;
+use store::{Expect, Outcome, Write};
+
+use super::approve::approve_delete;
+use super::modify::Current;
+use super::options::{DeleteOptions, Propagation};
+use super::{Call, Reply};
+use crate::http::respond::store_error;
+use crate::registry::resource::{EffectsContext, Operation, Resource};
+use crate::registry::{encode, metadata};
+
+const ATTEMPTS: usize = 8;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What became of a delete, with the object to show.
+pub(crate) enum Deletion {
+    /// It is gone; its last state and uid.
+    Removed(Bytes, String),
+    /// It is marked, and goes when its grace period or finalizers have ended.
+    Pending(Bytes),
+}
+
+/// What a delete does to an object.
+#[derive(Debug, PartialEq)]
+enum Plan {
+    Remove,
+    /// Replace it by this one, which is marked as being deleted.
+    Mark(Box<Object>),
+    /// It is being deleted already, and this delete changes nothing about that.
+    Nothing,
+}
+
+pub(crate) async fn delete(call: &Call<'_>, options: &DeleteOptions) -> Result<Answer, Status> {
+    let resource = call.endpoint.resource();
+    let code = http::StatusCode::OK;
+    match delete_object(call, call.name(), options).await? {
+        Deletion::Removed(bytes, _) if resource.returns_deleted => {
+            Ok(Answer::Object(Reply { code, bytes, warnings: Vec::new() }))
+        }
+        Deletion::Removed(_, uid) => Ok(Answer::Status(Status::success(StatusDetails {
+            name: call.name().to_owned(),
+            group: call.endpoint.served().group.clone().into_owned(),
+            kind: resource.plural.clone().into_owned(),
+            uid,
+            ..StatusDetails::default()
+        }))),
+        Deletion::Pending(bytes) => Ok(Answer::Object(Reply { code, bytes, warnings: Vec::new() })),
+    }
+}
+
+/// What a delete answers with.
+pub(crate) enum Answer {
+    Object(Reply),
+    Status(Status),
+}
+
+/// Deletes one object of the call's kind and namespace.
+pub(crate) async fn delete_object(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Deletion, Status> {
+    for _ in 0..ATTEMPTS {
+        let current = Current::load(&call.endpoint.kind, call.namespace(), name).await?;
+        let current = current.ok_or_else(|| call.not_found(name))?;
+        check_preconditions(call, &current.object, options)?;
+        approve_delete(call, &current.object, options.dry_run).await?;
+        let written = match plan(call.endpoint.resource(), &current.object, options, call.now) {
+            Plan::Nothing => return Ok(Deletion::Pending(current.bytes)),
+            Plan::Remove if options.dry_run || remove(call, &current).await? => {
+                return Ok(Deletion::Removed(current.bytes, current.object.uid().to_owned()));
+            }
+            Plan::Remove => None,
+            Plan::Mark(marked) => mark(call, &current, *marked, options.dry_run).await?,
+        };
+        if let Some(bytes) = written {
+            return Ok(Deletion::Pending(bytes));
+        }
+    }
+    Err(Status::modified(&call.endpoint.group_resource(), name))
+}
+
+fn check_preconditions(call: &Call<'_>, object: &Object, options: &DeleteOptions) -> Result<(), Status> {
+    let current = object.resource_version().unwrap_or_default();
+    let checks = [
+        ("UID", options.uid.as_deref(), object.uid()),
+        ("ResourceVersion", options.resource_version.as_deref(), current),
+    ];
+    for (what, wanted, found) in checks {
+        let Some(wanted) = wanted.filter(|wanted| *wanted != found) else { continue };
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        return Err(Status::conflict(&call.endpoint.group_resource(), object.name(), &why));
+    }
+    Ok(())
+}
+
+/// Decides what a delete does, as Kubernetes' `BeforeDelete` and its finalizer rules do.
+fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -> Plan {
+    let mut new = old.clone();
+    set_propagation(&mut new, options.propagation);
+    let held = !new.finalizers().is_empty() || resource.strategy.held(&new);
+    let graceful = resource.strategy.graceful(old, options.grace);
+    let grace = match (graceful, old.is_deleting()) {
+        (Some(_), true) => match shortened(old, options.grace) {
+            Some(grace) => {
+                shorten(&mut new, old, grace);
+                grace
+            }
+            None => return if new == *old { Plan::Nothing } else { Plan::Mark(Box::new(new)) },
+        },
+        (Some(grace), false) => {
+            metadata::mark_deleted(&mut new, now, grace);
+            grace
+        }
+        (None, true) => 0,
+        (None, false) => {
+            if held {
+                metadata::mark_deleted(&mut new, now, 0);
+            }
+            0
+        }
+    };
+    match (held, grace) {
+        (false, 0) => Plan::Remove,
+        _ if new == *old => Plan::Nothing,
+        _ => Plan::Mark(Box::new(new)),
+    }
+}
+
+/// The grace period of an object that is being deleted, if the caller asks for a shorter one.
+fn shortened(old: &Object, requested: Option<i64>) -> Option<i64> {
+    match (old.i64_at("metadata.deletionGracePeriodSeconds"), requested) {
+        (None, _) => Some(0),
+        (Some(period), Some(requested)) if requested < period => Some(requested.max(0)),
+        _ => None,
+    }
+}
+
+fn shorten(new: &mut Object, old: &Object, grace: i64) {
+    let period = old.i64_at("metadata.deletionGracePeriodSeconds").unwrap_or_default();
+    let begun = old.deletion_timestamp().and_then(parse);
+    let at = begun.and_then(|t| t.checked_sub(jiff::SignedDuration::from_secs(period - grace)).ok());
+    if let Some(at) = at {
+        new.set("metadata.deletionTimestamp", api::time::rfc3339(at));
+    }
+    new.set("metadata.deletionGracePeriodSeconds", grace);
+}
+
+/// Sets the finalizers by which the garbage collector knows what to do with dependents.
+fn set_propagation(object: &mut Object, propagation: Option<Propagation>) {
+    let (add, drop) = match propagation {
+        None => return,
+        Some(Propagation::Orphan) => (Some(ORPHAN), vec![FOREGROUND]),
+        Some(Propagation::Foreground) => (Some(FOREGROUND), vec![ORPHAN]),
+        Some(Propagation::Background) => (None, vec![ORPHAN, FOREGROUND]),
+    };
+    for finalizer in drop {
+        object.remove_finalizer(finalizer);
+    }
+    if let Some(finalizer) = add {
+        object.add_finalizer(finalizer);
+    }
+}
+
+/// Writes the marked object; `None` when it has changed meanwhile.
+async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) -> Result<Option<Bytes>, Status> {
+    let kind = &call.endpoint.kind;
+    kind.resource.strategy.prepare(&call.context(dry_run), &Operation::Delete { old: &old.object }, &mut new);
+    if dry_run {
+        return Ok(Some(encode::served(&new)));
+    }
+    let bytes = encode::stored(&new);
+    let mut write = Write::update(kind.key(call.namespace(), new.name()), bytes.clone(), old.revision);
+    write.ttl = kind.resource.ttl;
+    match call.server.backend.write(write).await.map_err(store_error)? {
+        Outcome::Committed(revision) | Outcome::Unchanged(revision) => {
+            Ok(Some(kind.index.with_revision(&bytes, revision)))
+        }
+        Outcome::Conflict { .. } => Ok(None),
+    }
+}
+
+/// Removes an object for good and releases what it held elsewhere; false when it has changed meanwhile.
+pub(super) async fn remove(call: &Call<'_>, old: &Current) -> Result<bool, Status> {
+    let kind = &call.endpoint.kind;
+    let operation = Operation::Delete { old: &old.object };
+    let claims = match &kind.resource.effects {
+        Some(effects) => {
+            let cx = EffectsContext { cx: call.context(false), reader: &*call.server.reader };
+            Some(effects.begin(&cx, &operation, &mut old.object.clone()).await?)
+        }
+        None => None,
+    };
+    let write = Write::delete(kind.key(call.namespace(), old.object.name()), Expect::At(old.revision));
+    let outcome = call.server.backend.write(write).await;
+    let removed = matches!(outcome, Ok(Outcome::Committed(_) | Outcome::Unchanged(_)));
+    match claims {
+        Some(claims) if removed => claims.commit(&old.object).await,
+        Some(claims) => claims.rollback().await,
+        None => {}
+    }
+    outcome.map_err(store_error)?;
+    Ok(removed)
+}

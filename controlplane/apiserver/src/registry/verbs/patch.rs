@@ -1,0 +1,95 @@
+//! patch: JSON patch, merge patch and strategic merge patch, applied to the object as it is now in the caller's version.
+
+use api::names::GroupKind;
+use api::{FieldError, Object, Path, Status};
+use serde_json::Value;
+
+use super::decode::{self, from_storage};
+use super::modify::{Flavour, New, modify};
+use super::options::WriteOptions;
+use super::{Call, Reply};
+
+/// The kinds of patch, by their media types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatchType {
+    Json,
+    Merge,
+    Strategic,
+}
+
+const ACCEPTED: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+
+impl PatchType {
+    /// By `Content-Type`. Server-side apply is not offered.
+    pub(crate) fn parse(content_type: Option<&str>) -> Result<Self, Status> {
+        match content_type {
+            Some("application/json-patch+json") => Ok(PatchType::Json),
+            Some("application/merge-patch+json") => Ok(PatchType::Merge),
+            Some("application/strategic-merge-patch+json") => Ok(PatchType::Strategic),
+            _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+        }
+    }
+}
+
+pub(crate) async fn patch(
+    call: &Call<'_>,
+    flavour: Flavour,
+    patch_type: PatchType,
+    body: &[u8],
+) -> Result<Reply, Status> {
+    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    let patch = Patch::parse(patch_type, body)?;
+    let make = |old: &Object| {
+        let mut object = old.clone();
+        from_storage(call.endpoint, &mut object);
+        let mut tree = object.into_value();
+        patch.apply(&mut tree, call.endpoint.served().schema())?;
+        let text = tree.to_string();
+        let mut warnings = Vec::new();
+        let object = decode::patched(call, &mut tree, options.validation, &mut warnings)
+            .map_err(|why| unfit(&text, &why))?;
+        Ok(New { object, warnings })
+    };
+    modify(call, flavour, options.dry_run, make).await
+}
+
+/// A patch that is known to be JSON of the right shape.
+pub(super) enum Patch<'a> {
+    Json(&'a [u8]),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl<'a> Patch<'a> {
+    pub(super) fn parse(patch_type: PatchType, body: &'a [u8]) -> Result<Self, Status> {
+        if patch_type == PatchType::Json {
+            return Ok(Patch::Json(body));
+        }
+        let value: Value = serde_json::from_slice(body)
+            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        match (value, patch_type) {
+            (value @ Value::Object(_), PatchType::Strategic) => Ok(Patch::Strategic(value)),
+            (value @ Value::Object(_), _) => Ok(Patch::Merge(value)),
+            _ => Err(Status::bad_request("error decoding patch: the patch must be a JSON object".to_owned())),
+        }
+    }
+
+    pub(super) fn apply(&self, tree: &mut Value, schema: &schema::Schema) -> Result<(), Status> {
+        match self {
+            Patch::Json(patch) => schema::patch::json(tree, patch),
+            Patch::Merge(patch) => {
+                schema::patch::merge(tree, patch);
+                Ok(())
+            }
+            Patch::Strategic(patch) => schema::patch::strategic(tree, patch, schema),
+        }
+        .map_err(crate::http::respond::patch_error)
+    }
+}
+
+/// The patched tree is not an object of the kind.
+fn unfit(tree: &str, why: &str) -> Status {
+    let error = FieldError::invalid(&Path::root("patch"), tree, why);
+    Status::invalid(&GroupKind::new("", ""), "", vec![error])
+}

@@ -1,0 +1,45 @@
+//! update: PUT of a whole object, of its status, or of a namespace's finalizers.
+
+use api::{Object, Status};
+use http::StatusCode;
+
+use super::create::create_object;
+use super::modify::{Flavour, New, modify};
+use super::options::WriteOptions;
+use super::{Call, Reply, decode};
+use crate::http::decode::Media;
+use crate::registry::metadata;
+
+pub(crate) async fn update(call: &Call<'_>, flavour: Flavour, body: &[u8], media: Media) -> Result<Reply, Status> {
+    let options = WriteOptions::parse(call.query, "UpdateOptions")?;
+    let mut warnings = Vec::new();
+    let mut object = decode::object(call, body, media, options.validation, &mut warnings)?;
+    check_identity(call, &mut object)?;
+    let replace = |_: &Object| Ok(New { object: object.clone(), warnings: warnings.clone() });
+    match modify(call, flavour, options.dry_run, replace).await {
+        Err(status) if status.is("NotFound") && creates(call, flavour) => {
+            let reply = create_object(call, object, options, warnings).await?;
+            Ok(Reply { code: StatusCode::CREATED, ..reply })
+        }
+        result => result,
+    }
+}
+
+fn creates(call: &Call<'_>, flavour: Flavour) -> bool {
+    flavour == Flavour::Whole && call.endpoint.resource().strategy.allow_create_on_update()
+}
+
+/// Name and namespace in the body must be those of the URL; a name left out is the URL's.
+fn check_identity(call: &Call<'_>, object: &mut Object) -> Result<(), Status> {
+    let name = call.name();
+    if object.name().is_empty() {
+        object.set_name(name);
+    }
+    if object.name() != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object.name()
+        )));
+    }
+    metadata::check_namespace(object, call.namespace())
+}

@@ -1,0 +1,324 @@
+//! watch: changes to the selected objects as a stream of JSON lines.
+//!
+//! An object that comes into a selection is ADDED and one that leaves it is DELETED, whatever happened to it in the store.
+//! Errors after the beginning are events of type ERROR, since the response has begun.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Status;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::{Stream, stream};
+use serde_json::json;
+use store::Revision;
+use store::cache::{Event, EventKind, Watcher};
+use tokio::time::{Instant, sleep_until};
+
+use super::Call;
+use super::get::{at_least, revision};
+use crate::http::accept::{Accepted, Form, Include};
+use crate::http::body::{Body, BodyError};
+use crate::http::respond::store_error;
+use crate::registry::catalog::{CachedItem, Endpoint};
+use crate::registry::index::{Entry, KindIndex};
+use crate::registry::render;
+use crate::registry::select::Selection;
+use crate::server::Shared;
+
+/// Bookmarks go out about this often to those who asked for them.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// Events are sent together up to about this many bytes.
+const CHUNK: usize = 64 * 1024;
+/// A watch without a timeout of its own ends after this time and up to twice as much, so that watches spread.
+const MIN_TIMEOUT: u64 = 1800;
+/// Marks the bookmark that ends the initial events.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// The parameters of a watch, checked.
+struct Options {
+    /// `None`: the state as it is now, then changes.
+    from: Option<Revision>,
+    initial_events: bool,
+    /// The initial events end with a bookmark.
+    announce_end: bool,
+    bookmarks: bool,
+    timeout: Duration,
+}
+
+impl Options {
+    fn parse(call: &Call<'_>) -> Result<Self, Status> {
+        let query = call.query;
+        let asked = revision(query.get("resourceVersion"))?;
+        let send = query.bool("sendInitialEvents");
+        let forbid = |field: &str, detail: &str| {
+            let error = api::FieldError::forbidden(&api::Path::root(field), detail);
+            Err(Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error]))
+        };
+        match (query.get("resourceVersionMatch"), send) {
+            (Some(_), None) => {
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
+            }
+            (found, Some(_)) if found != Some("NotOlderThan") => {
+                let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                return forbid("resourceVersionMatch", detail);
+            }
+            _ => {}
+        }
+        let seconds = query.int("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+        let seconds = seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::random_range(0..MIN_TIMEOUT));
+        Ok(Options {
+            from: asked.filter(|revision| revision.0 > 0),
+            initial_events: send.unwrap_or(asked.is_none_or(|revision| revision.0 == 0)),
+            announce_end: send == Some(true),
+            bookmarks: query.flag("allowWatchBookmarks"),
+            timeout: Duration::from_secs(seconds),
+        })
+    }
+}
+
+/// Begins a watch: everything that can be refused is refused here, the rest is told by events.
+pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Status> {
+    let kind = &call.endpoint.kind;
+    let name = (call.info.verb == "watch" && call.query.get("fieldSelector").is_none() && !call.name().is_empty())
+        .then(|| call.name());
+    let selection = Selection::parse(call.query, call.endpoint.resource(), name)?;
+    let options = Options::parse(call)?;
+    let prefix = kind.scope_prefix(call.namespace());
+    let anything = call.query.get("resourceVersion") == Some("0");
+    let encoder = Encoder {
+        endpoint: call.endpoint.clone(),
+        selection,
+        accepted: call.accepted,
+        include,
+        clock: call.server.clone(),
+        columns_sent: false,
+    };
+    if options.initial_events {
+        at_least(kind, if anything { Some(Revision(0)) } else { options.from }).await?;
+    } else if options.from.is_none() && !anything {
+        at_least(kind, None).await?;
+    } else if let Some(from) = options.from {
+        // A watch from a revision that is still to come waits for it.
+        at_least(kind, Some(from)).await?;
+    }
+    let snapshot = kind.cache.snapshot();
+    let initial: Vec<CachedItem> = match options.initial_events {
+        true => snapshot.range(&prefix, None).filter(|item| encoder.selects(item)).cloned().collect(),
+        false => Vec::new(),
+    };
+    let from = match options.initial_events {
+        true => snapshot.revision,
+        false => options.from.unwrap_or(snapshot.revision),
+    };
+    let watcher = match kind.cache.watch(&prefix, from) {
+        Ok(watcher) => watcher,
+        Err(error) => return Ok(Body::stream(stream::iter([Ok(error_event(&gone(error, from)))]))),
+    };
+    let now = Instant::now();
+    let feed = Feed {
+        initial: initial.into_iter(),
+        initial_end: options.announce_end.then_some(snapshot.revision),
+        watcher,
+        encoder,
+        bookmarks: options.bookmarks,
+        ends: now + options.timeout,
+        next_bookmark: now + BOOKMARK_PERIOD.mul_f64(rand::random_range(0.8..1.2)),
+        server: call.server.clone(),
+        ended: false,
+        _counted: call.server.metrics.watching(call.endpoint),
+    };
+    Ok(Body::stream(feed.into_stream()))
+}
+
+/// A running watch.
+struct Feed {
+    /// What is there at the beginning and has not been sent.
+    initial: std::vec::IntoIter<CachedItem>,
+    /// The bookmark that follows it.
+    initial_end: Option<Revision>,
+    watcher: Watcher<KindIndex>,
+    encoder: Encoder,
+    bookmarks: bool,
+    ends: Instant,
+    next_bookmark: Instant,
+    server: Arc<Shared>,
+    ended: bool,
+    _counted: crate::http::metrics::Watching,
+}
+
+/// What a watch wakes up for.
+enum Wake {
+    Events(Vec<Event<Entry>>),
+    Bookmark,
+    Failed(store::Error),
+    Ended,
+}
+
+impl Feed {
+    fn into_stream(self) -> impl Stream<Item = Result<Bytes, BodyError>> {
+        stream::unfold(self, |mut feed| async move {
+            let chunk = feed.next().await?;
+            Some((Ok(chunk), feed))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        let mut out = self.initial_chunk();
+        while out.is_empty() && !self.ended {
+            match self.wake().await {
+                Wake::Events(events) => self.encoder.put_events(&mut out, &events),
+                Wake::Bookmark => {
+                    self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
+                    self.encoder.put_bookmark(&mut out, self.watcher.position(), false);
+                }
+                Wake::Failed(error) => {
+                    self.ended = true;
+                    return Some(error_event(&gone(error, self.watcher.position())));
+                }
+                Wake::Ended => {
+                    self.ended = true;
+                    if self.bookmarks {
+                        self.encoder.put_bookmark(&mut out, self.watcher.position(), false);
+                    }
+                }
+            }
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+
+    fn initial_chunk(&mut self) -> BytesMut {
+        let mut out = BytesMut::new();
+        for item in self.initial.by_ref() {
+            self.encoder.put(&mut out, "ADDED", &item);
+            if out.len() >= CHUNK {
+                return out;
+            }
+        }
+        if let Some(revision) = self.initial_end.take() {
+            self.encoder.put_bookmark(&mut out, revision, true);
+        }
+        out
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let bookmark = if self.bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };
+        tokio::select! {
+            biased;
+            () = self.server.ending.cancelled() => Wake::Ended,
+            next = self.watcher.next() => match next {
+                Ok(Some(events)) => Wake::Events(events),
+                Ok(None) => Wake::Ended,
+                Err(error) => Wake::Failed(error),
+            },
+            () = sleep_until(bookmark) => if Instant::now() >= self.ends { Wake::Ended } else { Wake::Bookmark },
+        }
+    }
+}
+
+/// Writes events in the form the client asked for.
+struct Encoder {
+    endpoint: Endpoint,
+    selection: Selection,
+    accepted: Accepted,
+    include: Include,
+    clock: Arc<Shared>,
+    columns_sent: bool,
+}
+
+impl Encoder {
+    fn selects(&self, item: &CachedItem) -> bool {
+        self.selection.matches(self.endpoint.resource(), &item.key, &item.entry)
+    }
+
+    fn put_events(&mut self, out: &mut BytesMut, events: &[Event<Entry>]) {
+        out.reserve(events.iter().map(|e| e.item.bytes.len() + 40).sum::<usize>().min(CHUNK));
+        for event in events {
+            let before = event.prev.as_ref().is_some_and(|prev| self.selects(prev));
+            let after = event.kind != EventKind::Deleted && self.selects(&event.item);
+            match (before, after) {
+                (false, true) => self.put(out, "ADDED", &event.item),
+                (true, true) => self.put(out, "MODIFIED", &event.item),
+                (true, false) => self.put_left(out, event),
+                (false, false) => {}
+            }
+        }
+    }
+
+    /// An object that left the selection is shown as it was when it last belonged, at the revision at which it left.
+    fn put_left(&mut self, out: &mut BytesMut, event: &Event<Entry>) {
+        match (&event.prev, event.kind) {
+            (Some(prev), EventKind::Added | EventKind::Modified) => {
+                let mut last = crate::registry::index::parse(&prev.bytes);
+                last.set_resource_version(Some(&event.revision.to_string()));
+                let bytes = crate::registry::encode::served(&last);
+                let shown = self.shown(&bytes);
+                put_line(out, "DELETED", &shown);
+            }
+            _ => self.put(out, "DELETED", &event.item),
+        }
+    }
+
+    fn put(&mut self, out: &mut BytesMut, type_: &str, item: &CachedItem) {
+        let bytes = match self.accepted.form {
+            Form::Table => self.shown(&item.bytes),
+            form => render::cached(&self.endpoint, form, item),
+        };
+        put_line(out, type_, &bytes);
+    }
+
+    fn shown(&mut self, stored: &Bytes) -> Bytes {
+        let now = self.clock.now();
+        match self.accepted.form {
+            Form::Table => {
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                render::table(&self.endpoint, self.include, stored, now, columns)
+            }
+            form => render::object(&self.endpoint, form, self.include, stored, now),
+        }
+    }
+
+    fn put_bookmark(&self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+        }
+        let (kind, version) = match self.accepted.form {
+            Form::Object => (&*self.endpoint.resource().kind, &*self.endpoint.served().api_version),
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+            Form::Table => ("Table", "meta.k8s.io/v1"),
+        };
+        let object = match self.accepted.form {
+            Form::Table => json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": revision.to_string()},
+                "columnDefinitions": null, "rows": []}),
+            _ => json!({"kind": kind, "apiVersion": version, "metadata": metadata}),
+        };
+        put_line(out, "BOOKMARK", object.to_string().as_bytes());
+    }
+}
+
+fn put_line(out: &mut BytesMut, type_: &str, object: &[u8]) {
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(type_.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+}
+
+fn error_event(status: &Status) -> Bytes {
+    let mut out = BytesMut::new();
+    put_line(&mut out, "ERROR", &status.to_vec());
+    out.freeze()
+}
+
+/// What a watcher is told whose revision is no longer in the history.
+fn gone(error: store::Error, asked: Revision) -> Status {
+    match error {
+        store::Error::Compacted { compacted } => {
+            Status::expired(format!("too old resource version: {asked} ({compacted})"))
+        }
+        other => store_error(other),
+    }
+}

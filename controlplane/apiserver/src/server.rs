@@ -1,0 +1,225 @@
+//! The API server as a value: what it is made of, how it starts, and how callers in this process reach it.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use api::time::Timestamp;
+use rustls_pki_types::CertificateDer;
+use store::Backend;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::authn::certificate::Certificates;
+use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
+use crate::authz::Authorizer;
+use crate::http::body::Body;
+use crate::http::discovery::Discovery;
+use crate::http::health::Check;
+use crate::http::metrics::Metrics;
+use crate::http::openapi::OpenApi;
+use crate::http::pipeline::{Caller, handle};
+use crate::registry::Deps;
+use crate::registry::cached::CacheReader;
+use crate::registry::catalog::Registry;
+use crate::registry::reader::Reader;
+use crate::registry::resource::Resource;
+use crate::registry::virtuals::VirtualRoute;
+
+/// Where the server reads the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What recognises bearer tokens, and the endpoints that issue and review them.
+pub struct Tokens {
+    pub authenticator: Arc<dyn TokenAuthenticator>,
+    pub virtuals: Vec<VirtualRoute>,
+}
+
+/// Makes [`Tokens`] once there is something to read accounts from.
+pub type MakeTokens = Box<dyn FnOnce(&Deps) -> Tokens + Send>;
+
+/// What a server is given.
+pub struct Config {
+    pub backend: Arc<dyn Backend>,
+    /// As `/version` says it, e.g. `v1.36.2+wherry`.
+    pub version: String,
+    pub clock: Clock,
+    /// Who signs client certificates; several while one is being replaced.
+    pub client_ca: Vec<CertificateDer<'static>>,
+    /// Makes what recognises bearer tokens; `None` when there is nothing of the kind.
+    pub tokens: Option<MakeTokens>,
+    pub service_range: ipnet::Ipv4Net,
+    pub kubernetes_address: Ipv4Addr,
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// Admission plugins beyond the built-in ones.
+    pub admission: Vec<Arc<dyn Admission>>,
+    /// Endpoints that need more than the store, such as logs.
+    pub virtuals: Vec<VirtualRoute>,
+    /// What `/readyz` asks beyond the server's own checks.
+    pub checks: Vec<Check>,
+}
+
+/// The replaceable parts of a server.
+pub(crate) struct Parts {
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
+    pub(crate) virtuals: Vec<VirtualRoute>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the client certificate authorities cannot be used")]
+    ClientCa(#[source] rustls::server::VerifierBuilderError),
+    #[error("the certificate of a client certificate authority cannot be used")]
+    Certificate(#[source] rustls::Error),
+}
+
+/// What every request sees.
+pub(crate) struct Shared {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) reader: Arc<dyn Reader>,
+    pub(crate) admission: Vec<Arc<dyn Admission>>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) virtuals: Vec<VirtualRoute>,
+    pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
+    pub(crate) metrics: Metrics,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) version: String,
+    clock: Clock,
+    /// Cancelled when watches are to end.
+    pub(crate) ending: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+/// A running API server. Cheap to clone by its `Arc`; ends with the token it was started with.
+pub struct ApiServer {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl ApiServer {
+    /// Starts the caches; returns at once, [`ApiServer::wait_ready`] tells when they are filled. Everything spawned
+    /// belongs to `tasks` and ends with `shutdown`.
+    pub async fn start(
+        config: Config,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<ApiServer>, StartError> {
+        Self::assemble(config, tasks, shutdown, built_in)
+    }
+
+    /// Starts a server of other than the built-in parts.
+    pub(crate) fn assemble(
+        config: Config,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+        parts: impl FnOnce(&Deps, &mut Config) -> Parts,
+    ) -> Result<Arc<ApiServer>, StartError> {
+        let mut config = config;
+        let reader = Arc::new(CacheReader::new(tasks.clone(), shutdown.clone()));
+        let deps = Deps {
+            reader: reader.clone(),
+            backend: config.backend.clone(),
+            service_range: config.service_range,
+            kubernetes_address: config.kubernetes_address,
+            node_ports: config.node_ports.clone(),
+        };
+        let parts = parts(&deps, &mut config);
+        let registry = Arc::new(Registry::start(parts.resources, &config.backend, &tasks, &shutdown));
+        reader.attach(registry.clone());
+        let certificates = match config.client_ca.is_empty() {
+            true => None,
+            false => Some(Certificates::new(config.client_ca)?),
+        };
+        let virtuals = [parts.virtuals, config.virtuals].concat();
+        let shared = Shared {
+            discovery: Discovery::new(&registry, &virtuals),
+            openapi: OpenApi::new(&registry, &virtuals),
+            registry,
+            backend: config.backend,
+            reader,
+            admission: parts.admission.into_iter().chain(config.admission).collect(),
+            authorizer: parts.authorizer,
+            tokens: parts.tokens,
+            certificates,
+            virtuals,
+            metrics: Metrics::new(),
+            checks: config.checks,
+            version: config.version,
+            clock: config.clock,
+            ending: shutdown,
+            tasks,
+        };
+        Ok(Arc::new(ApiServer { shared: Arc::new(shared) }))
+    }
+
+    /// Returns when every cache has its first listing.
+    pub async fn wait_ready(&self) {
+        self.shared.registry.ready().await;
+    }
+
+    /// Whether every cache has its first listing.
+    pub fn ready(&self) -> bool {
+        self.shared.registry.unready().next().is_none()
+    }
+
+    /// What the server itself reads from.
+    pub fn reader(&self) -> Arc<dyn Reader> {
+        self.shared.reader.clone()
+    }
+
+    /// A client in this process that acts as a user: the same request path, less TLS and authentication. The group
+    /// `system:authenticated` is added to `groups`.
+    pub fn as_user(&self, name: &str, groups: &[&str]) -> kube::Client {
+        let groups = groups.iter().copied().chain([AUTHENTICATED]).map(str::to_owned).collect();
+        let user = Arc::new(UserInfo { username: name.to_owned(), groups, ..UserInfo::default() });
+        let shared = self.shared.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
+            async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+}
+
+/// The parts a cluster runs with.
+fn built_in(deps: &Deps, config: &mut Config) -> Parts {
+    let authorizer = tmp_authorizer(deps);
+    let mut virtuals: Vec<VirtualRoute> = Vec::new();
+    let tokens = config.tokens.take().map(|make| make(deps));
+    let tokens = tokens.map(|tokens| {
+        virtuals.extend(tokens.virtuals);
+        tokens.authenticator
+    });
+    Parts {
+        resources: crate::resources::catalogue(deps),
+        admission: Vec::new(),
+        authorizer,
+        tokens,
+        virtuals,
+    }
+}
+
+fn tmp_authorizer(_: &Deps) -> Arc<dyn Authorizer> {
+    struct T;
+    #[async_trait::async_trait]
+    impl Authorizer for T {
+        async fn authorize(&self, _: &crate::authz::Attributes<'_>) -> crate::authz::Decision {
+            crate::authz::Decision::NoOpinion(String::new())
+        }
+    }
+    Arc::new(T)
+}
