@@ -78,3 +78,6 @@ async fn module(program: &InstancePre<CoreGuest>, prepared: &Arc<Prepared>) -> E
         Err(error) => Err((error, store.data().memory.refused())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -390,3 +390,6 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

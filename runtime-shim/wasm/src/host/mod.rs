@@ -33,6 +33,8 @@ mod trust;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod testing;
 
 use std::{
     fs::File,

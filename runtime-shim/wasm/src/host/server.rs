@@ -212,3 +212,6 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

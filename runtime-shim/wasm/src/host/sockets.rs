@@ -184,7 +184,7 @@ async fn udp_bind(
 async fn resolve(
     mut store: StoreContextMut<'_, Guest>,
     (network, name): (Resource<Network>, String),
-) -> Lowered<Resource<wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::ResolveAddressStream>> {
+) -> Lowered<Resource<ip_name_lookup::ResolveAddressStream>> {
     let addresses = Arc::clone(&store.data().prepared.addresses);
     let found = addresses.resolver.lookup(&name).await;
     let result = match found {
