@@ -1,1 +1,182 @@
-//! placeholder
+//! The node agent's heart: runs the pods that are bound to this node and reports on them and on the node.
+//!
+//! It meets the cluster only through the API and the containers only through [`cri::Runtime`]. Each pod's life is
+//! decided in one pure function, [`plan`]; a worker per pod carries it out ([`worker`]). While the API is away pods keep
+//! running as they were; when the agent ends they keep running too, and the next one adopts them by the runtime's
+//! records.
+
+mod cluster;
+mod dns;
+mod env;
+mod events;
+mod logs;
+mod make;
+mod node;
+mod objects;
+mod observed;
+mod observer;
+mod orphan;
+mod plan;
+mod pod;
+mod pods;
+mod probes;
+mod resources;
+mod server;
+mod shared;
+mod status;
+mod volumes;
+mod worker;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc};
+
+use client::{Client, Clock, Informers, Scope, events::Recorder, kinds};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use dns::Dns;
+
+use crate::{
+    cluster::Cluster,
+    node::{Node, Reporter},
+    observer::Observer,
+    resources::Capacity,
+    shared::Shared,
+    status::NodeFacts,
+};
+
+/// Everything a kubelet is told.
+pub struct Config {
+    /// The API, as this node's identity.
+    pub client: Client,
+    pub informers: Informers,
+    pub runtime: Arc<dyn cri::Runtime>,
+    pub clock: Clock,
+    pub node_name: String,
+    /// The node's addresses, primary first.
+    pub node_ips: Vec<IpAddr>,
+    /// Labels beside those that every node carries.
+    pub labels: BTreeMap<String, String>,
+    /// How many pods fit on the node.
+    pub max_pods: u32,
+    /// `status.nodeInfo.kubeletVersion`, `v1.36.0+wherry`.
+    pub version: String,
+    /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
+    pub data_dir: PathBuf,
+    pub dns: Dns,
+    /// Where the kubelet API listens; its port stands in the Node's status.
+    pub api_listener: std::net::TcpListener,
+    pub api_tls: Tls,
+    /// Becomes true when the API has been told that the node is Ready.
+    pub ready: watch::Sender<bool>,
+    /// Where all tasks are spawned.
+    pub tasks: TaskTracker,
+}
+
+/// Identity of the kubelet API, and whom it lets in.
+pub struct Tls {
+    /// DER, the kubelet's own first.
+    pub certificates: Vec<rustls_pki_types::CertificateDer<'static>>,
+    pub key: rustls_pki_types::PrivateKeyDer<'static>,
+    /// Certificate authorities (DER) of clients.
+    pub client_authorities: Vec<rustls_pki_types::CertificateDer<'static>>,
+    /// Common names that may call beside the group `system:masters`: that of the API server's client certificate.
+    pub allowed_names: Vec<String>,
+}
+
+/// Why a kubelet cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use the data directory {path:?}")]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot serve the kubelet API")]
+    Listen(#[source] io::Error),
+    #[error("cannot use the kubelet API's certificate")]
+    Tls(#[source] rustls::Error),
+    #[error("cannot use the certificate authorities of the kubelet API's clients")]
+    ClientAuthorities(#[source] rustls::server::VerifierBuilderError),
+}
+
+/// Runs a kubelet until `shutdown`; pods keep running after it.
+///
+/// # Errors
+/// The data directory, the listener or the certificates cannot be used. Later failures are retried and logged.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let data_dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
+    let cluster = Cluster::open(&config.data_dir).map_err(data_dir)?;
+    for directory in ["pods", "logs/pods"] {
+        std::fs::create_dir_all(config.data_dir.join(directory)).map_err(data_dir)?;
+    }
+    let port = config.api_listener.local_addr().map_err(Error::Listen)?.port();
+    let machine = node::machine(&config.data_dir);
+    let capacity = Capacity {
+        cpu_milli: machine.cpus.saturating_mul(1000),
+        memory_bytes: machine.memory_bytes,
+        storage_bytes: machine.storage_bytes,
+        pods: i64::from(config.max_pods),
+    };
+    let recorder = Recorder::new(
+        config.client.clone(),
+        "kubelet",
+        &config.node_name,
+        config.clock.clone(),
+        &config.tasks,
+        shutdown.clone(),
+    );
+    let (observer, changes) = Observer::new(config.runtime.clone());
+    let shared = Arc::new(Shared {
+        client: config.client.clone(),
+        informers: config.informers.clone(),
+        runtime: config.runtime.clone(),
+        observer: observer.clone(),
+        recorder: recorder.clone(),
+        clock: config.clock.clone(),
+        pods: config.informers.get(&kinds::POD, Scope::Fields(format!("spec.nodeName={}", config.node_name))),
+        services: config.informers.get(&kinds::SERVICE, Scope::All),
+        classes: config.informers.get(&kinds::RUNTIME_CLASS, Scope::All),
+        node_name: config.node_name.clone(),
+        data_dir: config.data_dir.clone(),
+        node: NodeFacts { host_ips: config.node_ips.clone(), runtime: config.runtime.version().name },
+        capacity: node::allocatable(capacity),
+        dns: config.dns,
+    });
+    let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls)?;
+    let at = api::NamespacedName::cluster(&config.node_name);
+    let reporter = Reporter {
+        client: config.client,
+        runtime: config.runtime,
+        recorder,
+        clock: config.clock,
+        node: config.informers.get::<Node>(&kinds::NODE, Scope::Object(at)),
+        name: config.node_name,
+        addresses: config.node_ips,
+        port,
+        version: config.version,
+        labels: config.labels,
+        data_dir: config.data_dir,
+        machine,
+        capacity,
+        ready: config.ready,
+    };
+    let (tasks, quit) = (&config.tasks, &shutdown);
+    let parts = [
+        tasks.spawn(observer.clone().run(quit.clone())),
+        tasks.spawn(reporter.run(quit.clone())),
+        tasks.spawn(server.run(tasks.clone(), quit.clone())),
+        tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
+    ];
+    observer.fresh_or(quit).await;
+    let pods = tasks.spawn(pods::run(shared, cluster, changes, tasks.clone(), quit.clone()));
+    for part in parts.into_iter().chain([pods]) {
+        if let Err(ended) = part.await {
+            tracing::error!(error = &ended as &dyn std::error::Error, "a part of the kubelet ended");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Sandbox and container configurations for the runtime, from the pod. Pure, but for `subPath`, which is resolved before.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    dns::{self, Dns},
+    env::expand,
+    observed::GRACE_ANNOTATION,
+    pod::{Container, Pod, Port},
+    resources,
+};
+
+/// The directory of a pod's logs: `logs/pods/<namespace>_<name>_<uid>`.
+pub(crate) fn log_directory(data_dir: &Path, pod: &Pod) -> PathBuf {
+    let meta = &pod.metadata;
+    data_dir.join("logs/pods").join(format!("{}_{}_{}", meta.namespace, meta.name, meta.uid))
+}
+
+/// The log file of one attempt of a container, relative to the pod's log directory.
+pub(crate) fn log_path(container: &str, attempt: u32) -> String {
+    format!("{container}/{attempt}.log")
+}
+
+/// Labels by which the runtime's records name their pod, as every kubelet sets them.
+fn labels(pod: &Pod, container: Option<&str>) -> BTreeMap<String, String> {
+    let meta = &pod.metadata;
+    let known = [("name", &meta.name), ("namespace", &meta.namespace), ("uid", &meta.uid)];
+    let mut out: BTreeMap<_, _> =
+        known.into_iter().map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_string())).collect();
+    if let Some(container) = container {
+        out.insert("io.kubernetes.container.name".into(), container.into());
+    }
+    out
+}
+
+/// The configuration of a pod's sandbox.
+pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cri::SandboxConfig {
+    let meta = &pod.metadata;
+    let mut labels = labels(pod, None);
+    labels.extend(meta.labels.clone());
+    let mut annotations = meta.annotations.clone();
+    annotations.insert(GRACE_ANNOTATION.into(), pod.grace_seconds().to_string());
+    cri::SandboxConfig {
+        name: meta.name.to_string(),
+        namespace: meta.namespace.to_string(),
+        uid: meta.uid.to_string(),
+        attempt,
+        hostname: if pod.spec.host_network { String::new() } else { pod.host_name() },
+        log_directory: log_directory(data_dir, pod).to_string_lossy().into_owned(),
+        host_network: pod.spec.host_network,
+        dns: dns::make(pod, dns),
+        ports: pod.all_containers().flat_map(|(_, c)| &c.ports).map(mapping).collect(),
+        labels,
+        annotations,
+    }
+}
+
+fn protocol(port: &Port) -> String {
+    if port.protocol.is_empty() { "TCP".into() } else { port.protocol.clone() }
+}
+
+fn mapping(port: &Port) -> cri::PortMapping {
+    cri::PortMapping {
+        protocol: protocol(port),
+        container_port: port.container_port,
+        host_port: port.host_port,
+        host_ip: port.host_ip.clone(),
+    }
+}
+
+/// What a container's configuration takes beside the pod.
+pub(crate) struct Parts {
+    pub(crate) attempt: u32,
+    pub(crate) image_id: String,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) mounts: Vec<cri::Mount>,
+}
+
+/// The configuration of one container. Command and arguments may refer to its environment.
+pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::ContainerConfig {
+    let lookup = |name: &str| parts.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let expanded = |words: &[String]| words.iter().map(|word| expand(word, lookup)).collect();
+    let port = |p: &Port| cri::ContainerPort { name: p.name.clone(), protocol: protocol(p), port: p.container_port };
+    cri::ContainerConfig {
+        name: spec.name.clone(),
+        attempt: parts.attempt,
+        image: spec.image.clone(),
+        image_id: parts.image_id,
+        command: expanded(&spec.command),
+        args: expanded(&spec.args),
+        working_dir: spec.working_dir.clone(),
+        mounts: parts.mounts,
+        ports: spec.ports.iter().map(port).collect(),
+        log_path: log_path(&spec.name, parts.attempt),
+        resources: resources::for_runtime(spec),
+        security: security(pod, spec),
+        labels: labels(pod, Some(&spec.name)),
+        annotations: BTreeMap::from([("io.kubernetes.container.restartCount".into(), parts.attempt.to_string())]),
+        stdin: spec.stdin,
+        stdin_once: spec.stdin_once,
+        tty: spec.tty,
+        env: parts.env,
+    }
+}
+
+/// The container's settings win over the pod's.
+fn security(pod: &Pod, spec: &Container) -> cri::SecurityContext {
+    let (of_pod, own) = (pod.spec.security_context.as_deref(), spec.security_context.as_deref());
+    let mut groups = of_pod.map(|p| p.supplemental_groups.clone()).unwrap_or_default();
+    groups.extend(of_pod.and_then(|p| p.fs_group));
+    cri::SecurityContext {
+        run_as_user: own.and_then(|c| c.run_as_user).or(of_pod.and_then(|p| p.run_as_user)),
+        run_as_group: own.and_then(|c| c.run_as_group).or(of_pod.and_then(|p| p.run_as_group)),
+        supplemental_groups: groups,
+        readonly_rootfs: own.is_some_and(|c| c.read_only_root_filesystem),
+        privileged: own.is_some_and(|c| c.privileged),
+        no_new_privs: own.is_some_and(|c| c.allow_privilege_escalation == Some(false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn commands_see_the_environment_and_the_container_overrides_the_pod() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {
+                "securityContext": {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3},
+                "containers": [{
+                    "name": "web", "image": "i:1", "command": ["/x"], "args": ["--a=$(A)", "$(B)"],
+                    "ports": [{"containerPort": 80}], "securityContext": {"runAsUser": 9},
+                }],
+            },
+        }))
+        .expect("pod");
+        let parts = Parts { attempt: 2, image_id: "sha256:1".into(), env: vec![("A".into(), "1".into())], mounts: vec![] };
+        let made = container(&pod, &pod.spec.containers[0], parts);
+        assert_eq!(made.args, ["--a=1", "$(B)"]);
+        assert_eq!(made.log_path, "web/2.log");
+        assert_eq!(made.ports, [cri::ContainerPort { name: String::new(), protocol: "TCP".into(), port: 80 }]);
+        assert_eq!((made.security.run_as_user, made.security.run_as_group), (Some(9), Some(2)));
+        assert_eq!(made.security.supplemental_groups, [3]);
+        let sandbox = sandbox(&pod, 1, &Dns::default(), Path::new("/d"));
+        assert_eq!(sandbox.log_directory, "/d/logs/pods/ns_p_u");
+        assert_eq!(sandbox.labels["io.kubernetes.pod.uid"], "u");
+        assert_eq!(sandbox.annotations[GRACE_ANNOTATION], "30");
+    }
+}

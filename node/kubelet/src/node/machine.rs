@@ -1,0 +1,96 @@
+//! What the machine is and has, read from the kernel and the system's files. Blocking, brief.
+
+use std::{fs, path::Path};
+
+/// Facts that do not change while the machine runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Machine {
+    pub(crate) cpus: i64,
+    pub(crate) memory_bytes: i64,
+    pub(crate) machine_id: String,
+    pub(crate) system_uuid: String,
+    pub(crate) boot_id: String,
+    pub(crate) kernel_version: String,
+    pub(crate) os_image: String,
+    pub(crate) storage_bytes: i64,
+}
+
+/// What changes from moment to moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) memory_available: i64,
+    pub(crate) storage_available: i64,
+    pub(crate) pids_available: i64,
+}
+
+/// Reads the machine; what cannot be read is empty.
+pub(crate) fn machine(data_dir: &Path) -> Machine {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let machine_id = text("/etc/machine-id");
+    let uuid = text("/sys/class/dmi/id/product_uuid");
+    let os_release = text("/etc/os-release");
+    Machine {
+        cpus: i64::try_from(cpus).unwrap_or(i64::MAX),
+        memory_bytes: meminfo("MemTotal:"),
+        system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid.to_lowercase() },
+        machine_id,
+        boot_id: text("/proc/sys/kernel/random/boot_id"),
+        kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
+        os_image: os_image(&os_release),
+        storage_bytes: storage(data_dir).0,
+    }
+}
+
+/// Reads what is free now.
+pub(crate) fn usage(data_dir: &Path) -> Usage {
+    let threads = text("/proc/loadavg").split_whitespace().nth(3).and_then(|f| f.split_once('/')?.1.parse::<i64>().ok());
+    let pid_max: i64 = text("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX);
+    Usage {
+        memory_available: meminfo("MemAvailable:"),
+        storage_available: storage(data_dir).1,
+        pids_available: pid_max.saturating_sub(threads.unwrap_or(0)),
+    }
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+fn meminfo(field: &str) -> i64 {
+    let all = text("/proc/meminfo");
+    let line = all.lines().find_map(|line| line.strip_prefix(field));
+    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<i64>().ok());
+    kilobytes.unwrap_or(0).saturating_mul(1024)
+}
+
+fn os_image(os_release: &str) -> String {
+    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+/// Size of the file system and what is free of it, bytes.
+fn storage(path: &Path) -> (i64, i64) {
+    let Ok(stat) = rustix::fs::statvfs(path) else { return (0, 0) };
+    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
+    (bytes(stat.f_blocks), bytes(stat.f_bavail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_this_machine() {
+        let (machine, usage) = (machine(Path::new("/")), usage(Path::new("/")));
+        assert!(machine.cpus > 0 && machine.memory_bytes > 0 && machine.storage_bytes > 0, "{machine:?}");
+        assert!(!machine.boot_id.is_empty() && !machine.kernel_version.is_empty(), "{machine:?}");
+        assert!(usage.memory_available > 0 && usage.memory_available <= machine.memory_bytes, "{usage:?}");
+        assert!(usage.pids_available > 0, "{usage:?}");
+    }
+
+    #[test]
+    fn names_the_distribution() {
+        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(os_image(""), "Linux");
+    }
+}

@@ -1,0 +1,194 @@
+//! This node's object: registered once, its status kept true, its lease renewed.
+//!
+//! Status goes out when it changes, and every five minutes so that its heartbeat is seen to be alive; the lease, which
+//! is small, carries the frequent heartbeat (KEP-589).
+
+mod machine;
+mod status;
+
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use api::NamespacedName;
+use client::{
+    Client, Clock, Informer, Patch,
+    events::{ObjectRef, Recorder, Type},
+    kinds,
+    lease::{self, Heartbeat},
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use machine::{Machine, machine};
+pub(crate) use status::{Node, allocatable};
+use status::Facts;
+
+use crate::resources::Capacity;
+
+/// How often the status is computed, and how often it is sent though nothing changed.
+const LOOK: Duration = Duration::from_secs(10);
+const LOOK_WHILE_NOT_READY: Duration = Duration::from_millis(250);
+const SEND: Duration = Duration::from_secs(300);
+/// Kubernetes' `nodeLeaseDurationSeconds`; it is renewed four times as often.
+const LEASE: Duration = Duration::from_secs(40);
+
+/// What registers and reports this node.
+pub(crate) struct Reporter {
+    pub(crate) client: Client,
+    pub(crate) runtime: Arc<dyn cri::Runtime>,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
+    pub(crate) node: Informer<Node>,
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) machine: Machine,
+    pub(crate) capacity: Capacity,
+    /// Becomes true when the API has taken a status that says Ready.
+    pub(crate) ready: watch::Sender<bool>,
+}
+
+impl Reporter {
+    /// Registers, then reports until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        self.tell(Type::Normal, "Starting", "Starting kubelet.".into());
+        shutdown.run_until_cancelled(async { tokio::join!(self.report(), self.beat()) }).await;
+    }
+
+    fn at(&self) -> NamespacedName {
+        NamespacedName::cluster(&self.name)
+    }
+
+    fn tell(&self, type_: Type, reason: &str, note: String) {
+        let name = self.name.clone();
+        let regarding =
+            ObjectRef { kind: "Node".into(), uid: name.clone(), name, api_version: "v1".into(), ..ObjectRef::default() };
+        self.recorder.event(&regarding, type_, reason, "", note);
+    }
+
+    async fn beat(&self) {
+        self.node.wait_until(&self.at(), |node| node.is_some()).await;
+        let owner = self.node.get(&self.at()).map(|node| api::OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: self.name.clone(),
+            uid: node.metadata.uid.clone(),
+            controller: None,
+            block_owner_deletion: None,
+        });
+        let lease = NamespacedName::new("kube-node-lease", &self.name);
+        let heartbeat = Heartbeat { lease, holder: self.name.clone(), duration: LEASE, owner };
+        match lease::beat(&self.client, &heartbeat, &self.clock).await {}
+    }
+
+    async fn report(&self) {
+        let mut state = Sent::default();
+        let mut changes = self.node.version();
+        loop {
+            let pause = match self.round(&mut state).await {
+                Ok(true) => LOOK,
+                Ok(false) => LOOK_WHILE_NOT_READY,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot report this node");
+                    Duration::from_secs(1)
+                }
+            };
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One look and, if it is due, one report; whether the node is ready.
+    async fn round(&self, sent: &mut Sent) -> Result<bool, client::Error> {
+        let Some(node) = self.registered().await? else { return Ok(false) };
+        self.take_pod_range(&node, sent).await;
+        let conditions = self.runtime.status().await;
+        let images = self.runtime.list_images().await.unwrap_or_default();
+        let facts = Facts {
+            name: &self.name,
+            addresses: &self.addresses,
+            port: self.port,
+            version: &self.version,
+            runtime: &self.runtime.version(),
+            machine: &self.machine,
+            usage: machine::usage(&self.data_dir),
+            capacity: self.capacity,
+            runtime_conditions: &conditions,
+            images: &images,
+        };
+        let now = self.clock.now();
+        let status = status::make(&facts, &node.status, now);
+        let ready = status::readiness(&conditions);
+        let taken = node.status.conditions.iter().any(|c| c.kind == "Ready" && (c.status == "True") == ready.is_ok());
+        let due = sent.at.is_none_or(|at| at.elapsed() >= SEND);
+        if due || !taken || sent.status.as_ref().is_none_or(|old| !status::same(old, &status)) {
+            self.send(&status).await?;
+            self.tell_transition(sent.ready, ready.is_ok());
+            *sent = Sent { at: Some(Instant::now()), status: Some(status), ready: Some(ready.is_ok()), ..std::mem::take(sent) };
+            self.ready.send_replace(ready.is_ok());
+        }
+        Ok(ready.is_ok())
+    }
+
+    fn tell_transition(&self, before: Option<bool>, ready: bool) {
+        if before != Some(ready) {
+            let (type_, reason) = if ready { (Type::Normal, "NodeReady") } else { (Type::Normal, "NodeNotReady") };
+            self.tell(type_, reason, format!("Node {} status is now: {reason}", self.name));
+        }
+    }
+
+    /// The node's object; made, or given its labels, if that is lacking.
+    async fn registered(&self) -> Result<Option<Arc<Node>>, client::Error> {
+        self.node.synced().await;
+        let labels = status::labels(&self.name, &self.labels);
+        let Some(node) = self.node.get(&self.at()) else {
+            match self.client.create(&kinds::NODE, None, &status::object(&self.name, &labels)).await {
+                Ok(made) => {
+                    tracing::info!(node = self.name, "registered this node");
+                    self.node.wait_seen(made.resource_version().unwrap_or_default()).await;
+                }
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => return Err(error),
+            }
+            return Ok(self.node.get(&self.at()));
+        };
+        if labels.iter().any(|(key, value)| node.metadata.labels.get(key) != Some(value)) {
+            let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+            self.client.patch(&kinds::NODE, &self.at(), None, patch).await?;
+        }
+        Ok(Some(node))
+    }
+
+    /// Passes the pod range on to the runtime when it is known or changes.
+    async fn take_pod_range(&self, node: &Node, sent: &mut Sent) {
+        let range = &node.spec.pod_cidr;
+        if range.is_empty() || sent.pod_cidr == *range {
+            return;
+        }
+        match self.runtime.update_config(cri::RuntimeConfig { pod_cidr: range.clone() }).await {
+            Ok(()) => sent.pod_cidr.clone_from(range),
+            Err(error) => {
+                tracing::warn!(range, error = &error as &dyn std::error::Error, "the runtime does not take the pod range");
+            }
+        }
+    }
+
+    async fn send(&self, status: &Value) -> Result<(), client::Error> {
+        let patch = Patch::Strategic(json!({"status": status}));
+        self.client.patch(&kinds::NODE, &self.at(), Some("status"), patch).await.map(drop)
+    }
+}
+
+/// What was last sent.
+#[derive(Default)]
+struct Sent {
+    at: Option<Instant>,
+    status: Option<Value>,
+    ready: Option<bool>,
+    pod_cidr: String,
+}

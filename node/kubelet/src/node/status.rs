@@ -1,0 +1,306 @@
+//! The Node object and its status from facts. Pure.
+//!
+//! Reasons and messages of the conditions are the kubelet's.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+};
+
+use api::Quantity;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::machine::{Machine, Usage};
+use crate::resources::Capacity;
+
+/// The part of a Node that the kubelet reads back.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: Spec,
+    pub(crate) status: Status,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Metadata {
+    pub(crate) uid: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Spec {
+    #[serde(rename = "podCIDR")]
+    pub(crate) pod_cidr: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    pub(crate) conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    pub(crate) last_transition_time: Option<Timestamp>,
+}
+
+/// Everything a Node's status tells.
+pub(crate) struct Facts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) addresses: &'a [IpAddr],
+    pub(crate) port: u16,
+    pub(crate) version: &'a str,
+    pub(crate) runtime: &'a cri::Version,
+    pub(crate) machine: &'a Machine,
+    pub(crate) usage: Usage,
+    pub(crate) capacity: Capacity,
+    pub(crate) runtime_conditions: &'a [cri::Condition],
+    pub(crate) images: &'a [cri::Image],
+}
+
+/// Below this the node is under pressure (Kubernetes' default hard eviction thresholds).
+const LEAST_MEMORY: i64 = 100 << 20;
+const LEAST_STORAGE_PERCENT: i64 = 10;
+const LEAST_PIDS: i64 = 100;
+/// Kubernetes' `nodeStatusMaxImages`.
+const MAX_IMAGES: usize = 50;
+
+/// What pods may use of the machine's resources: the rest is what the thresholds keep free.
+pub(crate) fn allocatable(capacity: Capacity) -> Capacity {
+    Capacity {
+        memory_bytes: (capacity.memory_bytes - LEAST_MEMORY).max(0),
+        storage_bytes: capacity.storage_bytes / 100 * (100 - LEAST_STORAGE_PERCENT),
+        ..capacity
+    }
+}
+
+/// The labels every node carries, and those it was given.
+pub(crate) fn labels(name: &str, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let known = [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ];
+    let mut labels: BTreeMap<_, _> = known.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    labels.extend(own.clone());
+    labels
+}
+
+/// The object that registers the node.
+pub(crate) fn object(name: &str, labels: &BTreeMap<String, String>) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}})
+}
+
+/// The status as it is now; conditions whose status is as in `known` keep their transition time.
+pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
+    let machine = facts.machine;
+    let mut addresses: Vec<Value> =
+        facts.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
+    addresses.push(json!({"type": "Hostname", "address": facts.name}));
+    json!({
+        "addresses": addresses,
+        "capacity": amounts(facts.capacity),
+        "allocatable": amounts(allocatable(facts.capacity)),
+        "conditions": conditions(facts, known, now),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+        "images": images(facts.images),
+        "nodeInfo": {
+            "architecture": labels(facts.name, &BTreeMap::new()).get("kubernetes.io/arch"),
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": format!("{}://{}", facts.runtime.name, facts.runtime.version),
+            "kernelVersion": machine.kernel_version,
+            "kubeProxyVersion": "",
+            "kubeletVersion": facts.version,
+            "machineID": machine.machine_id,
+            "operatingSystem": "linux",
+            "osImage": machine.os_image,
+            "systemUUID": machine.system_uuid,
+        },
+    })
+}
+
+fn amounts(capacity: Capacity) -> Value {
+    let kilo = |bytes: i64| Quantity::from_bytes(bytes / 1024 * 1024).to_string();
+    json!({
+        "cpu": Quantity::from_milli(capacity.cpu_milli).to_string(),
+        "memory": kilo(capacity.memory_bytes),
+        "ephemeral-storage": kilo(capacity.storage_bytes),
+        "pods": capacity.pods.to_string(),
+    })
+}
+
+fn images(all: &[cri::Image]) -> Vec<Value> {
+    let mut largest: Vec<&cri::Image> = all.iter().collect();
+    largest.sort_by_key(|image| std::cmp::Reverse(image.size));
+    let names = |image: &cri::Image| image.digests.iter().chain(&image.tags).cloned().collect::<Vec<_>>();
+    largest.iter().take(MAX_IMAGES).map(|image| json!({"names": names(image), "sizeBytes": image.size})).collect()
+}
+
+/// Whether the node is ready, and if not, why.
+pub(crate) fn readiness(runtime: &[cri::Condition]) -> Result<(), String> {
+    let failing = runtime.iter().filter(|c| !c.status).map(|c| {
+        let what = if c.kind == "NetworkReady" { "container runtime network not ready" } else { "container runtime not ready" };
+        format!("{what}: {}=false reason:{} message:{}", c.kind, c.reason, c.message)
+    });
+    let failing: Vec<String> = failing.collect();
+    if failing.is_empty() { Ok(()) } else { Err(failing.join(", ")) }
+}
+
+fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
+    let (usage, total) = (facts.usage, facts.capacity.storage_bytes);
+    let memory = usage.memory_available < LEAST_MEMORY;
+    let disk = usage.storage_available < total / 100 * LEAST_STORAGE_PERCENT;
+    let pids = usage.pids_available < LEAST_PIDS;
+    let pressure = |pressed: bool, yes: (&'static str, &str), no: (&'static str, &str)| {
+        let (reason, message) = if pressed { yes } else { no };
+        (if pressed { "True" } else { "False" }, reason, message.to_owned())
+    };
+    let ready = match readiness(facts.runtime_conditions) {
+        Ok(()) => ("True", "KubeletReady", "kubelet is posting ready status".to_owned()),
+        Err(why) => ("False", "KubeletNotReady", why),
+    };
+    let all = [
+        (
+            "MemoryPressure",
+            pressure(
+                memory,
+                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+                ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            ),
+        ),
+        (
+            "DiskPressure",
+            pressure(
+                disk,
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ),
+        ),
+        (
+            "PIDPressure",
+            pressure(
+                pids,
+                ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+                ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ),
+        ),
+        ("Ready", ready),
+    ];
+    let dated = |(kind, (status, reason, message)): (&str, (&str, &str, String))| {
+        let same = known.conditions.iter().find(|c| c.kind == kind && c.status == status);
+        let since = same.and_then(|c| c.last_transition_time).unwrap_or(now);
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": api::time::rfc3339(now), "lastTransitionTime": api::time::rfc3339(since),
+        })
+    };
+    all.into_iter().map(dated).collect()
+}
+
+/// Whether two statuses tell the same, heartbeat times aside.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    let quiet = |status: &Value| {
+        let mut status = status.clone();
+        for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(fields) = condition.as_object_mut() {
+                fields.remove("lastHeartbeatTime");
+            }
+        }
+        status
+    };
+    quiet(a) == quiet(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(runtime_conditions: &[cri::Condition], usage: Usage, known: &Status, second: i64) -> Value {
+        let machine = Machine { cpus: 2, ..Machine::default() };
+        let facts = Facts {
+            name: "n1",
+            addresses: &["10.0.0.1".parse().expect("ip")],
+            port: 10250,
+            version: "v1.36.0+wherry",
+            runtime: &cri::Version { name: "wherry-wasm".into(), version: "0.1.0".into() },
+            machine: &machine,
+            usage,
+            capacity: Capacity { cpu_milli: 2000, memory_bytes: 4 << 30, storage_bytes: 100 << 30, pods: 500 },
+            runtime_conditions,
+            images: &[],
+        };
+        make(&facts, known, Timestamp::from_second(second).expect("time"))
+    }
+
+    fn plenty() -> Usage {
+        Usage { memory_available: 1 << 30, storage_available: 50 << 30, pids_available: 1000 }
+    }
+
+    fn told(status: &Value) -> Vec<(String, String, String)> {
+        let text = |c: &Value, field: &str| c[field].as_str().expect("text").to_owned();
+        let conditions = status["conditions"].as_array().expect("list");
+        conditions.iter().map(|c| (text(c, "type"), text(c, "status"), text(c, "reason"))).collect()
+    }
+
+    #[test]
+    fn a_healthy_node_says_so_in_kubernetes_words() {
+        let status = made(&[], plenty(), &Status::default(), 5);
+        let want = [
+            ("MemoryPressure", "False", "KubeletHasSufficientMemory"),
+            ("DiskPressure", "False", "KubeletHasNoDiskPressure"),
+            ("PIDPressure", "False", "KubeletHasSufficientPID"),
+            ("Ready", "True", "KubeletReady"),
+        ];
+        assert_eq!(told(&status), want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert_eq!(status["capacity"], json!({"cpu": "2", "memory": "4Gi", "ephemeral-storage": "100Gi", "pods": "500"}));
+        assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10250);
+        assert_eq!(status["addresses"][0], json!({"type": "InternalIP", "address": "10.0.0.1"}));
+    }
+
+    #[test]
+    fn a_runtime_that_is_not_ready_makes_the_node_not_ready() {
+        let network = cri::Condition {
+            kind: "NetworkReady".into(),
+            status: false,
+            reason: "NoPodCIDR".into(),
+            message: "no pod range".into(),
+        };
+        let status = made(&[network], plenty(), &Status::default(), 5);
+        let ready = &status["conditions"][3];
+        assert_eq!((ready["status"].as_str(), ready["reason"].as_str()), (Some("False"), Some("KubeletNotReady")));
+        let want = "container runtime network not ready: NetworkReady=false reason:NoPodCIDR message:no pod range";
+        assert_eq!(ready["message"], want);
+    }
+
+    #[test]
+    fn scarcity_is_pressure() {
+        let status = made(&[], Usage { memory_available: 1, storage_available: 1, pids_available: 1 }, &Status::default(), 5);
+        let pressed = told(&status).into_iter().filter(|(_, status, _)| status == "True").map(|(kind, ..)| kind);
+        assert_eq!(pressed.collect::<Vec<_>>(), ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
+    }
+
+    #[test]
+    fn transition_times_stay_while_the_status_does_and_heartbeats_are_no_change() {
+        let first = made(&[], plenty(), &Status::default(), 5);
+        let known: Status = serde_json::from_value(first.clone()).expect("status");
+        let later = made(&[], plenty(), &known, 65);
+        assert_eq!(later["conditions"][3]["lastTransitionTime"], first["conditions"][3]["lastTransitionTime"]);
+        assert!(later != first && same(&later, &first));
+    }
+}

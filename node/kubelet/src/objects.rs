@@ -1,0 +1,175 @@
+//! ConfigMaps and Secrets that pods of this node name: one watch per object, kept while some pod holds it.
+//!
+//! Per object rather than per kind, because a node is entitled to read only what its pods name.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use api::NamespacedName;
+use base64::Engine;
+use client::{Informer, Informers, Scope, kinds};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+/// Keys and values of a ConfigMap or Secret. Does not print the values.
+#[derive(Clone, Default, PartialEq)]
+pub(crate) struct Content(BTreeMap<String, Vec<u8>>);
+
+impl Content {
+    pub(crate) fn get(&self, key: &str) -> Option<&[u8]> {
+        self.0.get(key).map(Vec::as_slice)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+}
+
+impl FromIterator<(String, Vec<u8>)> for Content {
+    fn from_iter<I: IntoIterator<Item = (String, Vec<u8>)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Which of the two kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Source {
+    ConfigMap,
+    Secret,
+}
+
+impl Source {
+    /// As messages about a missing object spell it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "configmap",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// The kind.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+/// Names one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) source: Source,
+    pub(crate) at: NamespacedName,
+}
+
+impl Id {
+    pub(crate) fn new(source: Source, namespace: &str, name: &str) -> Self {
+        Self { source, at: NamespacedName::new(namespace, name) }
+    }
+}
+
+/// A ConfigMap's content; what its informer holds.
+#[derive(Deserialize)]
+#[serde(from = "ConfigMapWire")]
+pub(crate) struct ConfigMap(Arc<Content>);
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ConfigMapWire {
+    data: BTreeMap<String, String>,
+    binary_data: BTreeMap<String, Base64>,
+}
+
+impl From<ConfigMapWire> for ConfigMap {
+    fn from(wire: ConfigMapWire) -> Self {
+        let text = wire.data.into_iter().map(|(key, value)| (key, value.into_bytes()));
+        let binary = wire.binary_data.into_iter().map(|(key, value)| (key, value.0));
+        Self(Arc::new(text.chain(binary).collect()))
+    }
+}
+
+/// A Secret's content; what its informer holds.
+#[derive(Deserialize)]
+#[serde(from = "SecretWire")]
+pub(crate) struct Secret(Arc<Content>);
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SecretWire {
+    data: BTreeMap<String, Base64>,
+}
+
+impl From<SecretWire> for Secret {
+    fn from(wire: SecretWire) -> Self {
+        Self(Arc::new(wire.data.into_iter().map(|(key, value)| (key, value.0)).collect()))
+    }
+}
+
+struct Base64(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        base64::engine::general_purpose::STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A held object: its watch lives as long as any holder.
+#[derive(Clone)]
+pub(crate) enum Held {
+    ConfigMap(NamespacedName, Informer<ConfigMap>),
+    Secret(NamespacedName, Informer<Secret>),
+}
+
+impl Held {
+    /// Begins or joins the watch of an object.
+    pub(crate) fn new(informers: &Informers, id: &Id) -> Self {
+        let scope = Scope::Object(id.at.clone());
+        match id.source {
+            Source::ConfigMap => Self::ConfigMap(id.at.clone(), informers.get(&kinds::CONFIG_MAP, scope)),
+            Source::Secret => Self::Secret(id.at.clone(), informers.get(&kinds::SECRET, scope)),
+        }
+    }
+
+    /// The object as it is now, once the watch has begun; `None` if it does not exist.
+    pub(crate) async fn read(&self) -> Option<Arc<Content>> {
+        match self {
+            Self::ConfigMap(at, informer) => {
+                informer.synced().await;
+                informer.get(at).map(|object| object.0.clone())
+            }
+            Self::Secret(at, informer) => {
+                informer.synced().await;
+                informer.get(at).map(|object| object.0.clone())
+            }
+        }
+    }
+
+    /// Moves whenever the object changes.
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::ConfigMap(_, informer) => informer.version(),
+            Self::Secret(_, informer) => informer.version(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_decode_to_bytes_and_never_print_values() {
+        let map: ConfigMap = serde_json::from_str(r#"{"data":{"a":"x"},"binaryData":{"b":"AAE="}}"#).expect("config map");
+        assert_eq!(map.0.iter().collect::<Vec<_>>(), [("a", &b"x"[..]), ("b", &[0, 1])]);
+        let secret: Secret = serde_json::from_str(r#"{"data":{"p":"c2VjcmV0"},"type":"Opaque"}"#).expect("secret");
+        assert_eq!(secret.0.get("p"), Some(&b"secret"[..]));
+        assert_eq!(format!("{:?}", secret.0), r#"{"p"}"#);
+    }
+}

@@ -1,0 +1,119 @@
+//! Volumes as the API describes them: the kinds this kubelet prepares, and the name of any other.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{FieldRef, QuantityText, ResourceFieldRef};
+
+/// `Volume`. Kinds that are not prepared here land in `other`, so that the event can name them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) empty_dir: Option<EmptyDir>,
+    pub(crate) config_map: Option<ConfigMapSource>,
+    pub(crate) secret: Option<SecretSource>,
+    #[serde(rename = "downwardAPI")]
+    pub(crate) downward_api: Option<DownwardSource>,
+    pub(crate) projected: Option<ProjectedSource>,
+    pub(crate) host_path: Option<HostPath>,
+    #[serde(flatten)]
+    pub(crate) other: BTreeMap<String, Value>,
+}
+
+/// `EmptyDirVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct EmptyDir {
+    pub(crate) medium: String,
+    pub(crate) size_limit: Option<QuantityText>,
+}
+
+/// `ConfigMapVolumeSource` and `ConfigMapProjection`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ConfigMapSource {
+    pub(crate) name: String,
+    pub(crate) items: Vec<KeyToPath>,
+    pub(crate) default_mode: Option<u32>,
+    pub(crate) optional: bool,
+}
+
+/// `SecretVolumeSource`, and `SecretProjection` whose name stands in `name`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SecretSource {
+    #[serde(alias = "name")]
+    pub(crate) secret_name: String,
+    pub(crate) items: Vec<KeyToPath>,
+    pub(crate) default_mode: Option<u32>,
+    pub(crate) optional: bool,
+}
+
+/// `KeyToPath`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct KeyToPath {
+    pub(crate) key: String,
+    pub(crate) path: String,
+    pub(crate) mode: Option<u32>,
+}
+
+/// `DownwardAPIVolumeSource` and `DownwardAPIProjection`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DownwardSource {
+    pub(crate) items: Vec<DownwardFile>,
+    pub(crate) default_mode: Option<u32>,
+}
+
+/// `DownwardAPIVolumeFile`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct DownwardFile {
+    pub(crate) path: String,
+    pub(crate) field_ref: Option<FieldRef>,
+    pub(crate) resource_field_ref: Option<ResourceFieldRef>,
+    pub(crate) mode: Option<u32>,
+}
+
+/// `ProjectedVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ProjectedSource {
+    pub(crate) sources: Vec<Projection>,
+    pub(crate) default_mode: Option<u32>,
+}
+
+/// `VolumeProjection`; one of these is set.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Projection {
+    pub(crate) service_account_token: Option<TokenSource>,
+    pub(crate) config_map: Option<ConfigMapSource>,
+    pub(crate) secret: Option<SecretSource>,
+    #[serde(rename = "downwardAPI")]
+    pub(crate) downward_api: Option<DownwardSource>,
+    #[serde(flatten)]
+    pub(crate) other: BTreeMap<String, Value>,
+}
+
+/// `ServiceAccountTokenProjection`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct TokenSource {
+    pub(crate) audience: String,
+    pub(crate) expiration_seconds: Option<i64>,
+    pub(crate) path: String,
+}
+
+/// `HostPathVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostPath {
+    pub(crate) path: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+}

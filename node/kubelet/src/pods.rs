@@ -1,0 +1,184 @@
+//! The set of pod workers: one per pod of this node, made and told by what the API lists.
+//!
+//! What the API no longer lists is ended, and so is what the runtime runs for pods that nobody knows; both only after
+//! the API has proved to be that of our cluster ([`crate::cluster`]). While it is away everything keeps running.
+
+use std::{
+    collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
+
+use client::Delta;
+use futures::{FutureExt, StreamExt};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
+
+use crate::{
+    cluster::{Cluster, Verdict},
+    orphan,
+    pod::Pod,
+    shared::Shared,
+    worker::{Desired, Worker},
+};
+
+/// Between looks at what nobody owns, and at the cluster while it is not known to be ours.
+const HOUSEKEEPING: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(1);
+/// Before a worker that panicked is started again.
+const AFTER_PANIC: Duration = Duration::from_secs(10);
+
+pub(crate) struct Pods {
+    shared: Arc<Shared>,
+    workers: HashMap<Arc<str>, Handle>,
+    /// Pods the API no longer lists, until it has proved to be ours.
+    vanished: HashSet<Arc<str>>,
+    /// Pods that nobody owns and that are being ended.
+    orphans: HashSet<Arc<str>>,
+    cluster: Cluster,
+    ended: mpsc::UnboundedSender<Arc<str>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+struct Handle {
+    inbox: watch::Sender<Desired>,
+    wake: Arc<Notify>,
+}
+
+/// Runs until `shutdown`, then leaves all pods as they are.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    mut changes: mpsc::UnboundedReceiver<Arc<str>>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let mut deltas = shared.pods.deltas();
+    let (workers, vanished, orphans) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let mut pods = Pods { shared, workers, vanished, orphans, cluster, ended, tasks, shutdown: shutdown.clone() };
+    if shutdown.run_until_cancelled(pods.recognise()).await.is_none() {
+        return;
+    }
+    let mut next_sweep = Instant::now() + RETRY;
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            Some(delta) = deltas.next() => {
+                pods.take(delta);
+                while let Some(delta) = deltas.try_next() {
+                    pods.take(delta);
+                }
+            }
+            Some(uid) = changes.recv() => {
+                pods.wake(&uid);
+                continue;
+            }
+            Some(uid) = endings.recv() => {
+                pods.workers.remove(&uid);
+                pods.orphans.remove(&uid);
+                continue;
+            }
+            () = tokio::time::sleep_until(next_sweep) => pods.sweep().await,
+        }
+        pods.end_vanished().await;
+        next_sweep = Instant::now() + if pods.vanished.is_empty() { HOUSEKEEPING } else { RETRY };
+    }
+}
+
+impl Pods {
+    /// Waits until the API proves to be that of our cluster, and has listed our pods.
+    async fn recognise(&mut self) {
+        self.shared.pods.synced().await;
+        loop {
+            match self.cluster.verify(&self.shared.client).await {
+                Verdict::Ours => return,
+                Verdict::Foreign => tracing::error!("the API server is that of another cluster: leaving all pods as they are"),
+                Verdict::Unknown => tracing::debug!("the API server has not said yet which cluster it is"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn take(&mut self, delta: Delta<Pod>) {
+        let new_uid = delta.new.as_ref().map(|pod| pod.metadata.uid.clone());
+        if let Some(old) = delta.old.filter(|old| Some(&old.metadata.uid) != new_uid.as_ref()) {
+            self.vanished.insert(old.metadata.uid.clone());
+        }
+        let Some(pod) = delta.new else { return };
+        self.vanished.remove(&pod.metadata.uid);
+        match self.workers.get(&pod.metadata.uid) {
+            Some(handle) => {
+                handle.inbox.send_replace(Desired::Pod(pod));
+            }
+            None => self.spawn(pod),
+        }
+    }
+
+    fn spawn(&mut self, pod: Arc<Pod>) {
+        let uid = pod.metadata.uid.clone();
+        let (inbox, wake) = (watch::Sender::new(Desired::Pod(pod.clone())), Arc::new(Notify::new()));
+        let (shared, receiver, shutdown) = (self.shared.clone(), inbox.subscribe(), self.shutdown.clone());
+        let span = tracing::info_span!("pod", pod = %pod.key(), %uid);
+        self.workers.insert(uid.clone(), Handle { inbox, wake: wake.clone() });
+        let ended = self.ended.clone();
+        let work = async move {
+            loop {
+                let worker = Worker::new(shared.clone(), pod.clone(), receiver.clone(), wake.clone());
+                if AssertUnwindSafe(worker.run(shutdown.clone())).catch_unwind().await.is_ok() {
+                    break;
+                }
+                tracing::error!("the worker of this pod panicked; it starts again");
+                tokio::time::sleep(AFTER_PANIC).await;
+            }
+            let _ = ended.send(uid); // the set may be gone already
+        };
+        self.tasks.spawn(work.instrument(span));
+    }
+
+    fn wake(&self, uid: &str) {
+        if let Some(handle) = self.workers.get(uid) {
+            handle.wake.notify_one();
+        }
+    }
+
+    /// Ends the pods that are no longer listed, if the list is our cluster's.
+    async fn end_vanished(&mut self) {
+        if self.vanished.is_empty() || self.cluster.verify(&self.shared.client).await != Verdict::Ours {
+            return;
+        }
+        for uid in self.vanished.drain() {
+            if let Some(handle) = self.workers.get(&uid) {
+                handle.inbox.send_replace(Desired::Removed);
+            }
+        }
+    }
+
+    /// Ends what the runtime runs for pods that are neither listed nor being ended, and removes their directories.
+    async fn sweep(&mut self) {
+        let unowned = |uid: &Arc<str>| !self.workers.contains_key(uid) && !self.orphans.contains(uid);
+        let mut found: Vec<Arc<str>> = self.shared.observer.uids().into_iter().filter(unowned).collect();
+        found.extend(orphan::directories(&self.shared.data_dir).into_iter().filter(unowned));
+        found.sort();
+        found.dedup();
+        if found.is_empty() || self.cluster.verify(&self.shared.client).await != Verdict::Ours {
+            return;
+        }
+        for uid in found {
+            tracing::info!(%uid, "ending a pod that the API does not know");
+            self.orphans.insert(uid.clone());
+            let (shared, ended, shutdown) = (self.shared.clone(), self.ended.clone(), self.shutdown.clone());
+            self.tasks.spawn(async move {
+                shutdown.run_until_cancelled(orphan::end(&shared, &uid)).await;
+                let _ = ended.send(uid); // the set may be gone already
+            });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Requests and limits: what the runtime is told, what a container is told of itself, and the pod's QoS class. Pure.
+
+use std::collections::BTreeMap;
+
+use api::Quantity;
+
+use crate::pod::{Container, Pod, QuantityText, ResourceFieldRef};
+
+/// What the node offers to pods; stands in for limits that are not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub(crate) cpu_milli: i64,
+    pub(crate) memory_bytes: i64,
+    pub(crate) storage_bytes: i64,
+    pub(crate) pods: i64,
+}
+
+/// Microseconds over which a CPU limit is kept.
+const CPU_PERIOD: i64 = 100_000;
+/// The least quota a cgroup takes, microseconds.
+const MIN_QUOTA: i64 = 1_000;
+
+fn quantity(values: &BTreeMap<String, QuantityText>, name: &str) -> Option<Quantity> {
+    values.get(name).and_then(|text| text.0.parse().ok())
+}
+
+/// The request of a resource, which defaults to its limit.
+fn request(container: &Container, name: &str) -> Option<Quantity> {
+    quantity(&container.resources.requests, name).or_else(|| quantity(&container.resources.limits, name))
+}
+
+/// Limits in CRI's units.
+pub(crate) fn for_runtime(container: &Container) -> cri::Resources {
+    let request = request(container, "cpu").map_or(0, |q| q.milli());
+    let limit = quantity(&container.resources.limits, "cpu").map_or(0, |q| q.milli());
+    let quota = if limit > 0 { limit.saturating_mul(CPU_PERIOD).div_euclid(1000).max(MIN_QUOTA) } else { 0 };
+    cri::Resources {
+        cpu_shares: u64::try_from(request.saturating_mul(1024).div_euclid(1000)).unwrap_or(0).max(2),
+        cpu_quota: quota,
+        cpu_period: CPU_PERIOD,
+        memory_limit: quantity(&container.resources.limits, "memory").map_or(0, |q| q.value().max(0)),
+    }
+}
+
+/// The value of a `resourceFieldRef` for a container, divided and rounded up as Kubernetes does.
+///
+/// # Errors
+/// Says which reference is not known or whose divisor is not a quantity.
+pub(crate) fn field(container: &Container, field: &ResourceFieldRef, node: &Capacity) -> Result<String, String> {
+    let unknown = || format!("unsupported container resource : {}", field.resource);
+    let (list, name) = field.resource.split_once('.').ok_or_else(unknown)?;
+    let asked = match list {
+        "limits" => quantity(&container.resources.limits, name),
+        "requests" => request(container, name),
+        _ => return Err(unknown()),
+    };
+    let of_node = |value: i64| if list == "limits" { value } else { 0 };
+    let milli = |q: Quantity| i128::from(q.milli());
+    let amount = match name {
+        "cpu" => asked.map_or(i128::from(of_node(node.cpu_milli)), milli),
+        "memory" => asked.map_or(i128::from(of_node(node.memory_bytes)) * 1000, |q| i128::from(q.value()) * 1000),
+        "ephemeral-storage" => {
+            asked.map_or(i128::from(of_node(node.storage_bytes)) * 1000, |q| i128::from(q.value()) * 1000)
+        }
+        _ if name.starts_with("hugepages-") => asked.map_or(0, |q| i128::from(q.value()) * 1000),
+        _ => return Err(unknown()),
+    };
+    let divisor = match &field.divisor {
+        None => 1000,
+        Some(text) => match text.0.parse::<Quantity>() {
+            Ok(divisor) if divisor.is_zero() => 1000,
+            Ok(divisor) => milli(divisor).max(1),
+            Err(_) => return Err(format!("invalid divisor {:?}", text.0)),
+        },
+    };
+    Ok((amount.div_euclid(divisor) + i128::from(amount.rem_euclid(divisor) != 0)).to_string())
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, by the requests and limits of all containers.
+pub(crate) fn qos_class(pod: &Pod) -> &'static str {
+    let relevant = ["cpu", "memory"];
+    let (mut any, mut guaranteed) = (false, true);
+    for (_, container) in pod.all_containers() {
+        for name in relevant {
+            let limit = quantity(&container.resources.limits, name).filter(|q| !q.is_zero());
+            let request = request(container, name).filter(|q| !q.is_zero());
+            any |= limit.is_some() || request.is_some();
+            guaranteed &= limit.is_some() && limit == request;
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn container(resources: Value) -> Container {
+        serde_json::from_value(json!({"name": "a", "resources": resources})).expect("container")
+    }
+
+    #[test]
+    fn runtime_gets_shares_quota_and_memory() {
+        let made = for_runtime(&container(json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "0.5", "memory": "64Mi"}})));
+        let want = cri::Resources { cpu_shares: 256, cpu_quota: 50_000, cpu_period: 100_000, memory_limit: 64 << 20 };
+        assert_eq!(made, want);
+        assert_eq!(for_runtime(&container(json!({}))), cri::Resources { cpu_shares: 2, cpu_period: 100_000, ..cri::Resources::default() });
+    }
+
+    #[test]
+    fn resource_fields_divide_and_round_up() {
+        let made = container(json!({"requests": {"cpu": "250m"}, "limits": {"memory": "64Mi"}}));
+        let node = Capacity { cpu_milli: 2000, memory_bytes: 1 << 30, ..Capacity::default() };
+        let cases = [
+            ("requests.cpu", None, Ok("1")),
+            ("requests.cpu", Some("1m"), Ok("250")),
+            ("limits.cpu", None, Ok("2")),
+            ("limits.memory", Some("1Mi"), Ok("64")),
+            ("requests.memory", None, Ok("67108864")),
+            ("limits.bananas", None, Err("unsupported container resource : limits.bananas")),
+        ];
+        for (resource, divisor, want) in cases {
+            let reference =
+                ResourceFieldRef { resource: resource.into(), divisor: divisor.map(|d: &str| QuantityText(d.into())), ..ResourceFieldRef::default() };
+            let want = want.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(field(&made, &reference, &node), want, "{resource}");
+        }
+    }
+
+    #[test]
+    fn qos_follows_requests_and_limits() {
+        let cases = [
+            (json!({}), "BestEffort"),
+            (json!({"requests": {"cpu": "1"}}), "Burstable"),
+            (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed"),
+            (json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}), "Burstable"),
+        ];
+        for (resources, class) in cases {
+            let mut pod = Pod::default();
+            pod.spec.containers = vec![container(resources)];
+            assert_eq!(qos_class(&pod), class);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What all pod workers of this kubelet share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use client::{Client, Clock, Informer, Informers, events::Recorder};
+use serde::Deserialize;
+
+use crate::{dns::Dns, env::Service, observer::Observer, pod::Pod, resources::Capacity, status::NodeFacts};
+
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) informers: Informers,
+    pub(crate) runtime: Arc<dyn cri::Runtime>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Clock,
+    /// Pods bound to this node.
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) services: Informer<Service>,
+    pub(crate) classes: Informer<RuntimeClass>,
+    pub(crate) node_name: String,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) node: NodeFacts,
+    pub(crate) capacity: Capacity,
+    pub(crate) dns: Dns,
+}
+
+/// The part of a RuntimeClass that is used.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct RuntimeClass {
+    pub(crate) handler: String,
+}

@@ -1,0 +1,224 @@
+//! The volumes of a pod on disk, under `pods/<uid>/volumes/<plugin>/<name>` as Kubernetes lays them out.
+//!
+//! Preparing is idempotent and is also how content is brought up to date. Deliberately absent: attachable volumes and
+//! CSI; a pod that asks for one gets a `FailedMount` event that names the type.
+
+mod payload;
+mod subpath;
+mod token;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+
+pub(crate) use payload::{TokenKey, needs};
+pub(crate) use subpath::resolve as resolve_sub_path;
+pub(crate) use token::Tokens;
+
+use crate::{
+    env::{Facts, Objects},
+    pod::{EmptyDir, HostPath, Pod, Volume},
+};
+
+/// Why a pod's volumes could not be prepared; the text of the `FailedMount` event.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+    Content { volume: String, source: payload::Error },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+    Io { volume: String, source: io::Error },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : hostPath type check failed: {path} is not {wanted}")]
+    HostPath { volume: String, path: String, wanted: String },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token: {source}")]
+    Token { volume: String, source: client::Error },
+}
+
+/// The directory that holds everything of one pod.
+pub(crate) fn pod_dir(data_dir: &Path, uid: &str) -> PathBuf {
+    data_dir.join("pods").join(uid)
+}
+
+/// Where a volume lies; `None` for kinds that are not supported.
+pub(crate) fn path(data_dir: &Path, uid: &str, volume: &Volume) -> Option<PathBuf> {
+    if let Some(host) = &volume.host_path {
+        return Some(PathBuf::from(&host.path));
+    }
+    let plugin = if volume.empty_dir.is_some() {
+        "kubernetes.io~empty-dir"
+    } else if volume.config_map.is_some() {
+        "kubernetes.io~configmap"
+    } else if volume.secret.is_some() {
+        "kubernetes.io~secret"
+    } else if volume.downward_api.is_some() {
+        "kubernetes.io~downward-api"
+    } else if volume.projected.is_some() {
+        "kubernetes.io~projected"
+    } else {
+        return None;
+    };
+    Some(pod_dir(data_dir, uid).join("volumes").join(plugin).join(&volume.name))
+}
+
+/// Makes all volumes of a pod be as they should. Blocking.
+///
+/// # Errors
+/// The first volume that cannot be prepared.
+pub(crate) fn prepare(
+    data_dir: &Path,
+    pod: &Pod,
+    objects: &Objects,
+    tokens: &HashMap<TokenKey, String>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let sources = payload::Sources { pod, objects, tokens, facts };
+    let version = version(now);
+    for volume in &pod.spec.volumes {
+        let content = |source| Error::Content { volume: volume.name.clone(), source };
+        let io = |source| Error::Io { volume: volume.name.clone(), source };
+        let Some(path) = path(data_dir, &pod.metadata.uid, volume) else {
+            let kind = volume.other.keys().next().cloned().unwrap_or_default();
+            return Err(content(payload::Error::Unsupported { kind }));
+        };
+        if let Some(host) = &volume.host_path {
+            host_path(volume, host)?;
+        } else if let Some(source) = &volume.empty_dir {
+            empty_dir(&path, source).map_err(io)?;
+        } else if let Some(files) = payload::files(volume, &sources).map_err(content)? {
+            writer::write(&path, &files, &version).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a content directory, `..2026_11_20_11_26_41.123456789`; unique as long as time passes.
+fn version(now: Timestamp) -> String {
+    let stamp = now.strftime("..%Y_%m_%d_%H_%M_%S");
+    format!("{stamp}.{:09}", now.subsec_nanosecond())
+}
+
+/// Everybody may write: what runs in the pod does so as some unprivileged user.
+fn empty_dir(path: &Path, source: &EmptyDir) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    if source.medium == "Memory" {
+        let size = source.size_limit.as_ref().and_then(|q| q.0.parse::<api::Quantity>().ok());
+        let options = size.map_or_else(|| "mode=0777".to_owned(), |q| format!("mode=0777,size={}", q.value()));
+        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+        nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(&*options))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+}
+
+fn host_path(volume: &Volume, host: &HostPath) -> Result<(), Error> {
+    let path = Path::new(&host.path);
+    let found = fs::metadata(path).ok().map(|m| m.file_type());
+    let is = |wanted: fn(&fs::FileType) -> bool| found.as_ref().is_some_and(wanted);
+    let (holds, wanted) = match &*host.kind {
+        "" => (true, ""),
+        "DirectoryOrCreate" => {
+            let made = found.is_some() || fs::DirBuilder::new().recursive(true).mode(0o755).create(path).is_ok();
+            (made && path.is_dir(), "a directory")
+        }
+        "FileOrCreate" => {
+            let made = found.is_some() || fs::OpenOptions::new().append(true).create(true).open(path).is_ok();
+            (made && path.is_file(), "a file")
+        }
+        "Directory" => (is(fs::FileType::is_dir), "a directory"),
+        "File" => (is(fs::FileType::is_file), "a file"),
+        "Socket" => (is(FileTypeExt::is_socket), "a socket"),
+        "CharDevice" => (is(FileTypeExt::is_char_device), "a character device"),
+        "BlockDevice" => (is(FileTypeExt::is_block_device), "a block device"),
+        other => (false, other),
+    };
+    if holds {
+        return Ok(());
+    }
+    Err(Error::HostPath { volume: volume.name.clone(), path: host.path.clone(), wanted: wanted.to_owned() })
+}
+
+/// Removes everything of a pod, without following a link that the pod may have made. Blocking.
+///
+/// # Errors
+/// Whatever the file system says; what is left can be removed by trying again.
+pub(crate) fn remove(data_dir: &Path, uid: &str) -> io::Result<()> {
+    let directory = pod_dir(data_dir, uid);
+    let memory = directory.join("volumes/kubernetes.io~empty-dir");
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        // Not every one is a mount, and what is not says so.
+        let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+    // `remove_dir_all` opens directories relative to each other and unlinks symbolic links instead of following them.
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(volumes: serde_json::Value) -> Pod {
+        let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u1"}, "spec": {"volumes": volumes}});
+        serde_json::from_value(pod).expect("pod")
+    }
+
+    fn prepare_in(dir: &Path, volumes: serde_json::Value) -> Result<(), String> {
+        let (objects, tokens) = (Objects::new(), HashMap::new());
+        prepare(dir, &pod(volumes), &objects, &tokens, &Facts::default(), Timestamp::UNIX_EPOCH).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn empty_directories_are_for_everybody_and_keep_their_content() {
+        let dir = tempfile::tempdir().expect("dir");
+        let volumes = json!([{"name": "work", "emptyDir": {}}]);
+        prepare_in(dir.path(), volumes.clone()).expect("prepares");
+        let path = dir.path().join("pods/u1/volumes/kubernetes.io~empty-dir/work");
+        assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o777);
+        fs::write(path.join("x"), "kept").expect("writes");
+        prepare_in(dir.path(), volumes).expect("prepares again");
+        assert_eq!(fs::read_to_string(path.join("x")).expect("kept"), "kept");
+    }
+
+    #[test]
+    fn failures_name_the_volume_and_the_reason() {
+        let dir = tempfile::tempdir().expect("dir");
+        let cases = [
+            (json!([{"name": "a", "nfs": {}}]), "MountVolume.SetUp failed for volume \"a\" : volume type nfs is not supported"),
+            (json!([{"name": "a", "configMap": {"name": "x"}}]), "MountVolume.SetUp failed for volume \"a\" : configmap \"x\" not found"),
+            (
+                json!([{"name": "a", "hostPath": {"path": "/no/such", "type": "Directory"}}]),
+                "MountVolume.SetUp failed for volume \"a\" : hostPath type check failed: /no/such is not a directory",
+            ),
+        ];
+        for (volumes, want) in cases {
+            assert_eq!(prepare_in(dir.path(), volumes), Err(want.to_owned()));
+        }
+    }
+
+    #[test]
+    fn removal_does_not_follow_links_out_of_the_pod() {
+        let dir = tempfile::tempdir().expect("dir");
+        let outside = dir.path().join("outside");
+        fs::create_dir(&outside).expect("dir");
+        fs::write(outside.join("precious"), "x").expect("writes");
+        prepare_in(dir.path(), json!([{"name": "work", "emptyDir": {}}])).expect("prepares");
+        symlink(&outside, dir.path().join("pods/u1/volumes/kubernetes.io~empty-dir/work/link")).expect("link");
+        remove(dir.path(), "u1").expect("removes");
+        assert!(!dir.path().join("pods/u1").exists() && outside.join("precious").exists());
+        remove(dir.path(), "u1").expect("removing the absent succeeds");
+    }
+}

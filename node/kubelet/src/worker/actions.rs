@@ -1,0 +1,231 @@
+//! Carrying out the actions of a plan. Each is a future that ends with an [`Effect`] or a [`Failed`]; none decides.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use api::NamespacedName;
+use client::{DeleteOptions, OptionalExt, Patch, kinds};
+use cri::{ContainerId, SandboxId};
+use serde_json::Value;
+
+use super::{failed::Failed, hooks};
+use crate::{
+    env::{Facts, Objects},
+    events::PodEvents,
+    make,
+    objects::{Held, Id},
+    pod::Pod,
+    shared::Shared,
+    status::PodStatus,
+    volumes::{self, Tokens},
+};
+
+/// What a finished action leaves in the worker's memory.
+pub(super) enum Effect {
+    None,
+    Mounted { tokens: Tokens },
+    Unmounted,
+    SandboxStopped(SandboxId),
+    Finished,
+    Purged,
+    /// A report arrived: what was sent, what the API holds now, and at which resource version.
+    Reported { sent: PodStatus, stored: PodStatus, version: String },
+}
+
+/// Containers get at least this long to end, as upstream grants them.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// What actions work on: one pod at one moment.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) facts: Facts,
+}
+
+impl Context {
+    fn events(&self) -> PodEvents<'_> {
+        PodEvents { recorder: &self.shared.recorder, pod: &self.pod }
+    }
+
+    fn at(&self) -> NamespacedName {
+        NamespacedName::new(&self.pod.metadata.namespace, &self.pod.metadata.name)
+    }
+
+    pub(super) async fn mount(self, held: Vec<(Id, Held)>, mut tokens: Tokens) -> Result<Effect, Failed> {
+        let now = self.shared.clock.now();
+        let outcome = async {
+            tokens.renew(&self.shared.client, &self.pod, now).await?;
+            let mut objects = Objects::new();
+            for (id, held) in &held {
+                objects.insert(id.clone(), held.read().await);
+            }
+            let (data_dir, pod, facts, texts) =
+                (self.shared.data_dir.clone(), self.pod.clone(), self.facts.clone(), tokens.texts());
+            let work = move || volumes::prepare(&data_dir, &pod, &objects, &texts, &facts, now);
+            match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(ended) => Err(volumes::Error::Io { volume: String::new(), source: std::io::Error::other(ended) }),
+            }
+        };
+        match outcome.await {
+            Ok(()) => Ok(Effect::Mounted { tokens }),
+            Err(error) => {
+                let message = error.to_string();
+                self.events().warning(None, "FailedMount", message.clone());
+                Err(Failed::sync(message))
+            }
+        }
+    }
+
+    pub(super) async fn unmount(self) -> Result<Effect, Failed> {
+        let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
+        blocking(move || volumes::remove(&data_dir, &uid)).await?;
+        Ok(Effect::Unmounted)
+    }
+
+    pub(super) async fn run_sandbox(self, attempt: u32) -> Result<Effect, Failed> {
+        if attempt > 0 {
+            let note = "Pod sandbox changed, it will be killed and re-created.";
+            self.events().normal(None, "SandboxChanged", note);
+        }
+        let outcome = async {
+            let handler = self.handler().await?;
+            let config = make::sandbox(&self.pod, attempt, &self.shared.dns, &self.shared.data_dir);
+            let logs = self.pod.spec.init_containers.iter().chain(&self.pod.spec.containers);
+            let logs: Vec<PathBuf> = logs.map(|c| PathBuf::from(&config.log_directory).join(&c.name)).collect();
+            blocking(move || logs.iter().try_for_each(std::fs::create_dir_all)).await?;
+            self.shared.runtime.run_sandbox(config, &handler).await.map_err(|e| Failed::sync(e.chain()))
+        };
+        let outcome = outcome.await;
+        self.shared.observer.fresh().await;
+        if let Err(failed) = &outcome {
+            let note = format!("Failed to create pod sandbox: {}", failed.message);
+            self.events().warning(None, "FailedCreatePodSandBox", note);
+        }
+        outcome.map(|_sandbox| Effect::None)
+    }
+
+    /// The runtime handler that the pod's RuntimeClass names.
+    async fn handler(&self) -> Result<String, Failed> {
+        let Some(name) = &self.pod.spec.runtime_class_name else { return Ok(String::new()) };
+        self.shared.classes.synced().await;
+        let class = self.shared.classes.get(&NamespacedName::cluster(name));
+        let class = class.ok_or_else(|| Failed::sync(format!("RuntimeClass \"{name}\" not found")))?;
+        Ok(class.handler.clone())
+    }
+
+    pub(super) async fn stop(self, name: String, id: ContainerId, grace: i64, why: String) -> Result<Effect, Failed> {
+        self.events().normal(Some(&name), "Killing", why);
+        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let begun = tokio::time::Instant::now();
+        if !grace.is_zero() {
+            self.pre_stop(&name, grace).await;
+        }
+        let left = if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE.min(grace)) };
+        let stopped = self.shared.runtime.stop_container(&id, left).await;
+        self.shared.observer.fresh().await;
+        match stopped {
+            Ok(()) | Err(cri::Error::NotFound { .. }) => Ok(Effect::None),
+            Err(error) => {
+                let message = format!("error killing pod: failed to stop container {name}: {}", error.chain());
+                self.events().warning(Some(&name), "FailedKillPod", message.clone());
+                Err(Failed::sync(message))
+            }
+        }
+    }
+
+    async fn pre_stop(&self, name: &str, grace: Duration) {
+        let Some((_, spec)) = self.pod.container(name) else { return };
+        let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
+        let ip = self.facts.pod_ips.first().copied();
+        let failure = match tokio::time::timeout(grace, hooks::run(hook, spec, ip)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => why,
+            Err(_elapsed) => format!("did not finish within the grace period of {}s", grace.as_secs()),
+        };
+        self.events().warning(Some(name), "FailedPreStopHook", format!("PreStopHook failed: {failure}"));
+    }
+
+    pub(super) async fn stop_sandbox(self, id: SandboxId) -> Result<Effect, Failed> {
+        let stopped = self.shared.runtime.stop_sandbox(&id).await;
+        self.shared.observer.fresh().await;
+        absent_is_fine(stopped).map(|()| Effect::SandboxStopped(id))
+    }
+
+    pub(super) async fn remove_sandbox(self, id: SandboxId) -> Result<Effect, Failed> {
+        let removed = self.shared.runtime.remove_sandbox(&id).await;
+        self.shared.observer.fresh().await;
+        absent_is_fine(removed).map(|()| Effect::None)
+    }
+
+    pub(super) async fn remove_container(self, id: ContainerId, name: String, attempt: u32) -> Result<Effect, Failed> {
+        let removed = self.shared.runtime.remove_container(&id).await;
+        self.shared.observer.fresh().await;
+        absent_is_fine(removed)?;
+        let directory = make::log_directory(&self.shared.data_dir, &self.pod);
+        blocking(move || crate::logs::remove(&directory.join(name), attempt)).await?;
+        Ok(Effect::None)
+    }
+
+    pub(super) async fn finish(self) -> Result<Effect, Failed> {
+        let options = DeleteOptions { grace: Some(0), ..DeleteOptions::of_uid(&self.pod.metadata.uid) };
+        match self.shared.client.delete(&kinds::POD, &self.at(), &options).await.optional() {
+            Ok(_) => Ok(Effect::Finished),
+            Err(error) if error.is_conflict() => Ok(Effect::Finished),
+            Err(error) => Err(Failed::sync(error.to_string())),
+        }
+    }
+
+    pub(super) async fn purge(self) -> Result<Effect, Failed> {
+        let logs = make::log_directory(&self.shared.data_dir, &self.pod);
+        let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
+        blocking(move || {
+            volumes::remove(&data_dir, &uid)?;
+            match std::fs::remove_dir_all(logs) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+        .await?;
+        Ok(Effect::Purged)
+    }
+
+    pub(super) async fn report(self, patch: Value, sent: PodStatus) -> Result<Effect, Failed> {
+        let patched = self.shared.client.patch(&kinds::POD, &self.at(), Some("status"), Patch::Strategic(patch)).await;
+        match patched {
+            Ok(mut object) => {
+                let version = object.resource_version().unwrap_or_default().to_owned();
+                let stored = object.remove("status").and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default();
+                Ok(Effect::Reported { sent, stored, version })
+            }
+            Err(error) => Err(Failed::sync(error.to_string())),
+        }
+    }
+}
+
+fn absent_is_fine(result: Result<(), cri::Error>) -> Result<(), Failed> {
+    match result {
+        Ok(()) | Err(cri::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(Failed::sync(error.chain())),
+    }
+}
+
+/// File system work on a thread of its own.
+async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), Failed> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|e| Failed::sync(e.to_string())),
+        Err(ended) => Err(Failed::sync(ended.to_string())),
+    }
+}
+
+/// What of the pod and the node is not in the pod's spec.
+pub(super) fn facts(shared: &Shared, pod: &Pod, observed: &crate::observed::Observed) -> Facts {
+    let ips = observed.latest_sandbox().filter(|s| s.ready).map(|s| s.ips.clone()).unwrap_or_default();
+    Facts {
+        hostname: if pod.spec.host_network { shared.node_name.clone() } else { pod.host_name() },
+        pod_ips: if pod.spec.host_network { shared.node.host_ips.clone() } else { ips },
+        host_ips: shared.node.host_ips.clone(),
+        capacity: shared.capacity,
+    }
+}
+

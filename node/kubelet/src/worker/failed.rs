@@ -1,0 +1,40 @@
+//! How an action failed, in the terms a container's status and events need.
+
+use crate::plan::Reason;
+
+/// A failed action: the waiting reason it means, and the words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Failed {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+
+    /// Of everything that is not a container's start.
+    pub(crate) fn sync(message: impl Into<String>) -> Self {
+        Self::new(Reason::Sync, message)
+    }
+
+    /// Of bringing an image.
+    pub(crate) fn image(error: &cri::Error) -> Self {
+        let reason = match error {
+            cri::Error::InvalidImageName { .. } => Reason::InvalidImageName,
+            _ => Reason::ErrImagePull,
+        };
+        Self::new(reason, error.chain())
+    }
+
+    /// Of creating a container.
+    pub(crate) fn create(error: &cri::Error) -> Self {
+        let reason = match error {
+            cri::Error::InvalidConfig { .. } => Reason::CreateContainerConfigError,
+            cri::Error::InvalidImageName { .. } => Reason::InvalidImageName,
+            _ => Reason::CreateContainerError,
+        };
+        Self::new(reason, error.chain())
+    }
+}

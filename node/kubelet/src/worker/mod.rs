@@ -1,0 +1,302 @@
+//! One task per pod: plan, act, report, probe; wait for anything to change; again.
+//!
+//! The worker holds what the plan reads and carries out what it says; it takes no decision of its own. It is woken by
+//! its pod's object, the runtime, the objects its pod names, the end of an action or probe, and the time the plan asked
+//! for, and treats them all alike. Everything runs inside this one task, so a pod costs one task when idle.
+
+mod actions;
+mod failed;
+mod hooks;
+mod image;
+mod probing;
+mod report;
+mod start;
+
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+
+use self::{actions::{Context, Effect}, failed::Failed, probing::Probes, start::Start};
+use crate::{
+    env, events,
+    objects::{Held, Id},
+    observed::Observed,
+    plan::{Action, Input, Key, Memory, Plan, Volumes, plan},
+    pod::Pod,
+    shared::Shared,
+    status::{self, PodStatus},
+    volumes::{self, Tokens},
+};
+
+/// What the pod set wants of a worker.
+#[derive(Clone)]
+pub(crate) enum Desired {
+    Pod(Arc<Pod>),
+    /// The object is gone: end the pod and clean up.
+    Removed,
+}
+
+enum Done {
+    Action(Key, Result<Effect, Failed>),
+    Probe(probing::Run),
+}
+
+/// The worker of one pod.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    observed: Arc<Observed>,
+    memory: Memory,
+    reported: Reported,
+    last_status: PodStatus,
+    held: Vec<(Id, Held)>,
+    tokens: Tokens,
+    probes: Probes,
+    tasks: FuturesUnordered<BoxFuture<'static, Done>>,
+    ending: CancellationToken,
+    inbox: watch::Receiver<Desired>,
+    wake: Arc<Notify>,
+}
+
+/// What the API is known to hold: our last write until the pod we see is as new, then what that says.
+#[derive(Default)]
+struct Reported {
+    sent: PodStatus,
+    stored: PodStatus,
+    version: String,
+}
+
+impl Worker {
+    /// A worker for the pod in `inbox`; `wake` makes it look again.
+    pub(crate) fn new(shared: Arc<Shared>, pod: Arc<Pod>, inbox: watch::Receiver<Desired>, wake: Arc<Notify>) -> Self {
+        let ids = volumes::needs(&pod).into_iter();
+        let mut ids: Vec<Id> = ids.chain(pod.all_containers().flat_map(|(_, c)| env::needs(&pod, c))).collect();
+        ids.sort();
+        ids.dedup();
+        let held = ids.into_iter().map(|id| (id.clone(), Held::new(&shared.informers, &id))).collect();
+        let observed = shared.observer.pod(&pod.metadata.uid);
+        let memory = Memory { first_seen: shared.clock.now(), ..Memory::default() };
+        Self {
+            last_status: pod.status.clone(),
+            reported: Reported { sent: pod.status.clone(), stored: pod.status.clone(), version: String::new() },
+            probes: Probes::new(&observed),
+            shared,
+            pod,
+            observed,
+            memory,
+            held,
+            tokens: Tokens::default(),
+            tasks: FuturesUnordered::new(),
+            ending: CancellationToken::new(),
+            inbox,
+            wake,
+        }
+    }
+
+    /// Works until nothing is left to do for the pod, or `shutdown`, which leaves the pod as it is.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let watched = self.held.iter().map(|(_, held)| WatchStream::from_changes(held.version()));
+        let mut changes = futures::stream::select_all(watched.collect::<Vec<_>>());
+        loop {
+            self.absorb();
+            let plan = self.step();
+            if plan.done {
+                return;
+            }
+            let pause = plan.wake.map(|at| until(at, self.shared.clock.now()));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(done) = self.tasks.next() => self.settle(done),
+                () = self.wake.notified() => {}
+                Ok(()) = self.inbox.changed() => {}
+                Some(_version) = changes.next() => self.objects_changed(),
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            }
+            while let Some(Some(done)) = self.tasks.next().now_or_never() {
+                self.settle(done);
+            }
+        }
+    }
+
+    /// Takes in the newest desired and observed state.
+    fn absorb(&mut self) {
+        match &*self.inbox.borrow_and_update() {
+            Desired::Pod(pod) => self.pod = pod.clone(),
+            Desired::Removed => self.memory.removed = true,
+        }
+        self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
+        if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != self.reported.stored {
+            self.reported.sent.clone_from(&self.pod.status);
+            self.reported.stored.clone_from(&self.pod.status);
+        }
+    }
+
+    /// Plans once and sets everything off that the plan asks for.
+    fn step(&mut self) -> Plan {
+        let now = self.shared.clock.now();
+        let input = Input {
+            pod: &self.pod,
+            observed: &self.observed,
+            memory: &self.memory,
+            reported: &self.reported.sent,
+            node: &self.shared.node,
+            now,
+        };
+        let mut plan = plan(&input);
+        self.probes.follow(&input, &mut plan, &self.tasks, now);
+        self.tell(&plan.status);
+        if plan.ending && self.memory.ending_since.is_none() {
+            self.memory.ending_since = Some(now);
+            self.ending.cancel();
+        }
+        for action in std::mem::take(&mut plan.actions) {
+            self.begin(action, now);
+        }
+        self.report(&mut plan, now);
+        plan
+    }
+
+    /// Events that a change of status calls for.
+    fn tell(&mut self, status: &PodStatus) {
+        if *status == self.last_status {
+            return;
+        }
+        let events = events::PodEvents { recorder: &self.shared.recorder, pod: &self.pod };
+        for (container, (type_, reason, note)) in events::of_change(&self.pod, &self.last_status, status) {
+            events.record(Some(&container), type_, reason, note);
+        }
+        self.last_status.clone_from(status);
+    }
+
+    fn report(&mut self, plan: &mut Plan, now: Timestamp) {
+        if self.memory.removed || self.memory.finished || self.memory.ops.is_busy(&Key::Report) {
+            return;
+        }
+        let sent = &self.reported.sent;
+        let Some(patch) = status::patch(&self.pod.metadata.uid, sent, &plan.status) else { return };
+        let retry = self.memory.ops.failure(&Key::Report).map(|f| f.until);
+        let due = retry.unwrap_or_else(|| report::due(sent, &plan.status, self.memory.first_seen, now));
+        if due > now {
+            plan.wake_at(due, now);
+            return;
+        }
+        let future = self.context().report(patch, plan.status.clone());
+        self.spawn(Key::Report, future);
+    }
+
+    fn context(&self) -> Context {
+        let facts = actions::facts(&self.shared, &self.pod, &self.observed);
+        Context { shared: self.shared.clone(), pod: self.pod.clone(), facts }
+    }
+
+    fn spawn(&mut self, key: Key, future: impl Future<Output = Result<Effect, Failed>> + Send + 'static) {
+        self.memory.ops.begin(key.clone());
+        self.tasks.push(async move { Done::Action(key, future.await) }.boxed());
+    }
+
+    fn begin(&mut self, action: Action, now: Timestamp) {
+        tracing::debug!(pod = %self.pod.key(), ?action, "acting");
+        let (key, context) = (action.key(), self.context());
+        match action {
+            Action::MountVolumes => {
+                if self.memory.volumes == Volumes::Stale {
+                    self.memory.volumes = Volumes::Ready;
+                }
+                let needed = volumes::needs(&self.pod);
+                let held = self.held.iter().filter(|(id, _)| needed.contains(id)).cloned().collect();
+                self.spawn(key, context.mount(held, self.tokens.clone()));
+            }
+            Action::UnmountVolumes => self.spawn(key, context.unmount()),
+            Action::RunSandbox { attempt } => self.spawn(key, context.run_sandbox(attempt)),
+            Action::Start { name, attempt, sandbox, crash } => {
+                if crash.is_some() {
+                    self.memory.containers.entry(name.clone()).or_default().crash = crash;
+                }
+                let start = Start {
+                    shared: context.shared,
+                    pod: context.pod,
+                    name,
+                    attempt,
+                    sandbox,
+                    facts: context.facts,
+                    held: self.held.clone(),
+                    ending: self.ending.clone(),
+                };
+                self.spawn(key, start.run().map(|done| done.map(|()| Effect::None)));
+            }
+            Action::Stop { name, id, grace, why, .. } => {
+                let until = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MAX);
+                self.memory.health_mut(&name, &id).stopping_until = Some(until);
+                self.spawn(key, context.stop(name, id, grace, why));
+            }
+            Action::StopSandbox { id } => self.spawn(key, context.stop_sandbox(id)),
+            Action::RemoveContainer { id, name, attempt } => self.spawn(key, context.remove_container(id, name, attempt)),
+            Action::RemoveSandbox { id } => self.spawn(key, context.remove_sandbox(id)),
+            Action::Finish => self.spawn(key, context.finish()),
+            Action::Purge => self.spawn(key, context.purge()),
+        }
+    }
+
+    /// Takes the end of an action or probe into memory.
+    fn settle(&mut self, done: Done) {
+        let now = self.shared.clock.now();
+        let (key, result) = match done {
+            Done::Action(key, result) => (key, result),
+            Done::Probe(run) => return self.probes.settle(run, &mut self.memory, &self.pod, &self.shared, now),
+        };
+        match result {
+            Ok(effect) => {
+                self.memory.ops.succeeded(&key);
+                self.apply(effect);
+            }
+            Err(Failed { reason, message }) => {
+                tracing::debug!(pod = %self.pod.key(), ?key, ?reason, message, "action failed");
+                if let Key::Stop(id, _) = &key {
+                    let health = self.memory.containers.values_mut().find(|h| h.id.as_ref() == Some(id));
+                    health.into_iter().for_each(|h| h.stopping_until = None);
+                }
+                self.memory.ops.failed(&key, reason, message, now);
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Mounted { tokens } => {
+                self.memory.renew_at = tokens.renew_at();
+                self.tokens = tokens;
+                if self.memory.volumes == Volumes::Absent {
+                    self.memory.volumes = Volumes::Ready;
+                }
+            }
+            Effect::Unmounted => self.memory.volumes = Volumes::Removed,
+            Effect::SandboxStopped(id) => {
+                self.memory.stopped.insert(id);
+            }
+            Effect::Finished => self.memory.finished = true,
+            Effect::Purged => self.memory.purged = true,
+            Effect::Reported { sent, stored, version } => self.reported = Reported { sent, stored, version },
+        }
+    }
+
+    /// A ConfigMap or Secret that the pod names has changed: volumes are brought up to date, failures tried again.
+    fn objects_changed(&mut self) {
+        self.memory.ops.retry_configuration();
+        if self.memory.volumes == Volumes::Ready {
+            self.memory.volumes = Volumes::Stale;
+        }
+    }
+}
+
+/// How long from `now` until `at`.
+fn until(at: Timestamp, now: Timestamp) -> std::time::Duration {
+    std::time::Duration::try_from(at.duration_since(now)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
