@@ -1,1 +1,10 @@
-//! The lead is writing this module now: bootstrap objects.
+//! What every cluster holds from its first start: namespaces, default roles and bindings, the `kubernetes` Service. Pure
+//! functions make the objects; [`reconcile`] writes what is missing and mends what has drifted, any number of times.
+
+mod objects;
+pub(crate) mod policy;
+mod reconcile;
+
+pub use objects::{Cluster, kubernetes_endpoints, kubernetes_service, namespaces, service_range};
+pub use policy::policy;
+pub use reconcile::{Error, reconcile, reconcile_endpoints};
