@@ -56,15 +56,25 @@ impl fmt::Display for Path {
 /// What is wrong with a value; the names are those of `field.ErrorType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldErrorKind {
+    /// Missing or empty.
     Required,
+    /// Malformed.
     Invalid,
+    /// Outside an enumeration.
     NotSupported,
+    /// Not unique.
     Duplicate,
+    /// Well-formed, but not allowed here.
     Forbidden,
+    /// Too many bytes.
     TooLong,
+    /// Too many items.
     TooMany,
+    /// Of the wrong type.
     TypeInvalid,
+    /// Names something that does not exist.
     NotFound,
+    /// Validation itself failed.
     Internal,
 }
 
@@ -237,6 +247,23 @@ pub fn aggregate(errors: &[FieldError]) -> String {
     }
 }
 
+/// Joins what a kind's own rules found with what its schema found. Where both speak of one field in the same way, the
+/// kind's words stay: they say more.
+pub fn combine(specific: FieldErrors, general: FieldErrors) -> FieldErrors {
+    let mut all = specific;
+    let known = all.len();
+    for error in general {
+        let said = all
+            .iter()
+            .take(known)
+            .any(|other| other.path == error.path && other.kind == error.kind);
+        if !said {
+            all.push(error);
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -302,5 +329,16 @@ mod tests {
         );
         assert_eq!(aggregate(&[a.clone(), a.clone()]), "a: Required value");
         assert_eq!(aggregate(&[a.clone(), b, a]), "[a: Required value, b: Required value]");
+    }
+
+    #[test]
+    fn a_kinds_own_words_win() {
+        let (x, y) = (Path::root("x"), Path::root("y"));
+        let own = FieldError::required(&x, "because");
+        let all = combine(
+            vec![own.clone()],
+            vec![FieldError::required(&x, ""), FieldError::required(&y, "")],
+        );
+        assert_eq!(all, [own, FieldError::required(&y, "")]);
     }
 }

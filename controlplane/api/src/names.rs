@@ -81,6 +81,7 @@ pub struct BadGroupVersion {
 }
 
 impl GroupVersion {
+    /// From its parts; the core group is empty.
     pub fn new(group: &str, version: &str) -> Self {
         Self {
             group: group.to_owned(),
@@ -119,6 +120,7 @@ pub struct GroupKind {
 }
 
 impl GroupKind {
+    /// From its parts.
     pub fn new(group: &str, kind: &str) -> Self {
         Self {
             group: group.to_owned(),
@@ -142,6 +144,7 @@ pub struct GroupVersionKind {
 }
 
 impl GroupVersionKind {
+    /// From its parts.
     pub fn new(group: &str, version: &str, kind: &str) -> Self {
         Self {
             group: group.to_owned(),
@@ -175,6 +178,7 @@ pub struct GroupResource {
 }
 
 impl GroupResource {
+    /// From its parts; `resource` is the plural.
     pub fn new(group: &str, resource: &str) -> Self {
         Self {
             group: group.to_owned(),
@@ -198,6 +202,7 @@ pub struct GroupVersionResource {
 }
 
 impl GroupVersionResource {
+    /// From its parts; `resource` is the plural.
     pub fn new(group: &str, version: &str, resource: &str) -> Self {
         Self {
             group: group.to_owned(),

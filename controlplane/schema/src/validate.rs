@@ -1,5 +1,8 @@
 //! What a schema alone can say against an object: something required is missing, a value is none of those allowed, two
-//! items of a list are the same. All errors are collected. Status is not looked at: it is written by components.
+//! items of a list are the same. All errors are collected.
+//!
+//! Not looked at are the root's metadata, whose rules hold for all kinds and are worded differently, and status, which
+//! is written by components.
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +23,8 @@ pub fn validate(object: &Object, schema: &Schema) -> FieldErrors {
     let Some(definition) = schema.root().definition() else {
         return errors;
     };
-    let fields = definition.body().fields.iter().filter(|field| &*field.name != "status");
+    let fields = definition.body().fields.iter();
+    let fields = fields.filter(|field| !matches!(&*field.name, "metadata" | "status"));
     for field in fields {
         check_field(object.map(), field, &Path::default(), &mut errors);
     }
@@ -28,10 +32,10 @@ pub fn validate(object: &Object, schema: &Schema) -> FieldErrors {
 }
 
 fn check_field(map: &Map<String, Value>, field: &Field, at: &Path, errors: &mut FieldErrors) {
-    let value = map.get(&*field.name).filter(|value| !is_empty(value));
+    let value = map.get(&*field.name);
     let here = || at.child(&field.name);
     match value {
-        None if field.required => errors.push(FieldError::required(&here(), "")),
+        _ if is_required(field) && value.is_none_or(is_empty) => errors.push(FieldError::required(&here(), "")),
         None => {}
         Some(value) => {
             let here = here();
@@ -42,12 +46,25 @@ fn check_field(map: &Map<String, Value>, field: &Field, at: &Path, errors: &mut 
     }
 }
 
+/// Go cannot tell an absent number, boolean or list from an empty one, and Kubernetes seldom minds: what must be there
+/// all the same, the facts say.
+fn is_required(field: &Field) -> bool {
+    match field.type_ {
+        Type::Bool | Type::Int32 | Type::Int64 | Type::Double | Type::List(_) | Type::Map(_) | Type::Any => {
+            field.facts.required == Some(true)
+        }
+        _ => field.required,
+    }
+}
+
 /// What Kubernetes' validation takes for missing.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
-        _ => false,
+        Value::Array(list) => list.is_empty(),
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Bool(_) | Value::Object(_) => false,
     }
 }
 
@@ -82,7 +99,7 @@ fn check_enum(value: &Value, field: &Field, at: &Path, errors: &mut FieldErrors)
     let allowed = &field.facts.values;
     if let Some(text) = value
         .as_str()
-        .filter(|text| !allowed.is_empty() && !allowed.contains(text))
+        .filter(|text| !text.is_empty() && !allowed.is_empty() && !allowed.contains(text))
     {
         errors.push(FieldError::not_supported(at, text, allowed));
     }

@@ -1,5 +1,7 @@
 //! What a decoder remembers while it walks: where it is, what it dropped, and why it stopped.
 
+use std::fmt::Write as _;
+
 use api::text::quote;
 
 use super::DecodeError;
@@ -34,7 +36,7 @@ impl Context {
 
     pub(super) fn enter_index(&mut self, index: usize) -> usize {
         let mark = self.path.len();
-        self.path.push_str(&format!("[{index}]"));
+        write!(self.path, "[{index}]").expect("writing to a String never fails");
         self.depth += 1;
         mark
     }

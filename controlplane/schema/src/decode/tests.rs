@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, core::v1::Secret, events::v1::Event};
 use proptest::prelude::*;
 use serde_json::json;
@@ -5,11 +7,13 @@ use serde_json::json;
 use super::*;
 
 fn pod() -> Schema {
-    Schema::of::<Pod>("io.k8s.api.core.v1.Pod")
+    static POD: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Pod>("io.k8s.api.core.v1.Pod"));
+    POD.clone()
 }
 
 fn deployment() -> Schema {
-    Schema::of::<Deployment>("io.k8s.api.apps.v1.Deployment")
+    static DEPLOYMENT: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Deployment>("io.k8s.api.apps.v1.Deployment"));
+    DEPLOYMENT.clone()
 }
 
 fn decode(text: &str, schema: &Schema) -> Decoded {
@@ -171,14 +175,14 @@ fn keeps_everything_without_a_schema() {
 #[test]
 fn reads_yaml_as_kubernetes_does() {
     let text = "
-apiVersion: v1
+apiVersion: v1 # a comment
 kind: Pod
 metadata:
   labels: &labels {app: web}
   annotations: *labels
 spec:
   foo: 1
-  hostNetwork: true
+  hostNetwork: yes
   volumes:
   - name: a
     secret: {secretName: s, defaultMode: 0644}
@@ -194,6 +198,7 @@ spec:
         ]
     );
     assert_eq!(decoded.object.annotation("app"), Some("web"));
+    assert_eq!(decoded.object.bool_at("spec.hostNetwork"), Some(true));
     assert_eq!(
         decoded.object.list_at("spec.volumes")[0]["secret"]["defaultMode"],
         json!(420)

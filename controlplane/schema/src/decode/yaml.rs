@@ -15,6 +15,9 @@ fn options() -> serde_saphyr::Options {
         legacy_octal_numbers: true,
         with_snippet: false,
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
         budget: serde_saphyr::budget! {
             max_depth: super::MAX_DEPTH,
             max_aliases: 1_000,

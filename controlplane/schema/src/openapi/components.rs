@@ -132,11 +132,11 @@ fn require(map: &mut Tree, facts: Option<&DefinitionFacts>) {
             .as_str()
             .is_some_and(|field| field != "metadata" && said(field) != Some(false))
     });
-    let missing = facts
-        .into_iter()
-        .flat_map(|facts| &facts.fields)
-        .filter(|(_, facts)| facts.required == Some(true));
-    required.extend(missing.map(|(field, _)| Value::from(*field)));
+    for (field, facts) in facts.into_iter().flat_map(|facts| &facts.fields) {
+        if facts.required == Some(true) && !required.iter().any(|listed| listed == field) {
+            required.push(Value::from(*field));
+        }
+    }
     if required.is_empty() {
         map.remove("required");
     }

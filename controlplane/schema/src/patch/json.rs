@@ -32,10 +32,8 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let mut copied = 0;
     for operation in &operations.0 {
         check_bounds(document, operation, &mut copied)?;
-        json_patch::patch_unsafe(document, std::slice::from_ref(operation)).map_err(|error| {
-            PatchError::Unapplicable {
-                message: words(operation, &error),
-            }
+        json_patch::patch_unsafe(document, std::slice::from_ref(operation)).map_err(|_| PatchError::Unapplicable {
+            message: words(document, operation),
         })?;
     }
     Ok(())
@@ -84,20 +82,35 @@ fn measure(value: &Value) -> (usize, usize) {
     }
 }
 
-fn words(operation: &PatchOperation, error: &json_patch::PatchError) -> String {
-    let (name, path) = match operation {
-        PatchOperation::Add(_) => ("add", operation.path()),
-        PatchOperation::Remove(_) => ("remove", operation.path()),
-        PatchOperation::Replace(_) => ("replace", operation.path()),
-        PatchOperation::Move(_) => ("move", operation.path()),
-        PatchOperation::Copy(_) => ("copy", operation.path()),
-        PatchOperation::Test(_) => {
-            return format!("testing value {} failed", operation.path().as_str());
+/// The words of the library that Kubernetes uses. What was missing is asked of the document as the operation found it:
+/// a failed operation changes nothing, but for a move, which may have taken its source away.
+fn words(document: &Value, operation: &PatchOperation) -> String {
+    let path = operation.path().as_str();
+    let (parent, key) = path.rsplit_once('/').unwrap_or(("", path));
+    let has_parent = document.pointer(parent).is_some();
+    let why = match operation {
+        PatchOperation::Test(_) => return format!("testing value {path} failed: test failed"),
+        PatchOperation::Remove(_) if has_parent => {
+            format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}")
+        }
+        PatchOperation::Remove(_) => format!("remove operation does not apply: doc is missing path: {path:?}"),
+        PatchOperation::Replace(_) if has_parent => {
+            format!("replace operation does not apply: doc is missing key: {path}")
+        }
+        PatchOperation::Replace(_) => format!("replace operation does not apply: doc is missing path: {path}"),
+        PatchOperation::Add(_) => format!("add operation does not apply: doc is missing path: {path:?}"),
+        PatchOperation::Move(from) => {
+            format!(
+                "move operation does not apply: doc is missing from path: {}",
+                from.from.as_str()
+            )
+        }
+        PatchOperation::Copy(from) => {
+            format!(
+                "copy operation does not apply: doc is missing from path: {}",
+                from.from.as_str()
+            )
         }
     };
-    format!(
-        "{name} operation does not apply: doc is missing path: {}: {}",
-        path.as_str(),
-        error.kind
-    )
+    format!("{why}: missing value")
 }

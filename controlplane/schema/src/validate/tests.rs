@@ -54,3 +54,17 @@ fn environment_variables_may_repeat() {
     let tree = json!({"spec": {"containers": [{"name": "a", "env": [{"name": "A"}, {"name": "A"}]}]}});
     assert_eq!(messages(&schema, tree), [""; 0]);
 }
+
+#[test]
+fn what_go_cannot_tell_from_empty_is_not_required() {
+    use k8s_openapi::api::{discovery::v1::EndpointSlice, rbac::v1::RoleBinding, scheduling::v1::PriorityClass};
+    let slice = Schema::of::<EndpointSlice>("io.k8s.api.discovery.v1.EndpointSlice");
+    assert_eq!(messages(&slice, json!({"addressType": "IPv4"})), [""; 0]);
+    let class = Schema::of::<PriorityClass>("io.k8s.api.scheduling.v1.PriorityClass");
+    assert_eq!(messages(&class, json!({})), [""; 0]);
+    let binding = Schema::of::<RoleBinding>("io.k8s.api.rbac.v1.RoleBinding");
+    assert_eq!(
+        messages(&binding, json!({})),
+        ["roleRef.kind: Required value", "roleRef.name: Required value"]
+    );
+}

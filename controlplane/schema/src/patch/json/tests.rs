@@ -25,16 +25,32 @@ fn applies_operations_in_order() {
 fn refuses_what_does_not_apply() {
     for (patch, want) in [
         (
-            json!([{"op": "test", "path": "/a", "value": 2}]),
-            "testing value /a failed",
+            json!({"op": "test", "path": "/a", "value": 2}),
+            "testing value /a failed: test failed",
         ),
         (
-            json!([{"op": "remove", "path": "/x"}]),
-            "remove operation does not apply: doc is missing path: /x: path is invalid",
+            json!({"op": "remove", "path": "/x"}),
+            "error in remove for path: '/x': Unable to remove nonexistent key: x: missing value",
+        ),
+        (
+            json!({"op": "remove", "path": "/x/y"}),
+            "remove operation does not apply: doc is missing path: \"/x/y\": missing value",
+        ),
+        (
+            json!({"op": "replace", "path": "/x", "value": 1}),
+            "replace operation does not apply: doc is missing key: /x: missing value",
+        ),
+        (
+            json!({"op": "add", "path": "/x/y", "value": 1}),
+            "add operation does not apply: doc is missing path: \"/x/y\": missing value",
+        ),
+        (
+            json!({"op": "copy", "from": "/x", "path": "/y"}),
+            "copy operation does not apply: doc is missing from path: /x: missing value",
         ),
     ] {
         assert_eq!(
-            apply(json!({"a": 1}), patch),
+            apply(json!({"a": 1}), json!([patch])),
             Err(PatchError::Unapplicable {
                 message: want.to_owned()
             })

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Pod, Service},
@@ -8,7 +10,8 @@ use serde_json::json;
 use super::*;
 
 fn pod() -> Schema {
-    Schema::of::<Pod>("io.k8s.api.core.v1.Pod")
+    static POD: LazyLock<Schema> = LazyLock::new(|| Schema::of::<Pod>("io.k8s.api.core.v1.Pod"));
+    POD.clone()
 }
 
 fn apply(document: Value, patch: Value, schema: &Schema) -> Result<Value, PatchError> {
@@ -238,6 +241,31 @@ fn refuses_directives_that_make_no_sense() {
         apply(json!({}), json!([]), &pod()),
         Err(PatchError::Malformed { .. })
     ));
+}
+
+#[test]
+fn applies_what_kubectl_apply_sends() {
+    let schema = Schema::of::<Deployment>("io.k8s.api.apps.v1.Deployment");
+    let template =
+        |containers: Value| json!({"spec": {"replicas": 3, "template": {"spec": {"containers": containers}}}});
+    let stored = template(json!([
+        {"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]},
+        {"name": "sidecar", "image": "s"},
+        {"name": "b", "image": "b:1"},
+    ]));
+    let patch = json!({"spec": {"paused": null, "template": {"spec": {
+        "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
+        "containers": [
+            {"image": "b:2", "name": "b"},
+            {"$setElementOrder/env": [{"name": "X"}], "env": [{"name": "X", "value": "2"}], "name": "a"},
+        ],
+    }}}});
+    let want = template(json!([
+        {"name": "sidecar", "image": "s"},
+        {"name": "b", "image": "b:2"},
+        {"name": "a", "image": "a:1", "env": [{"name": "X", "value": "2"}]},
+    ]));
+    assert_eq!(apply(stored, patch, &schema).unwrap(), want);
 }
 
 fn containers() -> impl Strategy<Value = Vec<Value>> {
