@@ -161,12 +161,8 @@ fn define(new: &Ruleset) -> impl Iterator<Item = Command<'_>> {
 }
 
 fn fill(new: &Ruleset) -> impl Iterator<Item = Command<'_>> {
-    let rules = |(name, chain)| rules(name, chain);
-    let elements = |(name, set)| elements(name, set);
-    new.chains
-        .iter()
-        .flat_map(rules)
-        .chain(new.sets.iter().flat_map(elements))
+    let all_rules = new.chains.iter().flat_map(|(name, chain)| rules(name, chain));
+    all_rules.chain(new.sets.iter().flat_map(|(name, set)| elements(name, set)))
 }
 
 fn rules<'a>(name: &'a str, chain: &'a Chain) -> impl Iterator<Item = Command<'a>> {
