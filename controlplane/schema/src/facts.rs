@@ -35,6 +35,8 @@ pub(crate) struct FieldFacts {
     pub(crate) values: Vec<&'static str>,
     /// The field in which the list's items must differ.
     pub(crate) unique: Option<&'static str>,
+    /// An empty text is not kept: in Go the field is no pointer, so that empty and absent are the same.
+    pub(crate) omit_empty: bool,
     /// Where k8s-openapi's schema is mistaken about it.
     pub(crate) required: Option<bool>,
 }
@@ -71,6 +73,7 @@ pub(crate) static NONE: FieldFacts = FieldFacts {
     default: None,
     values: Vec::new(),
     unique: None,
+    omit_empty: false,
     required: None,
 };
 
@@ -134,6 +137,7 @@ fn read_word(facts: &mut FieldFacts, key: &str, value: &'static str) {
         "default" => facts.default = serde_json::from_str(value).ok(),
         "enum" => facts.values = value.split(',').collect(),
         "unique" => facts.unique = Some(value),
+        "omitempty" => facts.omit_empty = true,
         "required" => facts.required = Some(true),
         "optional" => facts.required = Some(false),
         _ => {}
@@ -181,7 +185,7 @@ mod tests {
             for word in words {
                 let (key, value) = word.split_once('=').unwrap_or((word, ""));
                 let known = match (indented, key) {
-                    (false, "atomic") | (true, "required" | "optional") => value.is_empty(),
+                    (false, "atomic") | (true, "required" | "optional" | "omitempty") => value.is_empty(),
                     (false, "kind") => value.split('/').count() == 3,
                     (true, "list") => matches!(value, "atomic" | "set") || value.starts_with("map:"),
                     (true, "map") => value == "atomic",

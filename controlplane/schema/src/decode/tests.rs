@@ -145,6 +145,23 @@ fn null_is_an_absent_field_and_an_empty_item() {
 }
 
 #[test]
+fn what_go_leaves_out_is_not_kept() {
+    let decoded = decode(
+        r#"{"metadata":{"name":"a","namespace":"","labels":{}},
+            "spec":{"nodeName":"","runtimeClassName":"","nodeSelector":{},"tolerations":[],"securityContext":{},
+                    "volumes":[{"name":"v","emptyDir":{}}],"containers":[]}}"#,
+        &pod(),
+    );
+    let spec = json!({
+        "runtimeClassName": "", "securityContext": {}, "volumes": [{"name": "v", "emptyDir": {}}], "containers": [],
+    });
+    assert_eq!(
+        decoded.object.into_value(),
+        json!({"metadata": {"name": "a"}, "spec": spec})
+    );
+}
+
+#[test]
 fn refuses_text_that_is_not_json_or_too_deep() {
     for text in ["", "{", r#"{"a":1}x"#, "{'a':1}", "nul"] {
         assert!(

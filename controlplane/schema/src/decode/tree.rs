@@ -10,7 +10,7 @@ use super::{
     context::Context,
     scalar::{self, Scalar},
 };
-use crate::model::{Struct, Type};
+use crate::model::{Field, Struct, Type};
 
 /// Decodes one value of a type. `owner` is the Go name of the struct that the value is in.
 pub(super) struct Seed<'a> {
@@ -194,12 +194,25 @@ fn read_struct<'de, A: MapAccess<'de>>(
             context,
         })?;
         context.leave(mark);
-        // Go leaves the field as it is when it meets null.
-        if !value.is_null() {
+        if !is_absent(&value, field) {
             map.insert(key, value);
+        } else if !value.is_null() {
+            map.remove(&key);
         }
     }
     Ok(Value::Object(map))
+}
+
+/// Null leaves a field as it was; an empty list or map of an optional field, and an empty text where that is known to
+/// mean nothing, vanish when Go encodes the object again.
+fn is_absent(value: &Value, field: &Field) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() && field.facts.omit_empty,
+        Value::Array(list) => list.is_empty() && !field.required,
+        Value::Object(map) => map.is_empty() && !field.required && matches!(field.type_, Type::Map(_)),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// A null item or map value decodes to its type's zero value in Go.
