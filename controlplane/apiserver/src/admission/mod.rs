@@ -1,10 +1,24 @@
 //! Admission: rules over a write that need more than the object itself. Plugins run in order, first all `admit` (which
 //! may change the object), then, after validation, all `validate`.
 
+mod escalation;
+mod namespace_lifecycle;
+mod node_restriction;
+mod node_taint;
+mod pod_priority;
+mod runtime_class;
+mod service_account;
+#[cfg(test)]
+mod tests;
+mod toleration_seconds;
+
+use std::sync::Arc;
+
 use api::{Object, Status};
 use async_trait::async_trait;
 
 use crate::authn::UserInfo;
+use crate::registry::Deps;
 use crate::registry::reader::Reader;
 use crate::registry::resource::{Operation, Resource};
 
@@ -47,4 +61,39 @@ pub trait Admission: Send + Sync + 'static {
     async fn validate(&self, _request: &AdmissionRequest<'_>) -> Result<(), Status> {
         Ok(())
     }
+}
+
+/// The built-in plugins, in the order in which they run.
+pub fn plugins(deps: &Deps) -> Vec<Arc<dyn Admission>> {
+    vec![
+        Arc::new(namespace_lifecycle::NamespaceLifecycle),
+        Arc::new(service_account::ServiceAccounts),
+        Arc::new(node_restriction::NodeRestriction),
+        Arc::new(node_taint::TaintNodesByCondition),
+        Arc::new(pod_priority::Priority),
+        Arc::new(toleration_seconds::DefaultTolerationSeconds),
+        Arc::new(runtime_class::RuntimeClasses),
+        Arc::new(escalation::Escalation::new(crate::authz::authorizer(deps))),
+    ]
+}
+
+impl AdmissionRequest<'_> {
+    /// 403 as admission words it: `pods "web" is forbidden: why`.
+    fn forbidden(&self, why: &str) -> Status {
+        let name = match (self.name, &self.object) {
+            ("", Some(object)) => object.name(),
+            (name, _) => name,
+        };
+        Status::forbidden(&self.resource.group_resource(), name, why)
+    }
+}
+
+/// Whether a resource is the core kind of that plural.
+fn is_core(resource: &Resource, plural: &str) -> bool {
+    resource.group.is_empty() && resource.plural == plural
+}
+
+/// Whether this is the creation of a pod.
+fn creates_pod(operation: &Operation<'_>, resource: &Resource, subresource: Option<&str>) -> bool {
+    is_core(resource, "pods") && subresource.is_none() && matches!(operation, Operation::Create)
 }

@@ -1,0 +1,334 @@
+use std::sync::Arc;
+
+use api::{Object, Status};
+use serde_json::{Value, json};
+
+use super::{AdmissionRequest, plugins};
+use crate::authn::UserInfo;
+use crate::registry::Deps;
+use crate::registry::resource::{Operation, Resource};
+use crate::resources::testing::{deps, object};
+
+fn world() -> Vec<(&'static str, Value)> {
+    let dying = json!({"metadata": {"name": "dying", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    let account = |name: &str, extra: Value| {
+        let mut account = json!({"metadata": {"name": name, "namespace": "ns"}});
+        if let (Some(map), Value::Object(extra)) = (account.as_object_mut(), extra) {
+            map.extend(extra);
+        }
+        account
+    };
+    let class = |name: &str, extra: Value| {
+        let mut class = json!({"metadata": {"name": name}, "handler": name});
+        if let (Some(map), Value::Object(extra)) = (class.as_object_mut(), extra) {
+            map.extend(extra);
+        }
+        class
+    };
+    let rules = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]);
+    vec![
+        ("namespaces", json!({"metadata": {"name": "ns"}})),
+        ("namespaces", dying),
+        (
+            "serviceaccounts",
+            account("default", json!({"imagePullSecrets": [{"name": "pull"}]})),
+        ),
+        (
+            "serviceaccounts",
+            account("quiet", json!({"automountServiceAccountToken": false})),
+        ),
+        ("runtimeclasses", class("plain", json!({}))),
+        (
+            "runtimeclasses",
+            class(
+                "heavy",
+                json!({"overhead": {"podFixed": {"cpu": "1m"}},
+            "scheduling": {"nodeSelector": {"wasm": "yes"}, "tolerations": [{"key": "wasm", "operator": "Exists"}]}}),
+            ),
+        ),
+        ("clusterroles", json!({"metadata": {"name": "reader"}, "rules": rules})),
+        (
+            "clusterroles",
+            json!({"metadata": {"name": "secrets"}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]}),
+        ),
+        (
+            "clusterroles",
+            json!({"metadata": {"name": "binder"}, "rules": [{"verbs": ["bind"],
+            "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["secrets"]}]}),
+        ),
+        (
+            "clusterrolebindings",
+            json!({"metadata": {"name": "jane"}, "roleRef": {"kind": "ClusterRole", "name": "reader"},
+            "subjects": [{"kind": "User", "name": "jane"}, {"kind": "User", "name": "joe"}]}),
+        ),
+        (
+            "clusterrolebindings",
+            json!({"metadata": {"name": "joe"}, "roleRef": {"kind": "ClusterRole", "name": "binder"},
+            "subjects": [{"kind": "User", "name": "joe"}]}),
+        ),
+    ]
+}
+
+fn find(deps: &Deps, plural: &str) -> Resource {
+    let all = crate::resources::catalogue(deps);
+    all.into_iter()
+        .find(|r| r.plural == plural)
+        .expect("a kind of the catalogue")
+}
+
+/// Runs all plugins over one write, first `admit`, then `validate`.
+async fn admit(
+    user: &UserInfo,
+    plural: &str,
+    namespace: Option<&str>,
+    operation: Operation<'_>,
+    object: Option<&mut Object>,
+) -> Result<(), Status> {
+    let deps = deps(world());
+    let resource = find(&deps, plural);
+    let name = object
+        .as_deref()
+        .or(operation.old())
+        .map(|o| o.name().to_owned())
+        .unwrap_or_default();
+    let mut request = AdmissionRequest {
+        user,
+        operation,
+        resource: &resource,
+        subresource: None,
+        namespace,
+        name: &name,
+        object,
+        old: operation.old(),
+        dry_run: false,
+        reader: deps.reader.as_ref(),
+        warnings: Vec::new(),
+    };
+    let all: Vec<Arc<_>> = plugins(&deps)
+        .into_iter()
+        .filter(|p| p.handles(&operation, &resource, None))
+        .collect();
+    for plugin in &all {
+        plugin.admit(&mut request).await?;
+    }
+    for plugin in &all {
+        plugin.validate(&request).await?;
+    }
+    Ok(())
+}
+
+fn user(name: &str, groups: &[&str]) -> UserInfo {
+    UserInfo {
+        username: name.to_owned(),
+        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        ..UserInfo::default()
+    }
+}
+
+async fn create_pod(namespace: &str, spec: Value) -> Result<Object, String> {
+    let mut pod = object(json!({"metadata": {"name": "p", "namespace": namespace}, "spec": spec}));
+    let nobody = UserInfo::default();
+    let done = admit(&nobody, "pods", Some(namespace), Operation::Create, Some(&mut pod)).await;
+    done.map(|()| pod).map_err(|status| status.message)
+}
+
+#[tokio::test]
+async fn a_plain_pod_gets_account_token_priority_and_tolerations() {
+    let mut pod = create_pod("ns", json!({"containers": [{"name": "c"}]}))
+        .await
+        .expect("admitted");
+    // The volume's name is random.
+    let volume = pod.at_mut("spec.volumes").expect("volumes");
+    let name = volume[0]["name"].as_str().expect("a name").to_owned();
+    assert!(name.len() == 21 && name.starts_with("kube-api-access-"), "{name}");
+    volume[0]["name"] = json!("kube-api-access-xxxxx");
+    let mount = &mut pod.at_mut("spec.containers").expect("containers")[0]["volumeMounts"][0];
+    assert_eq!(mount["name"], json!(name));
+    mount["name"] = json!("kube-api-access-xxxxx");
+    insta::assert_json_snapshot!(pod);
+}
+
+#[tokio::test]
+async fn a_token_is_mounted_once_and_only_where_wanted() {
+    let mounts = |pod: &Object| {
+        pod.list_at("spec.containers")[0]
+            .get("volumeMounts")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    };
+    let own = json!({"containers": [{"name": "c", "volumeMounts": [{"name": "v",
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}]}]});
+    let pod = create_pod("ns", own).await.expect("admitted");
+    assert_eq!((mounts(&pod), pod.list_at("spec.volumes").len()), (1, 0));
+    for declined in [
+        json!({"automountServiceAccountToken": false, "containers": [{"name": "c"}]}),
+        json!({"serviceAccountName": "quiet", "containers": [{"name": "c"}]}),
+    ] {
+        let pod = create_pod("ns", declined).await.expect("admitted");
+        assert_eq!((mounts(&pod), pod.list_at("spec.volumes").len()), (0, 0));
+    }
+    let wanted =
+        json!({"serviceAccount": "quiet", "automountServiceAccountToken": true, "containers": [{"name": "c"}]});
+    let pod = create_pod("ns", wanted).await.expect("admitted");
+    assert_eq!(pod.str_at("spec.serviceAccountName"), Some("quiet"));
+    assert_eq!(mounts(&pod), 1);
+}
+
+#[tokio::test]
+async fn says_why_a_pod_is_not_admitted() {
+    let containers = json!([{"name": "c"}]);
+    let cases = [
+        (
+            "nowhere",
+            json!({"containers": containers}),
+            "namespaces \"nowhere\" not found",
+        ),
+        (
+            "dying",
+            json!({"containers": containers}),
+            "pods \"p\" is forbidden: unable to create new content in namespace dying because it is being terminated",
+        ),
+        (
+            "ns",
+            json!({"serviceAccountName": "x", "containers": containers}),
+            "pods \"p\" is forbidden: error looking up service account ns/x: serviceaccount \"x\" not found",
+        ),
+        (
+            "ns",
+            json!({"runtimeClassName": "x", "containers": containers}),
+            "pods \"p\" is forbidden: pod rejected: RuntimeClass \"x\" not found",
+        ),
+        (
+            "ns",
+            json!({"runtimeClassName": "plain", "overhead": {"cpu": "1"}, "containers": containers}),
+            "pods \"p\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
+            "ns",
+            json!({"runtimeClassName": "heavy", "nodeSelector": {"wasm": "no"}, "containers": containers}),
+            "pods \"p\" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[wasm] = yes; pod.spec.nodeSelector[wasm] = no",
+        ),
+        (
+            "ns",
+            json!({"priorityClassName": "x", "containers": containers}),
+            "pods \"p\" is forbidden: no PriorityClass with name x was found",
+        ),
+    ];
+    for (namespace, spec, expected) in cases {
+        assert_eq!(create_pod(namespace, spec).await.expect_err("refused"), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_class_brings_overhead_and_conditions() {
+    let pod = create_pod(
+        "ns",
+        json!({"runtimeClassName": "heavy", "containers": [{"name": "c"}]}),
+    )
+    .await
+    .expect("admitted");
+    assert_eq!(pod.at("spec.overhead"), Some(&json!({"cpu": "1m"})));
+    assert_eq!(pod.at("spec.nodeSelector"), Some(&json!({"wasm": "yes"})));
+    assert!(
+        pod.list_at("spec.tolerations")
+            .contains(&json!({"key": "wasm", "operator": "Exists"}))
+    );
+}
+
+#[tokio::test]
+async fn some_namespaces_never_go() {
+    let delete = async |name: &str| {
+        let old = object(json!({"metadata": {"name": name}}));
+        let root = user("admin", &["system:masters"]);
+        let done = admit(&root, "namespaces", None, Operation::Delete { old: &old }, None).await;
+        done.map_err(|status| status.message)
+    };
+    assert_eq!(
+        delete("kube-system").await,
+        Err("namespaces \"kube-system\" is forbidden: this namespace may not be deleted".to_owned())
+    );
+    assert_eq!(delete("ns").await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_new_node_is_tainted_once() {
+    let mut node = object(json!({"metadata": {"name": "n1"}, "spec": {}}));
+    for _ in 0..2 {
+        admit(&UserInfo::default(), "nodes", None, Operation::Create, Some(&mut node))
+            .await
+            .expect("admitted");
+    }
+    assert_eq!(
+        node.list_at("spec.taints"),
+        [json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"})]
+    );
+}
+
+#[tokio::test]
+async fn a_node_writes_its_own_objects_only() {
+    let agent = user("system:node:n1", &["system:nodes"]);
+    let of = |plural: &'static str, old: Value, new: Option<Value>| {
+        let agent = agent.clone();
+        async move {
+            let old = object(old);
+            let mut new = new.map(object);
+            let operation = match new {
+                Some(_) => Operation::UpdateStatus { old: &old },
+                None => Operation::Delete { old: &old },
+            };
+            let done = admit(&agent, plural, Some("ns"), operation, new.as_mut()).await;
+            done.map_err(|status| status.message)
+        }
+    };
+    let pod = |node: &str| json!({"metadata": {"name": "p"}, "spec": {"nodeName": node}});
+    assert_eq!(of("pods", pod("n1"), Some(pod("n1"))).await, Ok(()));
+    assert_eq!(of("pods", pod("n1"), None).await, Ok(()));
+    assert_eq!(
+        of("pods", pod("n2"), None).await,
+        Err("pods \"p\" is forbidden: node \"n1\" can only delete pods with spec.nodeName set to itself".to_owned())
+    );
+    assert_eq!(
+        of("pods", pod("n2"), Some(pod("n2"))).await,
+        Err(
+            "pods \"p\" is forbidden: node \"n1\" can only update pod status for pods with spec.nodeName set to itself"
+                .to_owned()
+        )
+    );
+    let node = |name: &str| json!({"metadata": {"name": name}});
+    assert_eq!(of("nodes", node("n1"), Some(node("n1"))).await, Ok(()));
+    assert_eq!(
+        of("nodes", node("n2"), Some(node("n2"))).await,
+        Err("nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\"".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn nobody_grants_what_they_do_not_hold() {
+    let write = async |who: &UserInfo, plural: &str, value: Value| {
+        let mut new = object(value);
+        let done = admit(who, plural, None, Operation::Create, Some(&mut new)).await;
+        done.map_err(|status| status.message)
+    };
+    let role = |resource: &str| json!({"metadata": {"name": "r"}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]});
+    let binding = |role: &str| json!({"metadata": {"name": "b"}, "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": []});
+    let (jane, joe, root) = (
+        user("jane", &["dev"]),
+        user("joe", &[]),
+        user("root", &["system:masters"]),
+    );
+    assert_eq!(write(&jane, "clusterroles", role("pods")).await, Ok(()));
+    assert_eq!(
+        write(&jane, "clusterroles", role("secrets")).await,
+        Err("clusterroles.rbac.authorization.k8s.io \"r\" is forbidden: user \"jane\" (groups=[\"dev\"]) is attempting to grant RBAC \
+             permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\"]}"
+            .to_owned())
+    );
+    assert_eq!(write(&jane, "clusterrolebindings", binding("reader")).await, Ok(()));
+    assert!(write(&jane, "clusterrolebindings", binding("secrets")).await.is_err());
+    assert_eq!(write(&joe, "clusterrolebindings", binding("secrets")).await, Ok(()));
+    assert_eq!(write(&root, "clusterrolebindings", binding("secrets")).await, Ok(()));
+    assert_eq!(
+        write(&jane, "clusterrolebindings", binding("missing")).await,
+        Err("clusterroles.rbac.authorization.k8s.io \"missing\" not found".to_owned())
+    );
+}

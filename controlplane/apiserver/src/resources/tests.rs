@@ -1,0 +1,147 @@
+//! The catalogue is covered: every kind has valid objects, invalid ones with exact messages, defaults and a table.
+
+use std::fmt::Write;
+
+use api::Object;
+use api::table::Column;
+use serde_json::Value;
+
+use super::testing::{Cases, context, messages, now, object};
+use crate::registry::resource::{Operation, Resource};
+
+/// One line per kind of the catalogue.
+fn cases(resource: &Resource) -> Option<Cases> {
+    let name = resource.group_resource().to_string();
+    Some(match name.as_str() {
+        "namespaces" => super::core::namespace::cases(),
+        "nodes" => super::core::node::cases(),
+        "pods" => super::core::pod::tests::cases(),
+        "services" => super::core::service::tests::cases(),
+        "endpoints" => super::core::endpoints::cases(),
+        "configmaps" => super::core::config_map::cases(),
+        "secrets" => super::core::secret::cases(),
+        "serviceaccounts" => super::core::service_account::cases(),
+        "events" => super::core::event::cases(),
+        "deployments.apps" => super::apps::deployment::cases(),
+        "replicasets.apps" => super::apps::replica_set::cases(),
+        "leases.coordination.k8s.io" => super::coordination::lease::cases(),
+        "endpointslices.discovery.k8s.io" => super::discovery::endpoint_slice::cases(),
+        "ipaddresses.networking.k8s.io" => super::networking::ip_address::cases(),
+        "servicecidrs.networking.k8s.io" => super::networking::service_cidr::cases(),
+        "runtimeclasses.node.k8s.io" => super::node::runtime_class::cases(),
+        "roles.rbac.authorization.k8s.io" => super::rbac::role::cases(),
+        "rolebindings.rbac.authorization.k8s.io" => super::rbac::role_binding::cases(),
+        "clusterroles.rbac.authorization.k8s.io" => super::rbac::cluster_role::cases(),
+        "clusterrolebindings.rbac.authorization.k8s.io" => super::rbac::cluster_role_binding::cases(),
+        _ => return None,
+    })
+}
+
+/// The catalogue over an empty store.
+fn catalogue() -> Vec<Resource> {
+    super::catalogue(&crate::resources::testing::deps(Vec::new()))
+}
+
+/// The way of a create up to validation: static defaults, then the strategy.
+fn create(resource: &Resource, value: Value) -> (Object, Vec<String>) {
+    let mut new = object(value);
+    let namespace = new.namespace().map(str::to_owned);
+    schema::default(&mut new, resource.storage().schema());
+    context(namespace.as_deref(), |cx| {
+        resource.strategy.prepare(cx, &Operation::Create, &mut new);
+        let found = messages(resource.strategy.validate(cx, &Operation::Create, &new));
+        (new, found)
+    })
+}
+
+#[test]
+fn every_kind_has_cases() {
+    for resource in catalogue() {
+        let name = resource.group_resource().to_string();
+        let cases = cases(&resource).unwrap_or_else(|| panic!("{name} has no cases"));
+        assert!(!cases.valid.is_empty(), "{name} has no valid case");
+        assert!(!cases.invalid.is_empty(), "{name} has no invalid case");
+        assert!(!cases.table.is_empty(), "{name} has no table case");
+    }
+}
+
+#[test]
+fn valid_objects_pass_and_get_their_defaults() {
+    for resource in catalogue() {
+        let name = resource.group_resource().to_string();
+        let mut prepared = Vec::new();
+        for value in cases(&resource).expect("cases").valid {
+            let (new, found) = create(&resource, value);
+            assert!(found.is_empty(), "{name}: {found:?}");
+            let by_schema = messages(schema::validate(&new, resource.storage().schema()));
+            assert!(by_schema.is_empty(), "{name}: {by_schema:?}");
+            prepared.push(new.into_value());
+        }
+        insta::assert_json_snapshot!(format!("defaults-{name}"), prepared);
+    }
+}
+
+#[test]
+fn invalid_objects_earn_their_messages() {
+    for resource in catalogue() {
+        let name = resource.group_resource().to_string();
+        for (value, expected) in cases(&resource).expect("cases").invalid {
+            let (_, found) = create(&resource, value.clone());
+            assert_eq!(found, expected, "{name}: {value}");
+        }
+    }
+}
+
+#[test]
+fn tables_look_as_kubectl_users_know_them() {
+    for resource in catalogue() {
+        let mut text = row(resource.columns.iter().map(header));
+        for value in cases(&resource).expect("cases").table {
+            let cells = (resource.cells)(&object(value), now());
+            assert_eq!(
+                cells.len(),
+                resource.columns.len(),
+                "{} has a cell per column",
+                resource.group_resource()
+            );
+            text.push_str(&row(cells.iter().map(cell)));
+        }
+        insta::assert_snapshot!(format!("table-{}", resource.group_resource()), text);
+    }
+}
+
+#[test]
+fn updating_with_what_is_stored_changes_nothing() {
+    for resource in catalogue() {
+        let name = resource.group_resource().to_string();
+        for value in cases(&resource).expect("cases").valid {
+            let (old, _) = create(&resource, value);
+            let mut new = old.clone();
+            let namespace = old.namespace().map(str::to_owned);
+            let found = context(namespace.as_deref(), |cx| {
+                let op = Operation::Update { old: &old };
+                resource.strategy.prepare(cx, &op, &mut new);
+                messages(resource.strategy.validate(cx, &op, &new))
+            });
+            assert!(found.is_empty(), "{name}: {found:?}");
+            assert_eq!(new, old, "{name}");
+        }
+    }
+}
+
+fn header(column: &Column) -> String {
+    let wide = if column.priority > 0 { "*" } else { "" };
+    format!("{}{wide}", column.name.to_uppercase())
+}
+
+fn cell(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn row(cells: impl Iterator<Item = String>) -> String {
+    let mut line = String::new();
+    for cell in cells {
+        write!(line, "{cell} | ").expect("strings take text");
+    }
+    format!("{}\n", line.trim_end_matches([' ', '|']))
+}

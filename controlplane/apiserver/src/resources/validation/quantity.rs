@@ -1,0 +1,126 @@
+//! Amounts of resources: requests, limits, capacities, overhead.
+
+use api::FieldErrors;
+use api::quantity::Quantity;
+
+use super::At;
+use super::names::is_qualified_name;
+
+const STANDARD_CONTAINER: &[&str] = &["cpu", "memory", "ephemeral-storage"];
+/// Names without a prefix that stand for something somewhere, if not in a container.
+const STANDARD_ELSEWHERE: &[&str] = &[
+    "pods",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "services",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "requests.storage",
+    "services.nodeports",
+    "services.loadbalancers",
+    "storage",
+];
+
+/// `resources` of a container: names, amounts, and requests within limits.
+pub(crate) fn requirements(at: &At<'_>, errors: &mut FieldErrors) {
+    let (limits, requests) = (at.child("limits"), at.child("requests"));
+    amounts(&limits, errors);
+    for (name, request) in requests.entries() {
+        amount(name, &request, errors);
+        within_limit(name, &request, &limits, &requests, errors);
+    }
+    for claim in at.child("claims").items() {
+        claim.child("name").require(errors, |_| Vec::new());
+    }
+}
+
+/// A map of container resources to amounts.
+pub(crate) fn amounts(at: &At<'_>, errors: &mut FieldErrors) {
+    for (name, value) in at.entries() {
+        amount(name, &value, errors);
+    }
+}
+
+fn amount(name: &str, at: &At<'_>, errors: &mut FieldErrors) {
+    resource_name(name, at, errors);
+    non_negative(at, errors);
+    if is_extended(name) && parse(at).is_some_and(|q| q.milli() % 1000 != 0) {
+        errors.push(at.invalid("must be an integer"));
+    }
+}
+
+fn resource_name(name: &str, at: &At<'_>, errors: &mut FieldErrors) {
+    let bad = is_qualified_name(name);
+    let qualified = bad.is_empty();
+    errors.extend(bad.into_iter().map(|m| at.invalid_as(name, m)));
+    if !qualified {
+        return;
+    }
+    if !name.contains('/') {
+        let container = STANDARD_CONTAINER.contains(&name) || is_huge_page(name);
+        if !container && !STANDARD_ELSEWHERE.contains(&name) {
+            errors.push(at.invalid_as(name, "must be a standard resource type or fully qualified"));
+        }
+        if !container {
+            errors.push(at.invalid_as(name, "must be a standard resource for containers"));
+        }
+    } else if !name.contains("kubernetes.io/") && !is_extended(name) {
+        errors.push(at.invalid_as(name, "doesn't follow extended resource name standard"));
+    }
+}
+
+/// An amount that is not below zero.
+pub(crate) fn non_negative(at: &At<'_>, errors: &mut FieldErrors) {
+    if parse(at).is_some_and(|q| q.milli() < 0) {
+        errors.push(at.invalid("must be greater than or equal to 0"));
+    }
+}
+
+fn within_limit(name: &str, request: &At<'_>, limits: &At<'_>, requests: &At<'_>, errors: &mut FieldErrors) {
+    let overcommit = !is_extended(name) && !is_huge_page(name);
+    let limit = limits.entries().into_iter().find(|(n, _)| *n == name).map(|(_, at)| at);
+    let Some(limit) = limit else {
+        if !overcommit {
+            errors.push(limits.required("Limit must be set for non overcommitable resources"));
+        }
+        return;
+    };
+    let (Some(requested), Some(limited)) = (parse(request), parse(&limit)) else {
+        return;
+    };
+    if !overcommit && requested != limited {
+        let detail = format!("must be equal to {name} limit of {limited}");
+        errors.push(requests.invalid_as(requested.to_string(), detail));
+    } else if requested > limited {
+        let detail = format!("must be less than or equal to {name} limit of {limited}");
+        errors.push(requests.invalid_as(requested.to_string(), detail));
+    }
+}
+
+/// The amount at a place, whether written as text or as a number; `None` when it is none (decoding has said so).
+pub(crate) fn parse(at: &At<'_>) -> Option<Quantity> {
+    match at.value()? {
+        serde_json::Value::String(text) => text.parse().ok(),
+        serde_json::Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
+}
+
+fn is_huge_page(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+/// Resources that nodes advertise beyond Kubernetes' own, counted in whole numbers.
+fn is_extended(name: &str) -> bool {
+    name.contains('/')
+        && !name.contains("kubernetes.io/")
+        && !name.starts_with("requests.")
+        && is_qualified_name(&format!("requests.{name}")).is_empty()
+}
