@@ -9,7 +9,9 @@
 mod support;
 
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File},
+    io,
     net::Ipv4Addr,
     process::ExitCode,
     sync::{
@@ -23,7 +25,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use wasm::protocol::compiled::Outcome;
+use wasm::protocol::compiled::{Compiled, Outcome};
 
 use self::support::{Agent, Container, Host};
 
@@ -59,9 +61,9 @@ async fn bench() -> io::Result<()> {
     let mut agent = host.connect(1).await?;
     println!("idle host: {} KiB resident", resident(&host)?);
     let log = tempfile::tempfile()?;
-    let pod = |id| Container { id, code: &code, compiled: &compiled, log: &log, env: Vec::new(), port: 8080, resources: cri::Resources::default() };
+    let guest = Guest { code, compiled, log };
     agent.run_sandbox("busy", ADDRESS).await?;
-    agent.run("busy", pod("busy")).await?;
+    agent.run("busy", guest.pod("busy")).await?;
     println!("one pod: {} KiB resident", resident(&host)?);
     load(&host, &mut agent, Duration::from_secs(seconds), connections).await?;
     println!("after the load: {} KiB resident", resident(&host)?);
@@ -70,11 +72,25 @@ async fn bench() -> io::Result<()> {
         let id = format!("idle-{index}");
         let [_, _, high, low] = u32::try_from(index).unwrap_or(0).to_be_bytes();
         agent.run_sandbox(&id, Ipv4Addr::new(127, 34, high, low)).await?;
-        agent.run(&id, pod(&id)).await?;
+        agent.run(&id, guest.pod(&id)).await?;
     }
     let each = began.elapsed() / u32::try_from(pods).unwrap_or(1).max(1);
     println!("{pods} idle pods: {} KiB resident each, {each:?} to start each", (resident(&host)?.saturating_sub(before)) / pods.max(1));
     Ok(())
+}
+
+/// What every pod runs.
+struct Guest {
+    code: File,
+    compiled: Compiled,
+    log: File,
+}
+
+impl Guest {
+    fn pod<'a>(&'a self, id: &'a str) -> Container<'a> {
+        let Self { code, compiled, log } = self;
+        Container { id, code, compiled, log, env: Vec::new(), port: 8080, resources: cri::Resources::default() }
+    }
 }
 
 async fn load(host: &Host, agent: &mut Agent, duration: Duration, connections: u64) -> io::Result<()> {

@@ -316,12 +316,12 @@ impl Containers {
     }
 
     pub(crate) async fn remove_container(&self, id: &ContainerId) -> Done {
+        let Some(record) = self.table.container(id) else { return Ok(()) };
+        let lock = self.sandbox_lock(&record.container.sandbox);
+        let _locked = lock.lock().await;
         self.end(id, Duration::ZERO).await;
         self.live.lock().containers.remove(id);
-        if self.table.container(id).is_some() {
-            self.table.change(Change::ContainerRemoved(id.clone())).map_err(internal)?;
-        }
-        Ok(())
+        self.table.change(Change::ContainerRemoved(id.clone())).map_err(internal)
     }
 
     pub(crate) fn reopen_log(&self, id: &ContainerId, fds: Vec<OwnedFd>) -> Done {
@@ -397,7 +397,7 @@ async fn serve(
 }
 
 /// The descriptors that came with a message.
-struct Descriptors(Vec<OwnedFd>);
+pub(super) struct Descriptors(pub(super) Vec<OwnedFd>);
 
 impl Descriptors {
     fn get(&self, index: FdIndex) -> Result<&OwnedFd, Failure> {
@@ -411,7 +411,7 @@ impl Descriptors {
 }
 
 /// Opens what the container sees of the node's files.
-fn filesystem(mounts: &[MountedFd], fds: &Descriptors, log: &Arc<Log>) -> Result<WasiFilesystemCtx, Failure> {
+pub(super) fn filesystem(mounts: &[MountedFd], fds: &Descriptors, log: &Arc<Log>) -> Result<WasiFilesystemCtx, Failure> {
     let mut builder = WasiCtxBuilder::new();
     for mount in mounts {
         if mount.file {

@@ -35,6 +35,8 @@ mod trust;
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::File,
@@ -97,8 +99,9 @@ fn run(arguments: impl IntoIterator<Item = String>) -> Result<(), HostError> {
     let arguments = Arguments::parse(arguments)?;
     // SAFETY: the agent leaves its socket at this number for us alone.
     let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
-    confine::host().map_err(while_doing("giving up privileges"))?;
+    // First: the pool asks the kernel which pages are dirty by a file that is closed to processes that cannot be traced.
     let engine = engine::for_running().map_err(HostError::Engine)?;
+    confine::host().map_err(while_doing("giving up privileges"))?;
     let ticker = Ticker::start(&engine).map_err(while_doing("starting the ticker"))?;
     let logs = Writer::start().map_err(while_doing("starting the log writer"))?;
     let identity = identity(&arguments, &engine)?;

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{compile, engine, protocol::Network};
 
+/// What stands for a container's 127.0.0.1.
+pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 9);
+
 /// The bench of a test.
 pub(crate) struct Bench {
     pub(crate) library: Library,
@@ -42,10 +45,20 @@ impl Bench {
 
     /// A container at this address of the loopback network.
     pub(crate) fn prepared(&self, address: Ipv4Addr, resources: &cri::Resources) -> Arc<Prepared> {
-        let network = Network::Pod { address, loopback: Ipv4Addr::new(127, 64, 0, 9), dialable_loopback: Vec::new() };
-        let addresses = Addresses::new(network, Resolver::new(&cri::DnsConfig::default(), "pod", address));
+        let dialable_loopback = vec!["127.32.0.0/12".parse().expect("a range")];
+        let network = Network::Pod { address, loopback: LOOPBACK, dialable_loopback };
+        Arc::new(self.container(network, "pod", resources))
+    }
+
+    /// A container with an argument and an environment variable, and no directories.
+    pub(crate) fn container(&self, network: Network, hostname: &str, resources: &cri::Resources) -> Prepared {
+        let own = match network {
+            Network::Pod { address, .. } => address,
+            Network::Node => Ipv4Addr::UNSPECIFIED,
+        };
+        let addresses = Addresses::new(network, Resolver::new(&cri::DnsConfig::default(), hostname, own));
         let file = File::options().append(true).open(self.log.path()).expect("the log");
-        Arc::new(Prepared {
+        Prepared {
             args: ["guest".to_owned(), "argument".to_owned()].into(),
             env: [("NAME".to_owned(), "value".to_owned())].into(),
             working_dir: String::new(),
@@ -55,7 +68,7 @@ impl Bench {
             log: Log::new(file, self.logs.clone()),
             cpu: Arc::new(cpu::Account::new(resources, Instant::now())),
             memory: memory::Account::new(resources),
-        })
+        }
     }
 
     /// What was logged by a container.
