@@ -67,8 +67,9 @@ impl Set {
         }
     }
 
+    /// Pods that are available and will stay: those that the ReplicaSet still counts but is about to remove do not.
     pub(super) fn available(&self) -> i64 {
-        self.now.status.available_replicas
+        self.now.status.available_replicas.min(self.now.spec.replicas)
     }
 
     fn step(&self) -> Option<Step> {

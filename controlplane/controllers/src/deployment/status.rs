@@ -11,7 +11,7 @@ use crate::view::{Condition, Deployment, DeploymentStatus};
 /// Counts and availability; the other conditions as given.
 pub(super) fn counted(rollout: &Rollout<'_>, conditions: Vec<Condition>, now: Timestamp) -> DeploymentStatus {
     let sum = |count: fn(&Set) -> i64| rollout.all().map(count).sum::<i64>();
-    let available = sum(Set::available);
+    let available = sum(|set| set.now.status.available_replicas);
     let planned = sum(|set| set.replicas);
     let mut status = DeploymentStatus {
         observed_generation: rollout.deployment.metadata.generation,

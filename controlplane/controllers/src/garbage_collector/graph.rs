@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn changes_concern_those_they_should() {
         let (mut graph, kind) = (Graph::default(), Arc::new(kinds::POD.clone()));
-        let mut put = |graph: &mut Graph, meta: Meta| names(graph.put(&kind, &meta));
+        let put = |graph: &mut Graph, meta: Meta| names(graph.put(&kind, &meta));
         assert_eq!(
             put(&mut graph, meta("child", &["owner"], &[])),
             ["child"],
