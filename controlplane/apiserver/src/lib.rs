@@ -17,7 +17,7 @@ mod server;
 mod tests;
 pub mod tokens;
 
-pub use server::{ApiServer, Clock, Config, MakeTokens, StartError, Tokens};
+pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
 
 /// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.
 pub(crate) fn random_uuid() -> uuid::Uuid {

@@ -30,14 +30,8 @@ use crate::registry::virtuals::VirtualRoute;
 /// Where the server reads the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What recognises bearer tokens, and the endpoints that issue and review them.
-pub struct Tokens {
-    pub authenticator: Arc<dyn TokenAuthenticator>,
-    pub virtuals: Vec<VirtualRoute>,
-}
-
-/// Makes [`Tokens`] once there is something to read accounts from.
-pub type MakeTokens = Box<dyn FnOnce(&Deps) -> Tokens + Send>;
+/// Makes endpoints over what the server itself reads from.
+pub type Virtuals = Box<dyn FnOnce(&Deps) -> Vec<VirtualRoute> + Send>;
 
 /// What a server is given.
 pub struct Config {
@@ -47,15 +41,14 @@ pub struct Config {
     pub clock: Clock,
     /// Who signs client certificates; several while one is being replaced.
     pub client_ca: Vec<CertificateDer<'static>>,
-    /// Makes what recognises bearer tokens; `None` when there is nothing of the kind.
-    pub tokens: Option<MakeTokens>,
+    pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// Admission plugins beyond the built-in ones.
     pub admission: Vec<Arc<dyn Admission>>,
     /// Endpoints that need more than the store, such as logs.
-    pub virtuals: Vec<VirtualRoute>,
+    pub virtuals: Virtuals,
     /// What `/readyz` asks beyond the server's own checks.
     pub checks: Vec<Check>,
 }
@@ -76,6 +69,8 @@ pub enum StartError {
     ClientCa(#[source] rustls::server::VerifierBuilderError),
     #[error("the certificate of a client certificate authority cannot be used")]
     Certificate(#[source] rustls::Error),
+    #[error("service account tokens cannot be made or checked")]
+    Tokens(#[source] crate::tokens::Error),
 }
 
 /// What every request sees.
@@ -126,9 +121,8 @@ impl ApiServer {
         config: Config,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-        parts: impl FnOnce(&Deps, &mut Config) -> Parts,
+        parts: impl FnOnce(&Deps, &Config) -> Result<Parts, StartError>,
     ) -> Result<Arc<ApiServer>, StartError> {
-        let mut config = config;
         let reader = Arc::new(CacheReader::new(tasks.clone(), shutdown.clone()));
         let deps = Deps {
             reader: reader.clone(),
@@ -137,14 +131,14 @@ impl ApiServer {
             kubernetes_address: config.kubernetes_address,
             node_ports: config.node_ports.clone(),
         };
-        let parts = parts(&deps, &mut config);
+        let parts = parts(&deps, &config)?;
         let registry = Arc::new(Registry::start(parts.resources, &config.backend, &tasks, &shutdown));
         reader.attach(registry.clone());
         let certificates = match config.client_ca.is_empty() {
             true => None,
             false => Some(Certificates::new(config.client_ca)?),
         };
-        let virtuals = [parts.virtuals, config.virtuals].concat();
+        let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
         let shared = Shared {
             discovery: Discovery::new(&registry, &virtuals),
             openapi: OpenApi::new(&registry, &virtuals),
@@ -196,30 +190,16 @@ impl ApiServer {
 }
 
 /// The parts a cluster runs with.
-fn built_in(deps: &Deps, config: &mut Config) -> Parts {
-    let authorizer = tmp_authorizer(deps);
-    let mut virtuals: Vec<VirtualRoute> = Vec::new();
-    let tokens = config.tokens.take().map(|make| make(deps));
-    let tokens = tokens.map(|tokens| {
-        virtuals.extend(tokens.virtuals);
-        tokens.authenticator
-    });
-    Parts {
+fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
+    let authorizer = crate::authz::authorizer(deps);
+    let tokens = crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
+    let mut virtuals = crate::authz::virtuals(authorizer.clone());
+    virtuals.extend(tokens.virtuals());
+    Ok(Parts {
         resources: crate::resources::catalogue(deps),
-        admission: Vec::new(),
+        admission: crate::admission::plugins(deps),
         authorizer,
-        tokens,
+        tokens: Some(tokens),
         virtuals,
-    }
-}
-
-fn tmp_authorizer(_: &Deps) -> Arc<dyn Authorizer> {
-    struct T;
-    #[async_trait::async_trait]
-    impl Authorizer for T {
-        async fn authorize(&self, _: &crate::authz::Attributes<'_>) -> crate::authz::Decision {
-            crate::authz::Decision::NoOpinion(String::new())
-        }
-    }
-    Arc::new(T)
+    })
 }

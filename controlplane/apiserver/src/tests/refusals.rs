@@ -1,0 +1,138 @@
+//! What is refused, and in which words.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::*;
+
+const MAPS: &str = "/api/v1/namespaces/a/configmaps";
+
+#[tokio::test]
+async fn says_no_in_kubernetes_words() {
+    let f = Fixture::new().await;
+    f.config_map("x", json!({})).await;
+    let cases = [
+        ("GET", "/api/v1/namespaces/a/configmaps/none", "", 404, "configmaps \"none\" not found"),
+        ("GET", "/apis/apps/v1/namespaces/a/deployments/none", "", 404, "deployments.apps \"none\" not found"),
+        ("GET", "/api/v1/namespaces/a/gadgets", "", 404, "the server could not find the requested resource"),
+        ("GET", "/apis/none/v1/gadgets", "", 404, "the server could not find the requested resource"),
+        ("GET", "/api/v1/configmaps/x", "", 404, "the server could not find the requested resource"),
+        ("GET", "/api/v1/namespaces/a/nodes", "", 404, "the server could not find the requested resource"),
+        ("GET", "/nowhere", "", 404, "the server could not find the requested resource"),
+        ("POST", "/api/v1/configmaps", "{}", 405, "create is not supported on resources of kind \"configmaps\""),
+        ("PUT", "/api/v1/namespaces/a/configmaps", "{}", 404, "configmaps \"\" not found"),
+        (
+            "POST",
+            MAPS,
+            r#"{"apiVersion":"apps/v1","kind":"ConfigMap","metadata":{"name":"y"}}"#,
+            400,
+            "the API version in the data (apps/v1) does not match the expected API version (v1)",
+        ),
+        (
+            "POST",
+            MAPS,
+            r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"y"}}"#,
+            400,
+            "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (v1.ConfigMap): unknown conversion",
+        ),
+        (
+            "POST",
+            MAPS,
+            r#"{"metadata":{"name":"y","namespace":"b"}}"#,
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/a/configmaps/x",
+            r#"{"metadata":{"name":"y"}}"#,
+            400,
+            "the name of the object (y) does not match the name on the URL (x)",
+        ),
+        (
+            "POST",
+            MAPS,
+            r#"{"metadata":{"name":"y","resourceVersion":"4"}}"#,
+            500,
+            "resourceVersion should not be set on objects to be created",
+        ),
+        (
+            "POST",
+            MAPS,
+            r#"{"metadata":{"name":"y"},"data":{"k":1}}"#,
+            400,
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+        ),
+    ];
+    for (method, target, body, code, message) in cases {
+        let answer = f.send_with(method, target, &[("content-type", "application/json")], body.into()).await;
+        assert_eq!((answer.code.as_u16(), answer.message()), (code, message.to_owned()), "{method} {target} {body}");
+        assert_eq!((answer.at("/kind"), answer.at("/status")), (json!("Status"), json!("Failure")));
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_json_are_shown_by_their_first_bytes() {
+    let f = Fixture::new().await;
+    let answer = f.send_with("POST", MAPS, &[("content-type", "application/json")], b"{\"a\":".to_vec()).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+    let message = answer.message();
+    assert!(message.starts_with("the object provided is unrecognized (must be of type ConfigMap): "), "{message}");
+    assert!(message.ends_with("(7b2261223a)"), "{message}");
+}
+
+#[tokio::test]
+async fn deep_nesting_is_refused_and_nothing_panics() {
+    let f = Fixture::new().await;
+    let deep = format!("{{\"metadata\":{{\"name\":\"x\"}},\"data\":{}{}}}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let answer = f.send_with("POST", MAPS, &[("content-type", "application/json")], deep.into()).await;
+    assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+    let names = ["..", ".", "a%2Fb", "%25", "%00"];
+    for name in names {
+        let code = f.get(&format!("{MAPS}/{name}")).await.code;
+        assert!(code == StatusCode::BAD_REQUEST || code == StatusCode::NOT_FOUND, "{name}: {code}");
+    }
+}
+
+#[tokio::test]
+async fn authorization_comes_before_the_body_and_says_what_is_missing() {
+    let f = Fixture::new().await;
+    let send = |method: &str, target: &str| {
+        let request = Request::builder().method(method).uri(target).body(Body::from("not json")).expect("a request");
+        f.request(user("nobody"), request)
+    };
+    let cases = [
+        ("POST", MAPS, "configmaps is forbidden: User \"nobody\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"a\""),
+        ("GET", "/apis/apps/v1/namespaces/a/deployments/d/scale", "deployments.apps \"d\" is forbidden: User \"nobody\" cannot get resource \"deployments/scale\" in API group \"apps\" in the namespace \"a\""),
+        ("GET", "/api/v1/nodes", "nodes is forbidden: User \"nobody\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"),
+        ("GET", "/metrics", "forbidden: User \"nobody\" cannot get path \"/metrics\""),
+    ];
+    for (method, target, message) in cases {
+        let answer = send(method, target).await;
+        assert_eq!((answer.code, answer.message()), (StatusCode::FORBIDDEN, message.to_owned()), "{target}");
+    }
+    assert_eq!(send("GET", "/healthz").await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn strangers_are_anonymous_and_false_credentials_are_not() {
+    let f = Fixture::new().await;
+    let get = |target: &str| Request::get(target).body(Body::empty()).expect("a request");
+    let anonymous = f.request(stranger(), get("/api/v1/nodes")).await;
+    assert_eq!(anonymous.code, StatusCode::FORBIDDEN);
+    assert!(anonymous.message().contains("User \"system:anonymous\""));
+    assert_eq!(f.request(stranger(), get("/readyz")).await.code, StatusCode::OK);
+    let refused = Caller::Connection { certified: Certified::Refused, loopback: true };
+    assert_eq!(f.request(refused, get("/api/v1/nodes")).await.code, StatusCode::UNAUTHORIZED);
+    let mut token = get("/api/v1/nodes");
+    token.headers_mut().insert("authorization", "Bearer nonsense".parse().expect("a header"));
+    assert_eq!(f.request(stranger(), token).await.code, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn every_answer_carries_an_id() {
+    let f = Fixture::new().await;
+    assert_eq!(f.get("/version").await.headers["audit-id"].len(), 36);
+    let own = f.send_with("GET", "/version", &[("audit-id", "mine")], Vec::new()).await;
+    assert_eq!(own.headers["audit-id"], "mine");
+}
