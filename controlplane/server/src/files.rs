@@ -19,11 +19,15 @@ pub struct Error {
 
 /// Makes a directory that only its owner may enter.
 pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| Error {
-        doing: "create directory",
-        path: path.to_owned(),
-        source,
-    })
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| Error {
+            doing: "create directory",
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// The file's text; `None` where it does not exist.
@@ -31,18 +35,31 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error { doing: "read", path: path.to_owned(), source }),
+        Err(source) => Err(Error {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Replaces the file durably; only its owner may read it.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
     let temporary = path.with_extension("new");
-    replace(path, &temporary, text).map_err(|source| Error { doing: "write", path: path.to_owned(), source })
+    replace(path, &temporary, text).map_err(|source| Error {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn replace(path: &Path, temporary: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(temporary, path)?;

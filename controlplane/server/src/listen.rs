@@ -19,7 +19,10 @@ pub enum Error {
     Taken { address: SocketAddr },
     /// The address is not one of this machine, or the port needs a privilege.
     #[error("cannot listen on {address}; choose another address or port with --api-bind")]
-    Refused { address: SocketAddr, source: std::io::Error },
+    Refused {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
 }
 
 /// Where the API server listens, and what it calls itself.
@@ -44,7 +47,11 @@ impl Plan {
             ip if ip.is_unspecified() => (None, primary.unwrap_or(IpAddr::V4(gateway))),
             ip => (None, ip),
         };
-        Self { bind, for_pods, advertise }
+        Self {
+            bind,
+            for_pods,
+            advertise,
+        }
     }
 
     /// Where clients on this machine reach the API.
@@ -81,7 +88,11 @@ pub(crate) fn bind(address: SocketAddr, free: bool) -> Result<TcpListener, Error
 pub fn primary_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -100,15 +111,25 @@ mod tests {
 
     #[test]
     fn advertises_the_primary_address_when_bound_to_all() {
-        let plan = Plan::new("0.0.0.0:6443".parse().unwrap(), GATEWAY, Some("192.0.2.8".parse().unwrap()));
-        assert_eq!((plan.for_pods, plan.advertise.to_string()), (None, "192.0.2.8".to_owned()));
+        let plan = Plan::new(
+            "0.0.0.0:6443".parse().unwrap(),
+            GATEWAY,
+            Some("192.0.2.8".parse().unwrap()),
+        );
+        assert_eq!(
+            (plan.for_pods, plan.advertise.to_string()),
+            (None, "192.0.2.8".to_owned())
+        );
         assert_eq!(plan.local_address(), "127.0.0.1:6443".parse().unwrap());
     }
 
     #[test]
     fn advertises_the_address_it_was_given() {
         let plan = Plan::new("192.0.2.9:6443".parse().unwrap(), GATEWAY, None);
-        assert_eq!((plan.for_pods, plan.advertise.to_string()), (None, "192.0.2.9".to_owned()));
+        assert_eq!(
+            (plan.for_pods, plan.advertise.to_string()),
+            (None, "192.0.2.9".to_owned())
+        );
     }
 
     #[tokio::test]

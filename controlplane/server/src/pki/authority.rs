@@ -43,8 +43,14 @@ pub(crate) enum Purpose {
 impl Authority {
     /// Reads `NAME.crt` and `NAME.key`, or makes them.
     pub(crate) fn ensure(directory: &Path, name: &str, common_name: &str, now: Timestamp) -> Result<Self, Error> {
-        let (crt, key) = (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
-        let broken = |reason: String| Error::Certificate { path: crt.clone(), reason };
+        let (crt, key) = (
+            directory.join(format!("{name}.crt")),
+            directory.join(format!("{name}.key")),
+        );
+        let broken = |reason: String| Error::Certificate {
+            path: crt.clone(),
+            reason,
+        };
         let (certificate, key) = match (files::read(&crt)?, files::read(&key)?) {
             (Some(certificate), Some(key)) => (certificate, key),
             // The key is written first: a certificate without its key means that the key was lost.
@@ -75,7 +81,10 @@ impl Authority {
         {
             return Ok(Identity { certificate, key });
         }
-        let made = self.sign(leaf, now).map_err(|e| Error::Certificate { path: crt.clone(), reason: e.to_string() })?;
+        let made = self.sign(leaf, now).map_err(|e| Error::Certificate {
+            path: crt.clone(),
+            reason: e.to_string(),
+        })?;
         files::write_private(&key, &made.key)?;
         files::write_private(&crt, &made.certificate)?;
         Ok(made)
@@ -84,9 +93,13 @@ impl Authority {
     fn sign(&self, leaf: &Leaf, now: Timestamp) -> Result<Identity, rcgen::Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, leaf.common_name.as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, leaf.common_name.as_str());
         for organization in &leaf.organizations {
-            params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization.as_str());
         }
         set_validity(&mut params, now, |day| day.saturating_add(LEAF_DAYS.days()));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -96,14 +109,21 @@ impl Authority {
             Purpose::Server { names, addresses } => {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
                 for name in names {
-                    params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+                    params
+                        .subject_alt_names
+                        .push(SanType::DnsName(name.as_str().try_into()?));
                 }
-                params.subject_alt_names.extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
+                params
+                    .subject_alt_names
+                    .extend(addresses.iter().map(|ip| SanType::IpAddress(*ip)));
             }
         }
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
     }
 }
 
@@ -112,12 +132,18 @@ fn make_authority(common_name: &str, now: Timestamp) -> Result<Identity, rcgen::
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
     set_validity(&mut params, now, |day| day.saturating_add(AUTHORITY_YEARS.years()));
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.self_signed(&key)?;
-    Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    Ok(Identity {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 /// Valid from the day before `now`, for clocks that are behind.
@@ -133,14 +159,24 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, end: impl Fn(Dat
 
 /// Whether a certificate on disk is parseable, not near its end, and carries exactly the leaf's names.
 fn is_current(pem: &str, leaf: &Leaf, now: Timestamp) -> bool {
-    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else { return false };
-    let Ok(certificate) = pem.parse_x509() else { return false };
-    let left = certificate.validity().not_after.timestamp().saturating_sub(now.as_second());
+    let Ok((_, pem)) = parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok(certificate) = pem.parse_x509() else {
+        return false;
+    };
+    let left = certificate
+        .validity()
+        .not_after
+        .timestamp()
+        .saturating_sub(now.as_second());
     let wanted = match &leaf.purpose {
         Purpose::Client => BTreeSet::new(),
-        Purpose::Server { names, addresses } => {
-            names.iter().cloned().chain(addresses.iter().map(IpAddr::to_string)).collect()
-        }
+        Purpose::Server { names, addresses } => names
+            .iter()
+            .cloned()
+            .chain(addresses.iter().map(IpAddr::to_string))
+            .collect(),
     };
     left > RENEW_BEFORE_DAYS * 24 * 3600
         && common_name(&certificate).as_deref() == Some(&leaf.common_name)
@@ -148,14 +184,23 @@ fn is_current(pem: &str, leaf: &Leaf, now: Timestamp) -> bool {
 }
 
 fn common_name(certificate: &X509Certificate<'_>) -> Option<String> {
-    certificate.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
+    certificate
+        .subject()
+        .iter_common_name()
+        .next()?
+        .as_str()
+        .ok()
+        .map(str::to_owned)
 }
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
-    let names = certificate.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-        _ => None,
-    });
+    let names = certificate
+        .extensions()
+        .iter()
+        .filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        });
     names.flatten().filter_map(name_text).collect()
 }
 

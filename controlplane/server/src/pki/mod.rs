@@ -93,7 +93,11 @@ impl Pki {
         files::make_directory(directory)?;
         let ca = Authority::ensure(directory, "ca", "wherry-ca", now)?;
         let front_proxy_ca = Authority::ensure(directory, "front-proxy-ca", "wherry-front-proxy-ca", now)?;
-        let api_names = API_NAMES.iter().map(|n| (*n).to_owned()).chain(names.api_names.iter().cloned()).collect();
+        let api_names = API_NAMES
+            .iter()
+            .map(|n| (*n).to_owned())
+            .chain(names.api_names.iter().cloned())
+            .collect();
         let leaf = |file, common_name: &str, organizations: &[&str], purpose| Leaf {
             file,
             common_name: common_name.to_owned(),
@@ -101,17 +105,36 @@ impl Pki {
             purpose,
         };
         let node_user = format!("system:node:{}", names.node_name);
-        let serve_api = Purpose::Server { names: api_names, addresses: names.api_addresses.clone() };
-        let serve_node = Purpose::Server { names: vec![names.node_name.clone()], addresses: names.node_addresses.clone() };
+        let serve_api = Purpose::Server {
+            names: api_names,
+            addresses: names.api_addresses.clone(),
+        };
+        let serve_node = Purpose::Server {
+            names: vec![names.node_name.clone()],
+            addresses: names.node_addresses.clone(),
+        };
         Ok(Self {
             apiserver: ca.ensure_leaf(directory, &leaf("apiserver", "kube-apiserver", &[], serve_api), now)?,
             kubelet_client: ca.ensure_leaf(
                 directory,
-                &leaf("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &["system:masters"], Purpose::Client),
+                &leaf(
+                    "apiserver-kubelet-client",
+                    "kube-apiserver-kubelet-client",
+                    &["system:masters"],
+                    Purpose::Client,
+                ),
                 now,
             )?,
-            kubelet_serving: ca.ensure_leaf(directory, &leaf("kubelet", &node_user, &["system:nodes"], serve_node), now)?,
-            admin: ca.ensure_leaf(directory, &leaf("admin", "kubernetes-admin", &["system:masters"], Purpose::Client), now)?,
+            kubelet_serving: ca.ensure_leaf(
+                directory,
+                &leaf("kubelet", &node_user, &["system:nodes"], serve_node),
+                now,
+            )?,
+            admin: ca.ensure_leaf(
+                directory,
+                &leaf("admin", "kubernetes-admin", &["system:masters"], Purpose::Client),
+                now,
+            )?,
             front_proxy: front_proxy_ca.ensure_leaf(
                 directory,
                 &leaf("front-proxy-client", "front-proxy-client", &[], Purpose::Client),
@@ -130,7 +153,10 @@ fn service_account_key(directory: &Path) -> Result<String, Error> {
         return Ok(key);
     }
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-        .map_err(|e| Error::Certificate { path: path.clone(), reason: e.to_string() })?
+        .map_err(|e| Error::Certificate {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?
         .serialize_pem();
     files::write_private(&path, &key)?;
     Ok(key)

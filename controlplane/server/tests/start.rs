@@ -1,0 +1,82 @@
+//! A control plane from an empty directory to its first objects, and again on the same directory.
+
+use std::net::Ipv4Addr;
+
+use api::names::NamespacedName;
+use client::{Client, kinds};
+use serde_json::{Value, json};
+use server::{Config, Server};
+use tempfile::TempDir;
+
+fn config(directory: &TempDir) -> Config {
+    Config {
+        data_dir: directory.path().to_owned(),
+        api_bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        kubeconfig: directory.path().join("kubeconfig"),
+        node_name: "n1".into(),
+        node_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        // Loopback as well, so that the test needs no privilege.
+        gateway: Ipv4Addr::new(127, 0, 0, 2),
+        cluster_range: "10.128.0.0/9".parse().unwrap(),
+        service_range: "10.96.0.0/16".parse().unwrap(),
+        node_prefix: 17,
+    }
+}
+
+async fn start(directory: &TempDir) -> (Server, Client) {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let server = Server::start(config(directory)).await.unwrap();
+    let client = Client::from_kubeconfig(&directory.path().join("kubeconfig"))
+        .await
+        .unwrap();
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keeps_its_objects_and_its_identity_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, admin) = start(&directory).await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}, "data": {"a": "b"}});
+    let made = admin.create(&kinds::CONFIG_MAP, Some("default"), &map).await.unwrap();
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"p": "hunter2!"}});
+    admin.create(&kinds::SECRET, Some("default"), &secret).await.unwrap();
+    let kubernetes: Value = admin
+        .get(&kinds::SERVICE, &NamespacedName::new("default", "kubernetes"))
+        .await
+        .unwrap();
+    assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
+    server.stop().await;
+
+    let stored = std::fs::read(directory.path().join("store.redb")).unwrap();
+    let plain = |needle: &[u8]| stored.windows(needle.len()).any(|window| window == needle);
+    assert!(
+        plain(b"kept") && !plain(b"hunter2!") && !plain(b"aHVudGVyMiE="),
+        "Secrets rest encrypted"
+    );
+
+    let (server, admin) = start(&directory).await;
+    let kept: Value = admin
+        .get(&kinds::CONFIG_MAP, &NamespacedName::new("default", "kept"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (kept["metadata"]["uid"].as_str(), kept["data"]["a"].as_str()),
+        (Some(made.uid()), Some("b"))
+    );
+    let secret: Value = admin
+        .get(&kinds::SECRET, &NamespacedName::new("default", "s"))
+        .await
+        .unwrap();
+    assert_eq!(secret["data"]["p"], "aHVudGVyMiE=");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_the_same_store_is_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (server, _) = start(&directory).await;
+    let error = Server::start(config(&directory)).await.err().unwrap().to_string();
+    assert!(!error.contains('\n') && error.contains("store.redb"), "{error}");
+    server.stop().await;
+}
