@@ -9,6 +9,7 @@ use super::Call;
 use crate::admission::{Admission, AdmissionRequest};
 use crate::registry::metadata::bump_generation;
 use crate::registry::resource::{EffectsContext, Operation, Rollback};
+use crate::resources::validation::merge;
 
 /// The claims of an approved write, if it made any: to be committed or rolled back.
 #[derive(Default)]
@@ -131,13 +132,8 @@ async fn judge(
 ) -> Result<(), Status> {
     let cx = call.context(dry_run);
     let resource = call.endpoint.resource();
-    let mut errors = schema::validate(object, resource.storage().schema());
-    for error in resource.strategy.validate(&cx, operation, object) {
-        // The schema and the strategy may both see the same fault.
-        if !errors.iter().any(|e| e.path == error.path && e.kind == error.kind) {
-            errors.push(error);
-        }
-    }
+    let by_kind = resource.strategy.validate(&cx, operation, object);
+    let errors = merge(by_kind, schema::validate(object, resource.storage().schema()));
     if !errors.is_empty() {
         return Err(Status::invalid(&call.endpoint.group_kind(), object.name(), errors));
     }

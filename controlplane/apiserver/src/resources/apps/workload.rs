@@ -17,16 +17,18 @@ pub(super) fn selector_and_template(spec: &At<'_>, errors: &mut FieldErrors) {
             errors.push(selector.invalid("empty selector is invalid for deployment"));
         }
     }
-    match api::LabelSelector::from_json(selector.value().unwrap_or(&Value::Null)) {
-        Err(_) => errors.push(selector.invalid("invalid label selector")),
-        Ok(parsed) => template(&spec.child("template"), selector.is_set().then_some(&parsed), errors),
+    // No selector selects nothing, an empty one everything.
+    match selector.value().map(api::LabelSelector::from_json) {
+        None => template(&spec.child("template"), &api::LabelSelector::nothing(), errors),
+        Some(Ok(parsed)) => template(&spec.child("template"), &parsed, errors),
+        Some(Err(_)) => errors.push(selector.invalid("invalid label selector")),
     }
 }
 
-fn template(at: &At<'_>, selector: Option<&api::LabelSelector>, errors: &mut FieldErrors) {
+fn template(at: &At<'_>, selector: &api::LabelSelector, errors: &mut FieldErrors) {
     let labels = at.child("metadata").child("labels");
     let label = |key: &str| labels.map().and_then(|map| map.get(key)).and_then(Value::as_str);
-    if selector.is_some_and(|s| !s.is_empty() && !s.matches(label)) {
+    if !selector.is_empty() && !selector.matches(label) {
         let shown = labels.value().cloned().unwrap_or(Value::Null);
         errors.push(labels.invalid_as(shown, "`selector` does not match template `labels`"));
     }

@@ -57,7 +57,7 @@ fn identity(cx: &Context<'_>, meta: &At<'_>, name_rule: fn(&str) -> Vec<String>,
 /// A prefix may end in a dash, since a name never does.
 fn mask_trailing_dash(prefix: &str) -> String {
     match prefix.strip_suffix('-') {
-        Some(rest) if rest.len() > 1 => format!("{rest}a"),
+        Some(rest) if !rest.is_empty() => format!("{rest}a"),
         _ => prefix.to_owned(),
     }
 }

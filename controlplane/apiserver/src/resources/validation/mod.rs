@@ -8,4 +8,18 @@ pub(crate) mod names;
 pub(crate) mod pod;
 pub(crate) mod quantity;
 
+use api::{FieldError, FieldErrors};
+
 pub(crate) use at::At;
+
+/// What a kind's rules and its schema say together. Both may see the same fault; the kind says it better.
+pub(crate) fn merge(mut by_kind: FieldErrors, by_schema: FieldErrors) -> FieldErrors {
+    let known = by_kind.len();
+    for error in by_schema {
+        let same = |e: &FieldError| e.path == error.path && e.kind == error.kind;
+        if !by_kind.iter().take(known).any(same) {
+            by_kind.push(error);
+        }
+    }
+    by_kind
+}
