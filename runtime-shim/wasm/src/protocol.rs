@@ -305,3 +305,65 @@ pub enum Failure {
 pub fn http_port(ports: &[cri::ContainerPort]) -> u16 {
     ports.iter().find(|port| port.protocol.is_empty() || port.protocol == "TCP").map_or(8080, |port| port.port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(protocol: &str, port: u16) -> cri::ContainerPort {
+        cri::ContainerPort { name: String::new(), protocol: protocol.to_owned(), port }
+    }
+
+    #[test]
+    fn http_is_served_on_the_first_tcp_port() {
+        assert_eq!(http_port(&[]), 8080);
+        assert_eq!(http_port(&[port("UDP", 53)]), 8080);
+        assert_eq!(http_port(&[port("UDP", 53), port("TCP", 80), port("TCP", 81)]), 80);
+        assert_eq!(http_port(&[port("", 3000)]), 3000);
+    }
+
+    /// What hosts of version 1 send and understand: a change here is a new version.
+    #[test]
+    fn the_wire_form_of_version_1_is_kept() {
+        let hello = AgentHello { oldest_version: 1, newest_version: 1, wherry_version: "0.1.0".into(), generation: 7 };
+        let calls = [
+            Call::Hello(hello),
+            Call::StopContainer { container: cri::ContainerId("c".into()), grace_milliseconds: 30_000 },
+            Call::Subscribe { after: None },
+            Call::Snapshot { after: Cursor::Start },
+            Call::Snapshot { after: Cursor::Sandbox(cri::SandboxId("s".into())) },
+            Call::Stats,
+            Call::Shutdown,
+        ];
+        let sent = calls.map(|call| serde_json::to_string(&ToHost { id: 1, call }).unwrap());
+        let network = Network::Pod {
+            address: Ipv4Addr::new(10, 128, 0, 2),
+            loopback: Ipv4Addr::new(127, 64, 0, 2),
+            dialable_loopback: Vec::new(),
+        };
+        let answers = [
+            FromHost::Reply { id: 1, result: Ok(Answer::Done) },
+            FromHost::Reply { id: 1, result: Ok(Answer::Subscribed { complete: true }) },
+            FromHost::Reply { id: 1, result: Err(Failure::Fenced { current: 8 }) },
+            FromHost::Reply { id: 1, result: Err(Failure::PortTaken { port: 80, holder: "web".into() }) },
+            FromHost::Event(Event { sequence: 3, change: Change::SandboxRemoved(cri::SandboxId("s".into())) }),
+        ];
+        let received = answers.map(|answer| serde_json::to_string(&answer).unwrap());
+        let network = serde_json::to_string(&network).unwrap();
+        insta::assert_snapshot!([sent.join("\n"), received.join("\n"), network].join("\n"), @r#"
+        {"id":1,"call":{"Hello":{"oldest_version":1,"newest_version":1,"wherry_version":"0.1.0","generation":7}}}
+        {"id":1,"call":{"StopContainer":{"container":"c","grace_milliseconds":30000}}}
+        {"id":1,"call":{"Subscribe":{"after":null}}}
+        {"id":1,"call":{"Snapshot":{"after":"Start"}}}
+        {"id":1,"call":{"Snapshot":{"after":{"Sandbox":"s"}}}}
+        {"id":1,"call":"Stats"}
+        {"id":1,"call":"Shutdown"}
+        {"Reply":{"id":1,"result":{"Ok":"Done"}}}
+        {"Reply":{"id":1,"result":{"Ok":{"Subscribed":{"complete":true}}}}}
+        {"Reply":{"id":1,"result":{"Err":{"Fenced":{"current":8}}}}}
+        {"Reply":{"id":1,"result":{"Err":{"PortTaken":{"port":80,"holder":"web"}}}}}
+        {"Event":{"sequence":3,"change":{"SandboxRemoved":"s"}}}
+        {"Pod":{"address":"10.128.0.2","loopback":"127.64.0.2","dialable_loopback":[]}}
+        "#);
+    }
+}

@@ -237,7 +237,8 @@ mod tests {
 
         #[test]
         fn every_plain_name_parses(name in "[a-z0-9]{1,10}(/[a-z0-9]{1,10}){0,3}", tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}") {
-            prop_assert!(format!("{name}:{tag}").parse::<Reference>().is_ok());
+            let text = format!("{name}:{tag}");
+            prop_assert!(text.parse::<Reference>().is_ok());
         }
     }
 }

@@ -130,3 +130,92 @@ fn recv_once(stream: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> 
     }
     Ok((received.bytes, received.flags.contains(ReturnFlags::CTRUNC)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{Read, Seek, Write},
+    };
+
+    use super::*;
+
+    fn pair() -> ((Sender, Receiver), (Sender, Receiver)) {
+        let (left, right) = UnixStream::pair().unwrap();
+        (split(left), split(right))
+    }
+
+    fn file(content: &str) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn messages_arrive_with_their_descriptors() {
+        let ((mut sender, _), (_, mut receiver)) = pair();
+        let (first, second) = (file("first"), file("second"));
+        sender.send(&"none", &[]).await.unwrap();
+        sender.send(&"two", &[first.as_fd(), second.as_fd()]).await.unwrap();
+        sender.send(&"one", &[second.as_fd()]).await.unwrap();
+        for (message, contents) in [("none", vec![]), ("two", vec!["first", "second"]), ("one", vec![""])] {
+            let (received, fds) = receiver.recv::<String>().await.unwrap().unwrap();
+            let read = |fd| {
+                let mut text = String::new();
+                File::from(fd).read_to_string(&mut text).unwrap();
+                text
+            };
+            assert_eq!((received.as_str(), fds.into_iter().map(read).collect::<Vec<_>>()), (message, contents.iter().map(|s: &&str| (*s).to_owned()).collect()));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_most_descriptors_arrive() {
+        let ((mut sender, _), (_, mut receiver)) = pair();
+        let file = file("");
+        let fds = vec![file.as_fd(); MAX_FDS];
+        let sent = async {
+            for _ in 0..3 {
+                sender.send(&(), &fds).await.unwrap();
+            }
+        };
+        let received = async {
+            for _ in 0..3 {
+                assert_eq!(receiver.recv::<()>().await.unwrap().unwrap().1.len(), MAX_FDS);
+            }
+        };
+        tokio::join!(sent, received);
+    }
+
+    #[tokio::test]
+    async fn messages_larger_than_the_sockets_buffer_arrive() {
+        let ((mut sender, _), (_, mut receiver)) = pair();
+        let (text, file) = ("x".repeat(3 << 20), file("with"));
+        let fds = [file.as_fd()];
+        let (sent, received) = tokio::join!(sender.send(&text, &fds), receiver.recv::<String>());
+        sent.unwrap();
+        let (message, fds) = received.unwrap().unwrap();
+        assert!(message == text && fds.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn a_closed_connection_is_told_from_a_broken_one() {
+        let ((sender, left), (_, mut receiver)) = pair();
+        drop((sender, left));
+        assert!(receiver.recv::<()>().await.unwrap().is_none());
+
+        let (mut left, right) = UnixStream::pair().unwrap();
+        let (_sender, mut receiver) = split(right);
+        tokio::io::AsyncWriteExt::write_all(&mut left, &[5, 0, 0]).await.unwrap();
+        drop(left);
+        assert!(matches!(receiver.recv::<()>().await, Err(ChannelError::CutOff)));
+    }
+
+    #[tokio::test]
+    async fn nonsense_is_an_error() {
+        let ((mut sender, _), (_, mut receiver)) = pair();
+        sender.send(&7, &[]).await.unwrap();
+        assert!(matches!(receiver.recv::<String>().await, Err(ChannelError::Message(_))));
+    }
+}

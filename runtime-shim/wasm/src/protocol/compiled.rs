@@ -129,3 +129,55 @@ fn cut_off(error: io::Error) -> ReadError {
         _ => ReadError::Io(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compiled(code_length: u64) -> Outcome {
+        Outcome::Compiled(Compiled { guest: Guest::Command, engine_key: "key".into(), code_length })
+    }
+
+    fn written(outcome: &Outcome, code: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes, outcome, code).unwrap();
+        bytes
+    }
+
+    fn header(text: &str) -> Vec<u8> {
+        [&u32::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    #[test]
+    fn bounds_are_kept_whatever_is_announced() {
+        let mut code = Vec::new();
+        for (bytes, expected) in [
+            (Vec::new(), "cut off"),
+            (u32::MAX.to_le_bytes().to_vec(), "is too long"),
+            (header("{"), "cannot be read"),
+            (written(&compiled(MAX_CODE + 1), b"x"), "more than is taken"),
+            (written(&compiled(2), b"x"), "cut off"),
+            (written(&compiled(1), b"xy"), "more than it announced"),
+        ] {
+            let error = read(bytes.as_slice(), &mut code).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}: {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(code in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let outcome = compiled(code.len() as u64);
+            let mut found = Vec::new();
+            prop_assert_eq!(read(written(&outcome, &code).as_slice(), &mut found).unwrap(), outcome);
+            prop_assert_eq!(found, code);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = read(bytes.as_slice(), &mut Vec::new());
+        }
+    }
+}

@@ -115,3 +115,77 @@ impl<F> Decoder<F> {
         Ok(Some((length, count)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_out_of_bounds() {
+        assert_eq!(encode(&[], MAX_FDS + 1), Err(FrameError::TooManyFds { count: MAX_FDS + 1 }));
+        for (header, expected) in [
+            ([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], FrameError::TooLong { length: 0xffff_ffff }),
+            ([0, 0, 0, 0, 0xff, 0xff, 0, 0], FrameError::TooManyFds { count: 0xffff }),
+            ([0, 0, 0, 0, 0, 0, 1, 0], FrameError::Malformed),
+            ([0, 0, 0, 0, 1, 0, 0, 0], FrameError::MissingFds { announced: 1, arrived: 0 }),
+        ] {
+            let mut decoder = Decoder::<u8>::default();
+            decoder.push(&header, []).unwrap();
+            assert_eq!(decoder.next_frame(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn descriptors_without_a_frame_are_refused() {
+        let mut decoder = Decoder::default();
+        decoder.push(&[], [1]).unwrap();
+        assert_eq!(decoder.next_frame(), Err(FrameError::SurplusFds));
+        let mut decoder = Decoder::default();
+        assert_eq!(decoder.push(&[1], 0..=2 * MAX_FDS), Err(FrameError::SurplusFds));
+    }
+
+    proptest! {
+        /// However the stream is cut into reads, the frames come out as they went in, descriptors in order.
+        #[test]
+        fn frames_survive_any_cutting(
+            frames in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..64), 0usize..4), 1..8),
+            cuts in proptest::collection::vec(1usize..32, 1..64),
+        ) {
+            let (mut stream, mut starts, mut next_fd) = (Vec::new(), Vec::new(), 0u32);
+            for (payload, count) in &frames {
+                let count_fds = u32::try_from(*count).unwrap();
+                starts.push((stream.len(), (next_fd..next_fd + count_fds).collect::<Vec<_>>()));
+                next_fd += count_fds;
+                stream.extend_from_slice(&encode(payload, *count).unwrap());
+            }
+            let (mut decoder, mut out, mut at) = (Decoder::default(), Vec::new(), 0);
+            for cut in cuts.iter().cycle() {
+                let end = (at + cut).min(stream.len());
+                // As the kernel does: with the first byte of their frame.
+                let fds = starts.iter().filter(|(start, _)| (at..end).contains(start)).flat_map(|(_, fds)| fds.clone());
+                decoder.push(&stream[at..end], fds).unwrap();
+                while let Some(frame) = decoder.next_frame().unwrap() {
+                    out.push((frame.payload.to_vec(), frame.fds));
+                }
+                at = end;
+                if at == stream.len() { break; }
+            }
+            prop_assert!(decoder.is_empty());
+            let expected: Vec<_> = frames.iter().zip(&starts).map(|((p, _), (_, fds))| (p.clone(), fds.clone())).collect();
+            prop_assert_eq!(out, expected);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(reads in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..32), 0usize..3), 0..16,
+        )) {
+            let mut decoder = Decoder::default();
+            for (bytes, fds) in reads {
+                if decoder.push(&bytes, vec![(); fds]).is_err() { break; }
+                while let Ok(Some(_)) = decoder.next_frame() {}
+            }
+        }
+    }
+}

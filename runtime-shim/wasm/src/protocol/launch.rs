@@ -59,3 +59,27 @@ impl Arguments {
 fn usage(detail: impl Into<String>) -> UsageError {
     UsageError { detail: detail.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_with_a_command_line() {
+        let parse = |words: &[&str]| Arguments::parse(words.iter().map(|w| (*w).to_owned())).unwrap_err().detail;
+        assert_eq!(parse(&["--id"]), "--id has no value");
+        assert_eq!(parse(&["--id", "1", "--tenant", "t"]), "--agent-uid is missing");
+        assert_eq!(parse(&["--agent-uid", "x"]), "bad uid x");
+        assert_eq!(parse(&["--color", "red"]), "unknown option --color");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_parsed(id in ".{0,8}", tenant in ".{0,8}", agent_uid in any::<u32>()) {
+            let arguments = Arguments { id, tenant, agent_uid };
+            prop_assert_eq!(Arguments::parse(arguments.to_words()), Ok(arguments));
+        }
+    }
+}

@@ -201,22 +201,23 @@ impl Hosts {
             let (file, directory) = (file.clone(), directory.clone());
             self.shared.tasks.spawn_blocking(move || hosts.launch(&file, &directory)).await
         };
-        let result = match launched.map_err(|_| HostError::Stopping).flatten() {
-            Ok((process, stream)) => {
-                self.attach(directory.clone(), file, process, stream).await.map_err(|source| {
+        let failed = match launched.map_err(|_| HostError::Stopping).flatten() {
+            Ok((process, stream)) => match self.attach(directory.clone(), file, process, stream).await {
+                Ok(host) => return Ok(host),
+                // The next agent finds it.
+                Err(error) if self.lets_live(&error) => return Err(HostError::Stopping),
+                Err(source) => {
                     let log = directory.last_log_line().map(|line| format!(": {line}")).unwrap_or_default();
                     HostError::Attach { log, source }
-                })
-            }
-            Err(error) => Err(error),
+                }
+            },
+            Err(error) => error,
         };
-        if result.is_err() {
-            // It answered nothing, so it holds nothing.
-            if let Err(error) = directory.remove() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a failed sandbox host's directory stays");
-            }
+        // It answered nothing, so it holds nothing.
+        if let Err(error) = directory.remove() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a failed sandbox host's directory stays");
         }
-        result
+        Err(failed)
     }
 
     fn new_file(&self, tenant: &str, place: Place) -> Result<HostFile, HostError> {

@@ -102,6 +102,8 @@ impl Link {
             answer.await.map_err(|_| CallError::Lost)
         };
         let answer = tokio::select! {
+            // A last answer before the end, such as a refusal, counts.
+            biased;
             answer = tokio::time::timeout(patience, asked) => answer,
             () = self.closed() => return Err(CallError::Lost),
         };

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::{Host, Hosts, START};
 use crate::{
-    protocol::{AgentHello, Answer, Call, Change, Cursor, FromHost, HostHello, OLDEST_VERSION, Page, VERSION},
+    protocol::{AgentHello, Answer, Call, Change, Cursor, Failure, FromHost, HostHello, OLDEST_VERSION, Page, VERSION},
     runtime::{
         directory::{Directory, HostFile},
         link::{CallError, Link, Listener, PATIENCE},
@@ -39,6 +39,13 @@ pub(crate) enum AttachError {
     OtherNetwork,
     #[error("it did not answer within {after:?}")]
     Timeout { after: Duration },
+}
+
+impl AttachError {
+    /// A newer agent has the host: it is fine, and none of ours any more.
+    fn is_fenced(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(Failure::Fenced { .. })))
+    }
 }
 
 /// Applies what a host says to the model, as it says it.
@@ -89,6 +96,7 @@ impl Hosts {
         let introduced = tokio::time::timeout(START, self.introduce(&file, stream)).await;
         let (link, hello) = match introduced.unwrap_or(Err(AttachError::Timeout { after: START })) {
             Ok(introduced) => introduced,
+            Err(error) if self.lets_live(&error) => return Err(error),
             Err(error) => {
                 process.kill()?;
                 // Its records are read once it cannot change them any more.
@@ -151,13 +159,16 @@ impl Hosts {
                 ended = host.process.ended() => return self.lose(&host, ended).await,
                 () = link.closed() => {}
             }
-            if self.shared.shutdown.is_cancelled() {
-                return;
-            }
-            if let Ok(ended) = tokio::time::timeout(LAST_BREATH, host.process.ended()).await {
-                return self.lose(&host, ended).await;
+            tokio::select! {
+                biased;
+                () = self.shared.shutdown.cancelled() => return,
+                ended = host.process.ended() => return self.lose(&host, ended).await,
+                () = tokio::time::sleep(LAST_BREATH) => {}
             }
             if let Err(error) = self.reconnect(&host).await {
+                if self.lets_live(&error) {
+                    return;
+                }
                 tracing::error!(host = %host.id, error = &error as &dyn std::error::Error, "sandbox host is ended");
                 if let Err(error) = host.process.kill() {
                     tracing::error!(host = %host.id, error = &error as &dyn std::error::Error, "it cannot be ended");
@@ -165,6 +176,14 @@ impl Hosts {
                 }
             }
         }
+    }
+
+    /// Whether a host that could not be got hold of is to live: it is ours no more, or we are about to end.
+    pub(super) fn lets_live(&self, error: &AttachError) -> bool {
+        if error.is_fenced() {
+            tracing::error!("another agent has taken over this node's sandbox hosts");
+        }
+        error.is_fenced() || self.shared.shutdown.is_cancelled()
     }
 
     async fn reconnect(&self, host: &Host) -> Result<(), AttachError> {
@@ -196,6 +215,7 @@ impl Hosts {
         if file.lost.is_none() {
             match self.adopt_running(&directory, &file).await {
                 Ok(host) => return self.prefer(host).await,
+                Err(error) if self.lets_live(&error) => return,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(host = file.id, tenant = file.tenant, error, "sandbox host not adopted");
