@@ -5,6 +5,12 @@
 //! The load comes from this process, over keep-alive connections to a loopback address, on the machine's same cores: CPU
 //! per request is what compares, requests per second is what the two reach together.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it measures is its output"
+)]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -36,7 +42,10 @@ fn main() -> ExitCode {
     if let Some(code) = support::as_child() {
         return code;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
     match runtime.and_then(|runtime| runtime.block_on(bench())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,16 +56,27 @@ fn main() -> ExitCode {
 }
 
 fn argument(index: usize, default: u64) -> u64 {
-    env::args().nth(index).and_then(|word| word.parse().ok()).unwrap_or(default)
+    env::args()
+        .nth(index)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(default)
 }
 
 async fn bench() -> io::Result<()> {
-    let file = env::args().nth(1).ok_or_else(|| io::Error::other("usage: bench FILE.wasm [SECONDS] [CONNECTIONS] [IDLE_PODS]"))?;
+    let file = env::args()
+        .nth(1)
+        .ok_or_else(|| io::Error::other("usage: bench FILE.wasm [SECONDS] [CONNECTIONS] [IDLE_PODS]"))?;
     let (seconds, connections, pods) = (argument(2, 10), argument(3, 32), argument(4, 1000));
     let began = Instant::now();
     let (outcome, code) = support::compile(&fs::read(file)?)?;
-    let Outcome::Compiled(compiled) = outcome else { return Err(io::Error::other(format!("{outcome:?}"))) };
-    println!("compiled in {:?}, {} KiB of code", began.elapsed(), compiled.code_length >> 10);
+    let Outcome::Compiled(compiled) = outcome else {
+        return Err(io::Error::other(format!("{outcome:?}")));
+    };
+    println!(
+        "compiled in {:?}, {} KiB of code",
+        began.elapsed(),
+        compiled.code_length >> 10
+    );
     let host = Host::start()?;
     let mut agent = host.connect(1).await?;
     println!("idle host: {} KiB resident", resident(&host)?);
@@ -75,7 +95,10 @@ async fn bench() -> io::Result<()> {
         agent.run(&id, guest.pod(&id)).await?;
     }
     let each = began.elapsed() / u32::try_from(pods).unwrap_or(1).max(1);
-    println!("{pods} idle pods: {} KiB resident each, {each:?} to start each", (resident(&host)?.saturating_sub(before)) / pods.max(1));
+    println!(
+        "{pods} idle pods: {} KiB resident each, {each:?} to start each",
+        (resident(&host)?.saturating_sub(before)) / pods.max(1)
+    );
     Ok(())
 }
 
@@ -89,14 +112,23 @@ struct Guest {
 impl Guest {
     fn pod<'a>(&'a self, id: &'a str) -> Container<'a> {
         let Self { code, compiled, log } = self;
-        Container { id, code, compiled, log, env: Vec::new(), port: 8080, resources: cri::Resources::default() }
+        Container {
+            id,
+            code,
+            compiled,
+            log,
+            env: Vec::new(),
+            port: 8080,
+            resources: cri::Resources::default(),
+        }
     }
 }
 
 async fn load(host: &Host, agent: &mut Agent, duration: Duration, connections: u64) -> io::Result<()> {
     let (answered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-    let clients: Vec<_> =
-        (0..connections).map(|_| tokio::spawn(client(Arc::clone(&answered), Arc::clone(&stop)))).collect();
+    let clients: Vec<_> = (0..connections)
+        .map(|_| tokio::spawn(client(Arc::clone(&answered), Arc::clone(&stop))))
+        .collect();
     let (cpu, metered) = (cpu_ticks(host)?, used(agent).await?);
     let began = Instant::now();
     tokio::time::sleep(duration).await;
@@ -117,7 +149,12 @@ async fn load(host: &Host, agent: &mut Agent, duration: Duration, connections: u
 }
 
 async fn used(agent: &mut Agent) -> io::Result<u64> {
-    Ok(agent.stats().await?.iter().map(|stats| stats.cpu_usage_core_nanoseconds).sum())
+    Ok(agent
+        .stats()
+        .await?
+        .iter()
+        .map(|stats| stats.cpu_usage_core_nanoseconds)
+        .sum())
 }
 
 async fn client(answered: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> io::Result<()> {
@@ -139,12 +176,18 @@ async fn client(answered: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> io::Result<(
 fn cpu_ticks(host: &Host) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", host.pid()))?;
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    Ok(fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum())
+    Ok(fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<u64>().ok())
+        .sum())
 }
 
 /// KiB.
 fn resident(host: &Host) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", host.pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0))
+    Ok(line
+        .and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0))
 }

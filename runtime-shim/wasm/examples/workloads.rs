@@ -9,7 +9,9 @@ mod fixtures;
 use std::{env, fs, io, path::PathBuf};
 
 fn main() -> io::Result<()> {
-    let directory = env::args_os().nth(1).map_or_else(|| PathBuf::from("tests/workloads"), PathBuf::from);
+    let directory = env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("tests/workloads"), PathBuf::from);
     for (name, binary) in fixtures::all() {
         fs::write(directory.join(name), binary)?;
     }

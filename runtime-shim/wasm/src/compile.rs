@@ -41,13 +41,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "standard error is the child's log; nothing has set up tracing here")]
+#[allow(
+    clippy::print_stderr,
+    reason = "standard error is the child's log; nothing has set up tracing here"
+)]
 fn complain(error: &io::Error) {
     eprintln!("wherry compile: {error}");
 }
 
 fn run() -> io::Result<()> {
-    confine::compiler(&confine::Limits { address_space: ADDRESS_SPACE, cpu_seconds: CPU_SECONDS, output: MAX_CODE })?;
+    confine::compiler(&confine::Limits {
+        address_space: ADDRESS_SPACE,
+        cpu_seconds: CPU_SECONDS,
+        output: MAX_CODE,
+    })?;
     // SAFETY: both descriptors belong to this process by the protocol, and nothing else uses them.
     let (input, mut output) = unsafe { (File::from_raw_fd(INPUT), File::from_raw_fd(OUTPUT)) };
     let outcome = read(input)?.and_then(|binary| compile(&binary));
@@ -76,9 +83,15 @@ pub(crate) fn compile(binary: &[u8]) -> Result<(Compiled, Vec<u8>), Refusal> {
         Guest::Preview1 => module(&engine, binary)?,
     };
     if code.len() as u64 > MAX_CODE {
-        return Err(Refusal::TooLarge { detail: format!("its machine code takes {} MiB", code.len() >> 20) });
+        return Err(Refusal::TooLarge {
+            detail: format!("its machine code takes {} MiB", code.len() >> 20),
+        });
     }
-    let compiled = Compiled { guest, engine_key: engine::key_of(&engine), code_length: code.len() as u64 };
+    let compiled = Compiled {
+        guest,
+        engine_key: engine::key_of(&engine),
+        code_length: code.len() as u64,
+    };
     Ok((compiled, code))
 }
 
@@ -101,7 +114,9 @@ fn invalid(error: &wasmtime::Error) -> Refusal {
 
 /// An interface that is offered lacks a function, or has it with another type: the binary was made for a newer 0.2.x.
 fn unlinked(error: &wasmtime::Error) -> Refusal {
-    Refusal::MissingImports { imports: vec![chain(error)] }
+    Refusal::MissingImports {
+        imports: vec![chain(error)],
+    }
 }
 
 /// The compiler could not work with what it was given.

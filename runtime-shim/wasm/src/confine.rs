@@ -71,19 +71,35 @@ fn drop_user() -> io::Result<()> {
 fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let hard = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let value = Some(value.min(hard));
-    rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value })?;
+    rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: value,
+            maximum: value,
+        },
+    )?;
     Ok(())
 }
 
 /// Takes as many descriptors as may be had: each pod's listener and connection is one.
 fn raise_descriptors() -> io::Result<()> {
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )?;
     Ok(())
 }
 
 fn close_descriptors_from(first: u32) -> io::Result<()> {
     // SAFETY: closes descriptors by number; nothing in this process owns any of them yet.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

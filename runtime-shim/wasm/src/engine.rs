@@ -56,7 +56,13 @@ pub(crate) fn key_of(engine: &Engine) -> String {
     let mut digest = DigestHasher(Sha256::new());
     FORMAT.hash(&mut digest);
     engine.precompile_compatibility_hash().hash(&mut digest);
-    digest.0.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .0
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn base() -> Config {
@@ -117,7 +123,10 @@ mod tests {
 
     #[test]
     fn code_of_the_compiling_engine_loads_into_the_pool() {
-        let code = for_compiling().expect("compiling").precompile_module(b"\0asm\x01\0\0\0").expect("precompiled");
+        let code = for_compiling()
+            .expect("compiling")
+            .precompile_module(b"\0asm\x01\0\0\0")
+            .expect("precompiled");
         // SAFETY: the code was just made by the same wasmtime.
         unsafe { Module::deserialize(&for_running().expect("running"), code) }.expect("loads");
     }

@@ -137,10 +137,17 @@ pub(crate) const HOST: &[i64] = &[
 pub(crate) fn install(allowed: &[i64]) -> io::Result<()> {
     let program = program(COMPILER.iter().chain(allowed).copied())?;
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let program = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut(),
+    };
     // SAFETY: `program` points to `length` instructions that outlive the call; the kernel checks and copies them.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// The lists are for x86-64.
@@ -161,7 +168,12 @@ fn program(allowed: impl Iterator<Item = i64>) -> io::Result<Vec<libc::sock_filt
     let equal = |value, yes, no| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
     let answer = |value| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value);
     let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
-    let mut program = vec![load(ARCH)?, equal(ARCHITECTURE, 1, 0)?, answer(libc::SECCOMP_RET_KILL_PROCESS)?, load(NUMBER)?];
+    let mut program = vec![
+        load(ARCH)?,
+        equal(ARCHITECTURE, 1, 0)?,
+        answer(libc::SECCOMP_RET_KILL_PROCESS)?,
+        load(NUMBER)?,
+    ];
     for number in allowed {
         let number = u32::try_from(number).map_err(io::Error::other)?;
         program.push(equal(number, 0, 1)?);
@@ -173,5 +185,10 @@ fn program(allowed: impl Iterator<Item = i64>) -> io::Result<Vec<libc::sock_filt
 
 #[cfg(target_arch = "x86_64")]
 fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> io::Result<libc::sock_filter> {
-    Ok(libc::sock_filter { code: u16::try_from(code).map_err(io::Error::other)?, jt, jf, k })
+    Ok(libc::sock_filter {
+        code: u16::try_from(code).map_err(io::Error::other)?,
+        jt,
+        jf,
+        k,
+    })
 }

@@ -72,7 +72,7 @@ fn magic(binary: &[u8]) -> Result<(), Refusal> {
         [b'P', b'K', ..] => "it is a zip archive".to_owned(),
         [b'#', b'!', ..] => "it is a script".to_owned(),
         [b'(', ..] => "it is Wasm in text form; convert it with wat2wasm or wasm-tools parse".to_owned(),
-        [head @ ..] => {
+        head => {
             let head: Vec<_> = head.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
             format!("it begins with the bytes {}, not 00 61 73 6d", head.join(" "))
         }
@@ -133,8 +133,10 @@ impl Surface {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    self.imports
-                        .push(Import::Core { module: import.module.to_owned(), field: import.name.to_owned() });
+                    self.imports.push(Import::Core {
+                        module: import.module.to_owned(),
+                        field: import.name.to_owned(),
+                    });
                 }
             }
             Payload::ExportSection(section) => {
@@ -166,21 +168,35 @@ impl Surface {
             true if exports(HTTP_HANDLER) => return Ok(Guest::Http),
             true if exports(COMMAND) => return Ok(Guest::Command),
             false if self.exports.iter().any(|export| export == "_start") => return Ok(Guest::Preview1),
-            true if self.exports.iter().any(|export| export.starts_with("wasi:") && export.contains("@0.3.")) => {
-                format!("it exports {}, of WASI 0.3; build it for WASI 0.2", self.exports.join(", "))
+            true if self
+                .exports
+                .iter()
+                .any(|export| export.starts_with("wasi:") && export.contains("@0.3.")) =>
+            {
+                format!(
+                    "it exports {}, of WASI 0.3; build it for WASI 0.2",
+                    self.exports.join(", ")
+                )
             }
             true => format!(
                 "it exports neither {HTTP_HANDLER}@0.2 (a service) nor {COMMAND}@0.2 (a command){}",
                 listed(&self.exports)
             ),
-            false => format!("it is a core module without the function _start{}", listed(&self.exports)),
+            false => format!(
+                "it is a core module without the function _start{}",
+                listed(&self.exports)
+            ),
         };
         Err(Refusal::NoEntrypoint { detail })
     }
 }
 
 fn listed(exports: &[String]) -> String {
-    if exports.is_empty() { String::new() } else { format!("; it exports {}", exports.join(", ")) }
+    if exports.is_empty() {
+        String::new()
+    } else {
+        format!("; it exports {}", exports.join(", "))
+    }
 }
 
 fn offered(import: &str) -> bool {
@@ -189,14 +205,21 @@ fn offered(import: &str) -> bool {
 
 /// Whether `name` is `interface` in a version of the 0.2 series.
 fn is_version_of(name: &str, interface: &str) -> bool {
-    name.split_once('@').is_some_and(|(path, version)| path == interface && version.starts_with("0.2."))
+    name.split_once('@')
+        .is_some_and(|(path, version)| path == interface && version.starts_with("0.2."))
 }
 
 fn invalid(error: &BinaryReaderError) -> Refusal {
     // Only an unexpected end is reported so by wasmparser.
     let cut = error.message().contains("unexpected end") || error.message().contains("out of bounds");
-    let what = if cut { "the file is truncated" } else { "it is malformed" };
-    Refusal::Invalid { detail: format!("{what} ({} at byte {})", error.message(), error.offset()) }
+    let what = if cut {
+        "the file is truncated"
+    } else {
+        "it is malformed"
+    };
+    Refusal::Invalid {
+        detail: format!("{what} ({} at byte {})", error.message(), error.offset()),
+    }
 }
 
 #[cfg(test)]

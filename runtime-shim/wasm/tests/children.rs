@@ -1,6 +1,13 @@
 //! The crate's two kinds of children as processes of their own, with all that they give up: this program starts itself
 //! as a compile child and as a sandbox host.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::panic,
+    reason = "a test program with a main function of its own"
+)]
+
 #[path = "../src/host/fixtures.rs"]
 mod fixtures;
 mod support;
@@ -27,7 +34,10 @@ type Test = (&'static str, fn() -> io::Result<()>);
 
 const TESTS: [Test; 5] = [
     ("a_compile_child_compiles_as_nobody", a_compile_child_compiles_as_nobody),
-    ("a_compile_child_says_why_it_refuses", a_compile_child_says_why_it_refuses),
+    (
+        "a_compile_child_says_why_it_refuses",
+        a_compile_child_says_why_it_refuses,
+    ),
     ("a_host_serves_without_privileges", a_host_serves_without_privileges),
     ("a_host_outlives_its_agents", a_host_outlives_its_agents),
     ("hello_does_what_its_readme_says", hello_does_what_its_readme_says),
@@ -48,7 +58,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted = words.iter().find(|word| !word.starts_with('-'));
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted.as_str()))) {
+    for (name, test) in TESTS
+        .iter()
+        .filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted.as_str())))
+    {
         if let Err(error) = test() {
             eprintln!("{name}: {error}");
             return ExitCode::FAILURE;
@@ -85,17 +98,27 @@ fn a_compile_child_compiles_as_nobody() -> io::Result<()> {
 
 fn a_compile_child_says_why_it_refuses() -> io::Result<()> {
     let (outcome, _) = support::compile(b"<!doctype html>")?;
-    assert!(matches!(outcome, Outcome::Refused(Refusal::NotWasm { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Refused(Refusal::NotWasm { .. })),
+        "{outcome:?}"
+    );
     let (outcome, _) = support::compile(&fixtures::missing_import())?;
-    let Outcome::Refused(refusal) = outcome else { panic!("it compiled") };
-    assert!(refusal.to_string().contains("wasi:nn/tensor@0.2.0-rc-2024-10-28"), "{refusal}");
+    let Outcome::Refused(refusal) = outcome else {
+        panic!("it compiled")
+    };
+    assert!(
+        refusal.to_string().contains("wasi:nn/tensor@0.2.0-rc-2024-10-28"),
+        "{refusal}"
+    );
     Ok(())
 }
 
 /// The `Name:` line of a process's status.
 fn status(pid: u32, name: &str) -> io::Result<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     Ok(line.unwrap_or_default().trim().to_owned())
 }
 
@@ -131,7 +154,10 @@ fn a_host_serves_without_privileges() -> io::Result<()> {
         let host = Host::start()?;
         hello(&mut host.connect(1).await?, Ipv4Addr::new(127, 33, 8, 1)).await?;
         assert_eq!(status(host.pid(), "NoNewPrivs")?, "1");
-        assert_eq!(status(host.pid(), "Seccomp")?, if cfg!(target_arch = "x86_64") { "2" } else { "0" });
+        assert_eq!(
+            status(host.pid(), "Seccomp")?,
+            if cfg!(target_arch = "x86_64") { "2" } else { "0" }
+        );
         assert_eq!(status(host.pid(), "CapEff")?, "0000000000000000");
         Ok(())
     })
@@ -182,8 +208,18 @@ async fn answers_as_told(binary: &[u8]) -> io::Result<()> {
     let cases = [
         ("/", "", "HTTP/1.1 200", "Good day from hello-0\n"),
         ("/healthz", "", "HTTP/1.1 200", "ok\n"),
-        ("/private", "authorization: Bearer s3cret\r\n", "HTTP/1.1 200", "you know the token\n"),
-        ("/private", "authorization: Bearer guess\r\n", "HTTP/1.1 401", "the token is missing or wrong\n"),
+        (
+            "/private",
+            "authorization: Bearer s3cret\r\n",
+            "HTTP/1.1 200",
+            "you know the token\n",
+        ),
+        (
+            "/private",
+            "authorization: Bearer guess\r\n",
+            "HTTP/1.1 401",
+            "the token is missing or wrong\n",
+        ),
         ("/elsewhere", "", "HTTP/1.1 404", "there is no /elsewhere here\n"),
     ];
     for (path, header, status, body) in cases {
@@ -191,11 +227,26 @@ async fn answers_as_told(binary: &[u8]) -> io::Result<()> {
         assert!(reply.starts_with(status) && reply.ends_with(body), "{path}: {reply}");
     }
     // The end of the container is when all of its log is written.
-    let stop = wasm::protocol::Call::StopContainer { container: cri::ContainerId("c".to_owned()), grace_milliseconds: 1000 };
+    let stop = wasm::protocol::Call::StopContainer {
+        container: cri::ContainerId("c".to_owned()),
+        grace_milliseconds: 1000,
+    };
     agent.call(stop, &[]).await?.map_err(io::Error::other)?;
     let logged = fs::read_to_string(log.path())?;
-    let lines: Vec<_> = logged.lines().filter_map(|line| line.split_once(" F ")).map(|(_, text)| text).collect();
-    assert_eq!(lines, ["GET / 200", "GET /private 200", "GET /private 401", "GET /elsewhere 404"]);
+    let lines: Vec<_> = logged
+        .lines()
+        .filter_map(|line| line.split_once(" F "))
+        .map(|(_, text)| text)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET / 200",
+            "GET /private 200",
+            "GET /private 401",
+            "GET /elsewhere 404"
+        ]
+    );
     assert!(!logged.contains("s3cret"));
     Ok(())
 }

@@ -28,17 +28,20 @@ fn a_function_of_a_newer_version_is_named() {
           (export "wasi:cli/run@0.2.0" (instance $run)))"#,
     )
     .expect("valid");
-    let Err(Refusal::MissingImports { imports }) = compile(&binary) else { panic!("it compiled") };
+    let Err(Refusal::MissingImports { imports }) = compile(&binary) else {
+        panic!("it compiled")
+    };
     assert!(imports[0].contains("get-weather"), "{imports:?}");
 }
 
 #[test]
 fn an_unknown_function_of_preview_1_is_named() {
-    let binary = wat::parse_str(
-        r#"(module (import "wasi_snapshot_preview1" "fd_teleport" (func)) (func (export "_start")))"#,
-    )
-    .expect("valid");
-    let Err(Refusal::MissingImports { imports }) = compile(&binary) else { panic!("it compiled") };
+    let binary =
+        wat::parse_str(r#"(module (import "wasi_snapshot_preview1" "fd_teleport" (func)) (func (export "_start")))"#)
+            .expect("valid");
+    let Err(Refusal::MissingImports { imports }) = compile(&binary) else {
+        panic!("it compiled")
+    };
     assert!(imports[0].contains("fd_teleport"), "{imports:?}");
 }
 

@@ -49,7 +49,12 @@ pub(crate) struct Library {
 impl Library {
     pub(crate) fn new(engine: Engine) -> wasmtime::Result<Self> {
         let (components, modules) = (linker::components(&engine)?, linker::modules(&engine)?);
-        Ok(Self { engine, components, modules, loaded: Mutex::new(HashMap::new()) })
+        Ok(Self {
+            engine,
+            components,
+            modules,
+            loaded: Mutex::new(HashMap::new()),
+        })
     }
 
     /// The code under a key, loaded from `file` unless some container has it already.
@@ -72,19 +77,26 @@ impl Library {
             compiled::Guest::Http | compiled::Guest::Command => {
                 // SAFETY: the file holds what the compile child made and the agent alone can write; wasmtime checks that
                 // it was made by this version with these settings.
-                let component = unsafe { Component::deserialize_file(&self.engine, path) }.map_err(|error| load(&error))?;
+                let component =
+                    unsafe { Component::deserialize_file(&self.engine, path) }.map_err(|error| load(&error))?;
                 self.link(kind, &component)
             }
             compiled::Guest::Preview1 => {
                 // SAFETY: as above.
                 let module = unsafe { Module::deserialize_file(&self.engine, path) }.map_err(|error| load(&error))?;
-                self.modules.instantiate_pre(&module).map(Code::Preview1).map_err(|error| link(&error))
+                self.modules
+                    .instantiate_pre(&module)
+                    .map(Code::Preview1)
+                    .map_err(|error| link(&error))
             }
         }
     }
 
     fn link(&self, kind: compiled::Guest, component: &Component) -> Result<Code, LoadError> {
-        let linked = self.components.instantiate_pre(component).map_err(|error| link(&error))?;
+        let linked = self
+            .components
+            .instantiate_pre(component)
+            .map_err(|error| link(&error))?;
         if kind == compiled::Guest::Http {
             ProxyPre::new(linked).map(Code::Http).map_err(|error| link(&error))
         } else {
@@ -94,9 +106,13 @@ impl Library {
 }
 
 fn load(error: &wasmtime::Error) -> LoadError {
-    LoadError::Load { detail: exit::describe(error) }
+    LoadError::Load {
+        detail: exit::describe(error),
+    }
 }
 
 fn link(error: &wasmtime::Error) -> LoadError {
-    LoadError::Link { detail: format!("{error:#}") }
+    LoadError::Link {
+        detail: format!("{error:#}"),
+    }
 }

@@ -23,7 +23,12 @@ pub(crate) enum Program {
 }
 
 /// Runs a program until it ends or `stop`.
-pub(crate) async fn run(program: Program, prepared: Arc<Prepared>, ticker: Arc<Ticker>, stop: CancellationToken) -> Exit {
+pub(crate) async fn run(
+    program: Program,
+    prepared: Arc<Prepared>,
+    ticker: Arc<Ticker>,
+    stop: CancellationToken,
+) -> Exit {
     let account = Arc::clone(&prepared.cpu);
     let guest = {
         let prepared = Arc::clone(&prepared);

@@ -86,7 +86,13 @@ type Done = Result<(), Failure>;
 
 impl Containers {
     pub(crate) fn new(table: Arc<Table>, library: Library, ticker: Arc<Ticker>, logs: Writer) -> Arc<Self> {
-        Arc::new(Self { table, library, ticker, logs, live: Mutex::default() })
+        Arc::new(Self {
+            table,
+            library,
+            ticker,
+            logs,
+            live: Mutex::default(),
+        })
     }
 
     fn sandbox_lock(&self, sandbox: &SandboxId) -> Arc<tokio::sync::Mutex<()>> {
@@ -99,7 +105,11 @@ impl Containers {
         if let Some(record) = self.table.sandbox(&run.id) {
             let same = record.sandbox.config == run.config && record.network == run.network;
             let message = format!("sandbox \"{}\" exists with another configuration", run.id);
-            return if same { Ok(record) } else { Err(Failure::InvalidConfig { message }) };
+            return if same {
+                Ok(record)
+            } else {
+                Err(Failure::InvalidConfig { message })
+            };
         }
         let (own, ips) = match &run.network {
             Network::Pod { address, .. } => (*address, vec![(*address).into()]),
@@ -117,8 +127,13 @@ impl Containers {
             },
             network: run.network.clone(),
         };
-        self.table.change(Change::Sandbox(Box::new(record.clone()))).map_err(internal)?;
-        self.live.lock().addresses.insert(run.id, Addresses::new(run.network, resolver));
+        self.table
+            .change(Change::Sandbox(Box::new(record.clone())))
+            .map_err(internal)?;
+        self.live
+            .lock()
+            .addresses
+            .insert(run.id, Addresses::new(run.network, resolver));
         Ok(record)
     }
 
@@ -146,7 +161,9 @@ impl Containers {
             self.remove_container(&container.container.id).await?;
         }
         if self.table.sandbox(id).is_some() {
-            self.table.change(Change::SandboxRemoved(id.clone())).map_err(internal)?;
+            self.table
+                .change(Change::SandboxRemoved(id.clone()))
+                .map_err(internal)?;
         }
         self.live.lock().locks.remove(id);
         Ok(())
@@ -162,18 +179,25 @@ impl Containers {
         if let Some(record) = self.table.container(&create.id) {
             return Ok(record);
         }
-        let sandbox = self.table.sandbox(&create.sandbox).ok_or_else(|| not_found("sandbox", &create.sandbox))?;
+        let sandbox = self
+            .table
+            .sandbox(&create.sandbox)
+            .ok_or_else(|| not_found("sandbox", &create.sandbox))?;
         let addresses = self.live.lock().addresses.get(&create.sandbox).cloned();
         let addresses = addresses.ok_or_else(|| Failure::InvalidConfig {
             message: format!("sandbox \"{}\" is not ready", create.sandbox),
         })?;
         let fds = Descriptors(fds);
         let code = tokio::task::block_in_place(|| {
-            self.library.load(&create.code_key, create.program.guest, fds.get(create.code)?).map_err(unrunnable)
+            self.library
+                .load(&create.code_key, create.program.guest, fds.get(create.code)?)
+                .map_err(unrunnable)
         })?;
         let prepared = self.prepare(&create, &fds, addresses)?;
         let record = record_of(&create, sandbox.sandbox.config.uid);
-        self.table.change(Change::Container(Box::new(record.clone()))).map_err(internal)?;
+        self.table
+            .change(Change::Container(Box::new(record.clone())))
+            .map_err(internal)?;
         let container = Container {
             name: create.config.name,
             sandbox: create.sandbox,
@@ -185,7 +209,12 @@ impl Containers {
         Ok(record)
     }
 
-    fn prepare(&self, create: &CreateContainer, fds: &Descriptors, addresses: Arc<Addresses>) -> Result<Prepared, Failure> {
+    fn prepare(
+        &self,
+        create: &CreateContainer,
+        fds: &Descriptors,
+        addresses: Arc<Addresses>,
+    ) -> Result<Prepared, Failure> {
         let log = Log::new(fds.file(create.log)?, self.logs.clone());
         let outgoing = Outgoing::new(Arc::clone(&addresses), cluster_authorities(&create.mounts, fds));
         Ok(Prepared {
@@ -206,7 +235,9 @@ impl Containers {
         let lock = self.sandbox_lock(&record.container.sandbox);
         let _locked = lock.lock().await;
         let Some(container) = self.live.lock().containers.get(id).cloned() else {
-            return Err(Failure::Start { reason: format!("container \"{id}\" has ended") });
+            return Err(Failure::Start {
+                reason: format!("container \"{id}\" has ended"),
+            });
         };
         if container.running.is_some() {
             return Ok(());
@@ -228,7 +259,10 @@ impl Containers {
     fn listen(&self, container: &Container, port: u16) -> Result<(u16, TcpListener), Failure> {
         let holder = {
             let live = self.live.lock();
-            let others = live.containers.values().filter(|other| other.sandbox == container.sandbox);
+            let others = live
+                .containers
+                .values()
+                .filter(|other| other.sandbox == container.sandbox);
             let mut holders = others.filter(|other| other.running.as_ref().is_some_and(|run| run.port == Some(port)));
             holders.next().map(|other| other.name.clone())
         };
@@ -306,7 +340,12 @@ impl Containers {
 
     /// Ends a container that runs; answers when it has ended.
     async fn end(&self, id: &ContainerId, grace: Duration) {
-        let running = self.live.lock().containers.get(id).and_then(|container| container.running.clone());
+        let running = self
+            .live
+            .lock()
+            .containers
+            .get(id)
+            .and_then(|container| container.running.clone());
         let Some(running) = running else { return };
         running.stop.cancel();
         if timeout(grace, running.done.cancelled()).await.is_err() {
@@ -316,12 +355,16 @@ impl Containers {
     }
 
     pub(crate) async fn remove_container(&self, id: &ContainerId) -> Done {
-        let Some(record) = self.table.container(id) else { return Ok(()) };
+        let Some(record) = self.table.container(id) else {
+            return Ok(());
+        };
         let lock = self.sandbox_lock(&record.container.sandbox);
         let _locked = lock.lock().await;
         self.end(id, Duration::ZERO).await;
         self.live.lock().containers.remove(id);
-        self.table.change(Change::ContainerRemoved(id.clone())).map_err(internal)
+        self.table
+            .change(Change::ContainerRemoved(id.clone()))
+            .map_err(internal)
     }
 
     pub(crate) fn reopen_log(&self, id: &ContainerId, fds: Vec<OwnedFd>) -> Done {
@@ -343,13 +386,18 @@ impl Containers {
             container.prepared.cpu.update(&resources);
             container.prepared.memory.update(&resources);
         }
-        self.table.update_container(id, |container| container.config.resources = resources).map_err(internal)
+        self.table
+            .update_container(id, |container| container.config.resources = resources)
+            .map_err(internal)
     }
 
     pub(crate) fn stats(&self) -> Vec<cri::ContainerStats> {
         let running: Vec<_> = {
             let live = self.live.lock();
-            let running = live.containers.iter().filter(|(_, container)| container.running.is_some());
+            let running = live
+                .containers
+                .iter()
+                .filter(|(_, container)| container.running.is_some());
             running.map(|(id, container)| (id.clone(), container.clone())).collect()
         };
         let stats = running.into_iter().filter_map(|(id, container)| {
@@ -402,7 +450,9 @@ pub(super) struct Descriptors(pub(super) Vec<OwnedFd>);
 impl Descriptors {
     fn get(&self, index: FdIndex) -> Result<&OwnedFd, Failure> {
         let message = || format!("descriptor {index} was not sent");
-        self.0.get(usize::from(index)).ok_or_else(|| Failure::InvalidConfig { message: message() })
+        self.0
+            .get(usize::from(index))
+            .ok_or_else(|| Failure::InvalidConfig { message: message() })
     }
 
     fn file(&self, index: FdIndex) -> Result<File, Failure> {
@@ -411,25 +461,40 @@ impl Descriptors {
 }
 
 /// Opens what the container sees of the node's files.
-pub(super) fn filesystem(mounts: &[MountedFd], fds: &Descriptors, log: &Arc<Log>) -> Result<WasiFilesystemCtx, Failure> {
+pub(super) fn filesystem(
+    mounts: &[MountedFd],
+    fds: &Descriptors,
+    log: &Arc<Log>,
+) -> Result<WasiFilesystemCtx, Failure> {
     let mut builder = WasiCtxBuilder::new();
     for mount in mounts {
         if mount.file {
-            log.host(&format!("the file {} is not visible: Wasm guests see whole directories only", mount.container_path));
+            log.host(&format!(
+                "the file {} is not visible: Wasm guests see whole directories only",
+                mount.container_path
+            ));
             continue;
         }
         let path = format!("/proc/self/fd/{}", fds.get(mount.fd)?.as_raw_fd());
-        let permissions = if mount.readonly { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
-        builder.preopened_dir(path, &mount.container_path, permissions).map_err(|error| Failure::InvalidConfig {
-            message: format!("the directory for {} cannot be opened: {error}", mount.container_path),
-        })?;
+        let permissions = if mount.readonly {
+            FsPerms::ReadOnly
+        } else {
+            FsPerms::ReadWrite
+        };
+        builder
+            .preopened_dir(path, &mount.container_path, permissions)
+            .map_err(|error| Failure::InvalidConfig {
+                message: format!("the directory for {} cannot be opened: {error}", mount.container_path),
+            })?;
     }
     Ok(builder.build().filesystem().clone())
 }
 
 /// The cluster's certificate authorities, where the pod has a service account.
 fn cluster_authorities(mounts: &[MountedFd], fds: &Descriptors) -> Option<Vec<u8>> {
-    let mount = mounts.iter().find(|mount| mount.container_path == SERVICE_ACCOUNT && !mount.file)?;
+    let mount = mounts
+        .iter()
+        .find(|mount| mount.container_path == SERVICE_ACCOUNT && !mount.file)?;
     let path = format!("/proc/self/fd/{}/ca.crt", fds.get(mount.fd).ok()?.as_raw_fd());
     let mut pem = Vec::new();
     File::open(path).ok()?.take(AUTHORITIES).read_to_end(&mut pem).ok()?;
@@ -451,7 +516,10 @@ fn record_of(create: &CreateContainer, pod_uid: String) -> ContainerRecord {
         message: String::new(),
         log_path: create.log_path.clone(),
     };
-    ContainerRecord { container, code_key: create.code_key.clone() }
+    ContainerRecord {
+        container,
+        code_key: create.code_key.clone(),
+    }
 }
 
 /// Nanoseconds since the epoch.
@@ -461,17 +529,27 @@ fn now() -> i64 {
 
 fn internal(error: io::Error) -> Failure {
     if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
-        return Failure::Exhausted { resource: "disk space".to_owned(), detail: error.to_string() };
+        return Failure::Exhausted {
+            resource: "disk space".to_owned(),
+            detail: error.to_string(),
+        };
     }
-    Failure::Internal { reason: error.to_string() }
+    Failure::Internal {
+        reason: error.to_string(),
+    }
 }
 
 fn unrunnable(error: super::code::LoadError) -> Failure {
-    Failure::Unrunnable { reason: error.to_string() }
+    Failure::Unrunnable {
+        reason: error.to_string(),
+    }
 }
 
 fn not_found(what: &str, id: &impl ToString) -> Failure {
-    Failure::NotFound { what: what.to_owned(), id: id.to_string() }
+    Failure::NotFound {
+        what: what.to_owned(),
+        id: id.to_string(),
+    }
 }
 
 fn cannot_listen(error: &io::Error, address: std::net::Ipv4Addr, port: u16) -> Failure {

@@ -68,7 +68,10 @@ fn turn(resources: &cri::Resources) -> u64 {
 }
 
 fn burst(milli: u64) -> i64 {
-    let nanoseconds = u64::try_from(BURST.as_nanos()).unwrap_or(u64::MAX).saturating_mul(milli) / 1000;
+    let nanoseconds = u64::try_from(BURST.as_nanos())
+        .unwrap_or(u64::MAX)
+        .saturating_mul(milli)
+        / 1000;
     i64::try_from(nanoseconds).unwrap_or(i64::MAX)
 }
 
@@ -79,7 +82,10 @@ impl Account {
             used: AtomicU64::new(0),
             turn: AtomicU64::new(turn(resources)),
             milli: AtomicU64::new(milli),
-            tokens: Mutex::new(Tokens { balance: burst(milli), filled: now }),
+            tokens: Mutex::new(Tokens {
+                balance: burst(milli),
+                filled: now,
+            }),
         }
     }
 
@@ -99,7 +105,9 @@ impl Account {
         self.used.fetch_add(nanoseconds, Relaxed);
         if self.milli.load(Relaxed) != 0 {
             let mut tokens = self.tokens.lock();
-            tokens.balance = tokens.balance.saturating_sub(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
+            tokens.balance = tokens
+                .balance
+                .saturating_sub(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
         }
     }
 
@@ -172,7 +180,11 @@ pub(crate) struct Metered<F> {
 
 impl<F> Metered<F> {
     pub(crate) fn new(guest: F, account: Arc<Account>, ticker: Arc<Ticker>) -> Self {
-        Self { guest: Box::pin(guest), account, ticker }
+        Self {
+            guest: Box::pin(guest),
+            account,
+            ticker,
+        }
     }
 }
 
@@ -212,22 +224,31 @@ impl Drop for Entered<'_> {
 impl Ticker {
     /// Starts the ticking thread. It ends when the engine has gone.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
-        let ticker = Arc::new(Self { running: AtomicUsize::new(0), thread: OnceLock::new(), parked: AtomicUsize::new(0) });
+        let ticker = Arc::new(Self {
+            running: AtomicUsize::new(0),
+            thread: OnceLock::new(),
+            parked: AtomicUsize::new(0),
+        });
         let (engine, ticking) = (engine.weak(), Arc::downgrade(&ticker));
-        let handle = thread::Builder::new().name("epoch".to_owned()).stack_size(64 << 10).spawn(move || {
-            let mut idle = 0;
-            loop {
-                thread::park_timeout(TICK);
-                let (Some(engine), Some(ticker)) = (engine.upgrade(), ticking.upgrade()) else { return };
-                engine.increment_epoch();
-                idle = if ticker.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
-                if idle > IDLE_TICKS {
-                    drop(engine);
-                    ticker.sleep_until_needed();
-                    idle = 0;
+        let handle = thread::Builder::new()
+            .name("epoch".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                let mut idle = 0;
+                loop {
+                    thread::park_timeout(TICK);
+                    let (Some(engine), Some(ticker)) = (engine.upgrade(), ticking.upgrade()) else {
+                        return;
+                    };
+                    engine.increment_epoch();
+                    idle = if ticker.running.load(SeqCst) == 0 { idle + 1 } else { 0 };
+                    if idle > IDLE_TICKS {
+                        drop(engine);
+                        ticker.sleep_until_needed();
+                        idle = 0;
+                    }
                 }
-            }
-        })?;
+            })?;
         ticker.thread.set(handle.thread().clone()).ok();
         Ok(ticker)
     }

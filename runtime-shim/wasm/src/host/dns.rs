@@ -31,7 +31,9 @@ pub(crate) fn query(id: u16, name: &str) -> Option<Vec<u8>> {
         out.extend(word.to_be_bytes());
     }
     for label in name.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|length| (1..64).contains(length))?;
         out.push(length);
         out.extend(label.bytes());
     }

@@ -26,7 +26,11 @@ pub(crate) struct Exit {
 impl Exit {
     /// It ended by itself.
     pub(crate) fn with_code(code: i32) -> Self {
-        Self { code, reason: if code == 0 { "Completed" } else { "Error" }, message: String::new() }
+        Self {
+            code,
+            reason: if code == 0 { "Completed" } else { "Error" },
+            message: String::new(),
+        }
     }
 
     /// It was asked to end, and did.
@@ -46,7 +50,11 @@ impl Exit {
 
     /// The host could not go on with it.
     pub(crate) fn failed(message: String) -> Self {
-        Self { code: 1, reason: "Error", message }
+        Self {
+            code: 1,
+            reason: "Error",
+            message,
+        }
     }
 
     /// Its program failed with an error.
@@ -55,12 +63,27 @@ impl Exit {
             return Self::with_code(exit.0);
         }
         if refused.is_some() {
-            let limit = limit.map_or_else(|| "its memory limit".to_owned(), |limit| format!("its memory limit of {limit} bytes"));
+            let limit = limit.map_or_else(
+                || "its memory limit".to_owned(),
+                |limit| format!("its memory limit of {limit} bytes"),
+            );
             let message = format!("the guest reached {limit} and could not go on: {}", describe(error));
-            return Self { code: KILLED, reason: "OOMKilled", message };
+            return Self {
+                code: KILLED,
+                reason: "OOMKilled",
+                message,
+            };
         }
-        let reason = if error.downcast_ref::<Trap>().is_some() { "Trap" } else { "Error" };
-        Self { code: ABORTED, reason, message: describe(error) }
+        let reason = if error.downcast_ref::<Trap>().is_some() {
+            "Trap"
+        } else {
+            "Error"
+        };
+        Self {
+            code: ABORTED,
+            reason,
+            message: describe(error),
+        }
     }
 }
 
@@ -71,7 +94,11 @@ pub(crate) fn describe(error: &wasmtime::Error) -> String {
         None => error.root_cause().to_string(),
     };
     let frames = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-    if frames.is_empty() { cause } else { format!("{cause}, in {}", frames.join(" < ")) }
+    if frames.is_empty() {
+        cause
+    } else {
+        format!("{cause}, in {}", frames.join(" < "))
+    }
 }
 
 fn frames(trace: &WasmBacktrace) -> Vec<String> {

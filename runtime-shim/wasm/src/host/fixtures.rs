@@ -1,7 +1,10 @@
 //! Guests for tests, made from text without a toolchain. Also the source of the files in `tests/workloads`, which
 //! `cargo run -p wasm --example workloads` writes.
 
-#![allow(dead_code, reason = "each of the tests and examples that include this file uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "each of the tests and examples that include this file uses a part of it"
+)]
 
 use std::path::Path;
 
@@ -20,14 +23,20 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("http-spin.wasm", http(SPIN)),
         ("http-hog.wasm", http(HOG)),
         ("http-trap.wasm", http("unreachable")),
-        ("http-trap-at-start.wasm", http_with_start("(call $answer (local.get $out))", "unreachable")),
+        (
+            "http-trap-at-start.wasm",
+            http_with_start("(call $answer (local.get $out))", "unreachable"),
+        ),
         ("exit-3.wasm", command("(call $exit (i32.const 3))")),
-        ("print.wasm", command("(call $print (i32.const 1)) (call $print (i32.const 2))")),
+        (
+            "print.wasm",
+            command("(call $print (i32.const 1)) (call $print (i32.const 2))"),
+        ),
         ("spin.wasm", command(SPIN)),
         ("hog.wasm", command(HOG)),
         ("trap.wasm", command("unreachable")),
         ("missing-import.wasm", missing_import()),
-        ("truncated.wasm", hello[..hello.len() / 2].to_vec()),
+        ("truncated.wasm", hello.iter().take(hello.len() / 2).copied().collect()),
         ("not-wasm.wasm", b"<!doctype html>\n".to_vec()),
         ("http-hello.wasm", hello),
     ]
@@ -36,8 +45,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
 /// Loops forever.
 pub(crate) const SPIN: &str = "(loop $on (br $on))";
 /// Allocates a page at a time until it gets none, and gives up.
-pub(crate) const HOG: &str =
-    "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable";
+pub(crate) const HOG: &str = "(loop $on (br_if $on (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable";
 /// Answers with 1,000 pieces of 4 KiB.
 pub(crate) const STREAM: &str = "(call $begin (local.get $out))
     (loop $on
@@ -59,7 +67,10 @@ pub(crate) fn http(handle: &str) -> Vec<u8> {
 /// The same with a function that runs when an instance is made.
 pub(crate) fn http_with_start(handle: &str, start: &str) -> Vec<u8> {
     let start = format!("(func $begins {start}) (start $begins)");
-    component("http-service", &HTTP.replace("(;HANDLE;)", handle).replace("(;START;)", &start))
+    component(
+        "http-service",
+        &HTTP.replace("(;HANDLE;)", handle).replace("(;START;)", &start),
+    )
 }
 
 /// A preview 1 module that is run.
@@ -92,8 +103,13 @@ fn component(world: &str, module: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).expect("valid text");
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(Path::new(WIT)).expect("valid WIT");
-    let world = resolve.select_world(&[package], Some(world)).expect("one of our worlds");
+    let world = resolve
+        .select_world(&[package], Some(world))
+        .expect("one of our worlds");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("embedded");
-    let mut encoder = ComponentEncoder::default().validate(true).module(&module).expect("a module of the world");
+    let mut encoder = ComponentEncoder::default()
+        .validate(true)
+        .module(&module)
+        .expect("a module of the world");
     encoder.encode().expect("encoded")
 }

@@ -109,7 +109,11 @@ type Answered = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// The listening socket of a service.
 pub(crate) fn listen(address: Ipv4Addr, port: u16) -> std::io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    let socket = socket2::Socket::new(
+        socket2::Domain::IPV4,
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&std::net::SocketAddr::from((address, port)).into())?;
@@ -194,8 +198,16 @@ impl Service {
             async move { Ok::<_, Infallible>(service.handle(request).await) }
         });
         let mut server = auto::Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
-        server.http2().timer(TokioTimer::new()).max_concurrent_streams(100).keep_alive_interval(HEAD);
+        server
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .max_buf_size(BUFFER);
+        server
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            .keep_alive_interval(HEAD);
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -231,7 +243,11 @@ impl Service {
         let permit = Arc::clone(&self.turns).acquire_owned().await.ok()?;
         let memory = self.prepared.memory.admit().await;
         self.instances.fetch_add(1, Relaxed);
-        Some(Turn { _permit: permit, _memory: memory, instances: Arc::clone(&self.instances) })
+        Some(Turn {
+            _permit: permit,
+            _memory: memory,
+            instances: Arc::clone(&self.instances),
+        })
     }
 
     fn store(&self) -> Store<Guest> {
@@ -252,7 +268,10 @@ impl Service {
         let run: Pin<Box<dyn Future<Output = Ended> + Send>> = Box::pin(async move {
             let result = async {
                 let instance = component.instantiate_async(&mut store).await?;
-                instance.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+                instance
+                    .wasi_http_incoming_handler()
+                    .call_handle(&mut store, request, out)
+                    .await
             }
             .await;
             let refused = store.data().memory.refused();
@@ -290,7 +309,9 @@ impl Service {
             (Some(Ok(response)), _) => self.whole(response),
             (Some(Err(code)), _) => self.declined(&code),
             (None, Ok(())) => {
-                self.prepared.log.host("the guest returned without answering the request");
+                self.prepared
+                    .log
+                    .host("the guest returned without answering the request");
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest did not answer\n")
             }
             (None, Err(_told)) if ended.refused == Some(Refused::Crowded) => {
@@ -303,7 +324,9 @@ impl Service {
     /// Logs a failed run, and ends the container if it has passed its memory limit.
     fn account(&self, ended: &Ended) {
         let Err(error) = &ended.result else { return };
-        self.prepared.log.host(&format!("a request failed: {}", exit::describe(error)));
+        self.prepared
+            .log
+            .host(&format!("a request failed: {}", exit::describe(error)));
         if ended.refused == Some(Refused::Alone) {
             let exit = Exit::of_error(error, ended.refused, self.prepared.memory.limit());
             // Full: another request has said the same.
@@ -318,7 +341,9 @@ impl Service {
             Some(Ok(body)) if body.trailers().is_none() => ResponseBody::whole(body.to_bytes()),
             Some(Ok(body)) => ResponseBody::collected(body),
             Some(Err(error)) => {
-                self.prepared.log.host(&format!("the body of an answer is broken: {error}"));
+                self.prepared
+                    .log
+                    .host(&format!("the body of an answer is broken: {error}"));
                 return plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest failed\n");
             }
             None => return self.late(),
@@ -334,7 +359,10 @@ impl Service {
         self.spawn(async move {
             let Some(ended) = run_on(run, gone).await else { return };
             let Err(error) = ended.result else { return };
-            log.host(&format!("a request failed after its answer had begun: {}", exit::describe(&error)));
+            log.host(&format!(
+                "a request failed after its answer had begun: {}",
+                exit::describe(&error)
+            ));
             if ended.refused == Some(Refused::Alone) {
                 fatal.try_send(Exit::of_error(&error, ended.refused, limit)).ok();
             }
@@ -344,12 +372,16 @@ impl Service {
 
     /// The guest answered with an error in place of a response.
     fn declined(&self, code: &ErrorCode) -> Response<ResponseBody> {
-        self.prepared.log.host(&format!("the guest answered with an error: {code:?}"));
+        self.prepared
+            .log
+            .host(&format!("the guest answered with an error: {code:?}"));
         plain(StatusCode::INTERNAL_SERVER_ERROR, "the guest failed\n")
     }
 
     fn late(&self) -> Response<ResponseBody> {
-        self.prepared.log.host(&format!("a request was given up: the guest took more than {ANSWER:?}"));
+        self.prepared
+            .log
+            .host(&format!("a request was given up: the guest took more than {ANSWER:?}"));
         plain(StatusCode::GATEWAY_TIMEOUT, "the guest did not answer in time\n")
     }
 }

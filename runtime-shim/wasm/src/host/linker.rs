@@ -65,7 +65,11 @@ fn environment(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     })?;
     environment.func_wrap("initial-cwd", |store: StoreContextMut<'_, Guest>, (): ()| {
         let directory = &store.data().prepared.working_dir;
-        Ok((Some(if directory.is_empty() { "/".to_owned() } else { directory.clone() }),))
+        Ok((Some(if directory.is_empty() {
+            "/".to_owned()
+        } else {
+            directory.clone()
+        }),))
     })
 }
 

@@ -51,6 +51,8 @@ impl Stream {
 #[derive(Debug)]
 pub(crate) struct Log {
     state: Mutex<State>,
+    /// Held from taking what is pending until it is written, so that entries stay in order. True: the last write failed.
+    writing: Mutex<bool>,
     writer: Writer,
 }
 
@@ -92,9 +94,18 @@ fn entry(out: &mut Vec<u8>, now: Timestamp, stream: Stream, partial: bool, text:
 
 impl Log {
     pub(crate) fn new(file: File, writer: Writer) -> Arc<Self> {
-        let state =
-            State { pending: Vec::new(), announced: false, dropped: 0, file: Arc::new(file), room: FILE };
-        Arc::new(Self { state: Mutex::new(state), writer })
+        let state = State {
+            pending: Vec::new(),
+            announced: false,
+            dropped: 0,
+            file: Arc::new(file),
+            room: FILE,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            writing: Mutex::new(false),
+            writer,
+        })
     }
 
     /// Adds whole lines; `text` holds no newline but between them.
@@ -139,6 +150,7 @@ impl Log {
 
     /// Writes what is pending.
     pub(crate) fn flush(&self) {
+        let mut failed = self.writing.lock();
         let (pending, file) = {
             let mut state = self.state.lock();
             state.announced = false;
@@ -146,9 +158,14 @@ impl Log {
             state.room = state.room.saturating_sub(pending.len() as u64);
             (pending, Arc::clone(&state.file))
         };
-        if let Err(error) = (&*file).write_all(&pending) {
+        let written = (&*file).write_all(&pending);
+        // Once, not for every line: the host's own log may be on the same full disk.
+        if let Err(error) = &written
+            && !*failed
+        {
             tracing::warn!(%error, "a container's log cannot be written");
         }
+        *failed = written.is_err();
     }
 }
 
@@ -162,7 +179,11 @@ pub(crate) struct LineBuffer {
 
 impl LineBuffer {
     pub(crate) fn new(log: Arc<Log>, stream: Stream) -> Self {
-        Self { log, stream, partial: Vec::new() }
+        Self {
+            log,
+            stream,
+            partial: Vec::new(),
+        }
     }
 
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
@@ -207,7 +228,10 @@ const QUEUE: usize = 64 << 10;
 impl Writer {
     pub(crate) fn start() -> std::io::Result<Self> {
         let (announced, logs) = sync_channel(QUEUE);
-        thread::Builder::new().name("logs".to_owned()).stack_size(128 << 10).spawn(move || write_all(&logs))?;
+        thread::Builder::new()
+            .name("logs".to_owned())
+            .stack_size(128 << 10)
+            .spawn(move || write_all(&logs))?;
         Ok(Self { announced })
     }
 

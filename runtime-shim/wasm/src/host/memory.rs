@@ -73,7 +73,10 @@ impl Account {
             let (limit, peak) = (self.limit.load(Relaxed), self.peak.load(Relaxed));
             let fits = |expected: u64| expected.checked_add(peak).filter(|sum| expected == 0 || *sum <= limit);
             if self.expected.fetch_update(Relaxed, Relaxed, fits).is_ok() {
-                return Admitted { account: Arc::clone(self), expected: peak };
+                return Admitted {
+                    account: Arc::clone(self),
+                    expected: peak,
+                };
             }
             left.await;
         }
@@ -83,7 +86,9 @@ impl Account {
     fn take(&self, bytes: u64) -> bool {
         let limit = self.limit.load(Relaxed);
         self.used
-            .fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|used| *used <= limit))
+            .fetch_update(Relaxed, Relaxed, |used| {
+                used.checked_add(bytes).filter(|used| *used <= limit)
+            })
             .is_ok()
     }
 
@@ -93,7 +98,10 @@ impl Account {
 }
 
 fn limit(resources: &cri::Resources) -> u64 {
-    u64::try_from(resources.memory_limit).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX)
+    u64::try_from(resources.memory_limit)
+        .ok()
+        .filter(|limit| *limit > 0)
+        .unwrap_or(u64::MAX)
 }
 
 /// An instance that may exist.
@@ -122,7 +130,12 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(account: Arc<Account>) -> Self {
-        Self { account, held: 0, last: 0, refused: None }
+        Self {
+            account,
+            held: 0,
+            last: 0,
+            refused: None,
+        }
     }
 
     /// Whether the instance was refused memory for the container's limit.
@@ -201,7 +214,10 @@ mod tests {
     use super::*;
 
     fn account(limit: i64) -> Arc<Account> {
-        Account::new(&cri::Resources { memory_limit: limit, ..Default::default() })
+        Account::new(&cri::Resources {
+            memory_limit: limit,
+            ..Default::default()
+        })
     }
 
     #[test]

@@ -85,7 +85,10 @@ fn while_doing(doing: &'static str) -> impl FnOnce(io::Error) -> HostError {
 
 /// The body of `wherry sandbox-host`. Must be called before any other thread is started.
 pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -117,14 +120,21 @@ fn run(arguments: impl IntoIterator<Item = String>) -> Result<(), HostError> {
     runtime.block_on(async {
         let table = Table::new(".".into());
         let containers = Containers::new(table, library, ticker, logs);
-        server::serve(listener, arguments.agent_uid, identity, containers, CancellationToken::new())
-            .await
-            .map_err(while_doing("serving the agent"))
+        server::serve(
+            listener,
+            arguments.agent_uid,
+            identity,
+            containers,
+            CancellationToken::new(),
+        )
+        .await
+        .map_err(while_doing("serving the agent"))
     })
 }
 
 fn identity(arguments: &Arguments, engine: &wasmtime::Engine) -> Result<Identity, HostError> {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(while_doing("reading the boot id"))?;
+    let boot_id =
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(while_doing("reading the boot id"))?;
     let netns = File::open("/proc/self/ns/net").and_then(|file| file.metadata());
     Ok(Identity {
         host_id: arguments.id.clone(),

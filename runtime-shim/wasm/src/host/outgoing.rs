@@ -61,7 +61,13 @@ impl fmt::Debug for Outgoing {
 
 impl Outgoing {
     pub(crate) fn new(addresses: Arc<Addresses>, cluster_authorities: Option<Vec<u8>>) -> Self {
-        Self { shared: Arc::new(Shared { addresses, cluster_authorities, client: OnceLock::new() }) }
+        Self {
+            shared: Arc::new(Shared {
+                addresses,
+                cluster_authorities,
+                client: OnceLock::new(),
+            }),
+        }
     }
 }
 
@@ -69,7 +75,10 @@ impl Shared {
     fn client(&self) -> &Client<Connector, WasiBody> {
         self.client.get_or_init(|| {
             let tls = trust::client_config(self.cluster_authorities.as_deref());
-            let connector = Connector { addresses: Arc::clone(&self.addresses), tls: TlsConnector::from(tls) };
+            let connector = Connector {
+                addresses: Arc::clone(&self.addresses),
+                tls: TlsConnector::from(tls),
+            };
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
@@ -137,7 +146,10 @@ impl ConnectError {
         match self {
             Self::NoHost => Error::HttpRequestUriInvalid,
             Self::Lookup(LookupError::Unavailable) => Error::DnsTimeout,
-            Self::Lookup(error) => Error::DnsError { rcode: Some(error.to_string()), info_code: None },
+            Self::Lookup(error) => Error::DnsError {
+                rcode: Some(error.to_string()),
+                info_code: None,
+            },
             Self::Forbidden => Error::DestinationIpProhibited,
             Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
             Self::Connect(_) => Error::DestinationUnavailable,
@@ -165,7 +177,9 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
         Box::pin(async move {
-            let outlet = timeout(CONNECT, connector.connect(&uri)).await.map_err(|_elapsed| ConnectError::Timeout)??;
+            let outlet = timeout(CONNECT, connector.connect(&uri))
+                .await
+                .map_err(|_elapsed| ConnectError::Timeout)??;
             Ok(TokioIo::new(outlet))
         })
     }
@@ -186,8 +200,16 @@ impl Connector {
     }
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-        let address = self.addresses.resolver.lookup(host).await.map_err(ConnectError::Lookup)?;
-        let route = self.addresses.remote((address, port).into()).ok_or(ConnectError::Forbidden)?;
+        let address = self
+            .addresses
+            .resolver
+            .lookup(host)
+            .await
+            .map_err(ConnectError::Lookup)?;
+        let route = self
+            .addresses
+            .remote((address, port).into())
+            .ok_or(ConnectError::Forbidden)?;
         let socket = TcpSocket::new_v4().map_err(ConnectError::Connect)?;
         if let Some(from) = route.from {
             socket.bind(from).map_err(ConnectError::Connect)?;
@@ -241,3 +263,6 @@ impl AsyncWrite for Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,14 +66,21 @@ impl Resolver {
     /// `hostname` is the pod's own name, with the address `own`.
     pub(crate) fn new(config: &cri::DnsConfig, hostname: &str, own: Ipv4Addr) -> Self {
         let servers = config.servers.iter().filter_map(|server| server.parse::<IpAddr>().ok());
-        let ndots = config.options.iter().find_map(|option| option.strip_prefix("ndots:")?.parse().ok());
+        let ndots = config
+            .options
+            .iter()
+            .find_map(|option| option.strip_prefix("ndots:")?.parse().ok());
         let mut known = BTreeMap::from([("localhost".to_owned(), Ipv4Addr::LOCALHOST)]);
         if !hostname.is_empty() && !own.is_unspecified() {
             known.insert(hostname.to_ascii_lowercase(), own);
         }
         Self {
             servers: servers.map(|server| SocketAddr::new(server, PORT)).collect(),
-            searches: config.searches.iter().map(|search| search.trim_end_matches('.').to_owned()).collect(),
+            searches: config
+                .searches
+                .iter()
+                .map(|search| search.trim_end_matches('.').to_owned())
+                .collect(),
             ndots: ndots.unwrap_or(1),
             known,
             source: own,
@@ -118,12 +125,16 @@ impl Resolver {
         let id = rand::random();
         let query = dns::query(id, name).ok_or(LookupError::Malformed)?;
         for server in self.servers.iter().cycle().take(self.servers.len() * ROUNDS) {
-            let Ok(Ok(answer)) = timeout(ANSWER, self.exchange(*server, &query)).await else { continue };
+            let Ok(Ok(answer)) = timeout(ANSWER, self.exchange(*server, &query)).await else {
+                continue;
+            };
             match dns::answer(id, name, &answer) {
                 Some(dns::Answer::Addresses(addresses)) => return pick(&addresses),
                 Some(dns::Answer::Failed) | None => {}
                 Some(dns::Answer::Truncated) => {
-                    let Ok(Ok(answer)) = timeout(ANSWER, self.exchange_by_tcp(*server, &query)).await else { continue };
+                    let Ok(Ok(answer)) = timeout(ANSWER, self.exchange_by_tcp(*server, &query)).await else {
+                        continue;
+                    };
                     if let Some(dns::Answer::Addresses(addresses)) = dns::answer(id, name, &answer) {
                         return pick(&addresses);
                     }

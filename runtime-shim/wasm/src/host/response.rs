@@ -17,7 +17,10 @@ pub(crate) enum ResponseBody {
     Whole(Option<Bytes>),
     /// With trailers.
     Collected(Collected<Bytes>),
-    Stream { body: HyperOutgoingBody, _alive: Alive },
+    Stream {
+        body: HyperOutgoingBody,
+        _alive: Alive,
+    },
 }
 
 /// Lives as long as somebody may still read the body.

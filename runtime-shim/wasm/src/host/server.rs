@@ -74,7 +74,13 @@ pub(crate) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let current = parking_lot::Mutex::new(CancellationToken::new());
-    let server = Arc::new(Server { identity, containers, current, ending: AtomicBool::new(false), end: end.clone() });
+    let server = Arc::new(Server {
+        identity,
+        containers,
+        current,
+        ending: AtomicBool::new(false),
+        end: end.clone(),
+    });
     loop {
         let accepted = tokio::select! {
             () = end.cancelled() => return Ok(()),
@@ -104,14 +110,24 @@ pub(crate) async fn serve(
 impl Server {
     async fn connection(self: &Arc<Self>, stream: UnixStream) -> Result<(), channel::ChannelError> {
         let (mut sender, mut receiver) = channel::split(stream);
-        let Some((ToHost { id, call }, _)) = receiver.recv::<ToHost>().await? else { return Ok(()) };
+        let Some((ToHost { id, call }, _)) = receiver.recv::<ToHost>().await? else {
+            return Ok(());
+        };
         let closed = CancellationToken::new();
         let result = match call {
             Call::Hello(hello) => self.hello(&hello, &closed),
             _ => return Ok(()),
         };
         let refused = result.is_err();
-        sender.send(&FromHost::Reply { id, result: result.map(Answer::Hello) }, &[]).await?;
+        sender
+            .send(
+                &FromHost::Reply {
+                    id,
+                    result: result.map(Answer::Hello),
+                },
+                &[],
+            )
+            .await?;
         if refused {
             return Ok(());
         }
@@ -142,11 +158,16 @@ impl Server {
     fn hello(&self, hello: &AgentHello, closed: &CancellationToken) -> Result<HostHello, Failure> {
         let version = VERSION.min(hello.newest_version);
         if version < OLDEST_VERSION.max(hello.oldest_version) {
-            return Err(Failure::Version { oldest: OLDEST_VERSION, newest: VERSION });
+            return Err(Failure::Version {
+                oldest: OLDEST_VERSION,
+                newest: VERSION,
+            });
         }
         let table = &self.containers.table;
         let mut current = self.current.lock();
-        table.follow(hello.generation).map_err(|current| Failure::Fenced { current })?;
+        table
+            .follow(hello.generation)
+            .map_err(|current| Failure::Fenced { current })?;
         std::mem::replace(&mut *current, closed.clone()).cancel();
         tracing::info!(generation = hello.generation, version = %hello.wherry_version, "following an agent");
         Ok(self.identity.hello(version, table.sequence()))
@@ -161,7 +182,10 @@ impl Server {
         closed: &CancellationToken,
     ) {
         if let Call::Subscribe { after } = call {
-            let subscriber = Subscriber { outbox: outbox.clone(), closed: closed.clone() };
+            let subscriber = Subscriber {
+                outbox: outbox.clone(),
+                closed: closed.clone(),
+            };
             return self.containers.table.subscribe(id, after, subscriber);
         }
         let (server, outbox, closed) = (Arc::clone(self), outbox.clone(), closed.clone());
@@ -182,7 +206,10 @@ impl Server {
         let containers = &self.containers;
         let done = |()| Answer::Done;
         match call {
-            Call::RunSandbox(run) => containers.run_sandbox(*run).await.map(|record| Answer::Sandbox(Box::new(record))),
+            Call::RunSandbox(run) => containers
+                .run_sandbox(*run)
+                .await
+                .map(|record| Answer::Sandbox(Box::new(record))),
             Call::StopSandbox { sandbox } => containers.stop_sandbox(&sandbox).await.map(done),
             Call::RemoveSandbox { sandbox } => containers.remove_sandbox(&sandbox).await.map(done),
             Call::CreateContainer(create) => {
@@ -190,9 +217,13 @@ impl Server {
                 Ok(Answer::Container(Box::new(record)))
             }
             Call::StartContainer { container } => containers.start_container(&container).await.map(done),
-            Call::StopContainer { container, grace_milliseconds } => {
-                containers.stop_container(&container, Duration::from_millis(grace_milliseconds)).await.map(done)
-            }
+            Call::StopContainer {
+                container,
+                grace_milliseconds,
+            } => containers
+                .stop_container(&container, Duration::from_millis(grace_milliseconds))
+                .await
+                .map(done),
             Call::RemoveContainer { container } => containers.remove_container(&container).await.map(done),
             Call::ReopenLog { container } => containers.reopen_log(&container, fds).map(done),
             Call::UpdateResources { container, resources } => {
@@ -206,9 +237,9 @@ impl Server {
                 Ok(Answer::Done)
             }
             Call::Shutdown => Err(Failure::Busy),
-            Call::Hello(_) | Call::Subscribe { .. } => {
-                Err(Failure::Internal { reason: "not expected here".to_owned() })
-            }
+            Call::Hello(_) | Call::Subscribe { .. } => Err(Failure::Internal {
+                reason: "not expected here".to_owned(),
+            }),
         }
     }
 }

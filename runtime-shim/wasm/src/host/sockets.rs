@@ -63,7 +63,9 @@ impl Addresses {
 
     /// Where a guest's bind really goes; `None`: not to an address of this pod.
     pub(crate) fn local(&self, wanted: SocketAddr) -> Option<SocketAddr> {
-        let protocol::Network::Pod { address, loopback, .. } = self.network else { return Some(wanted) };
+        let protocol::Network::Pod { address, loopback, .. } = self.network else {
+            return Some(wanted);
+        };
         let ip = match wanted.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() || ip == address => address,
             IpAddr::V4(ip) if ip == Ipv4Addr::LOCALHOST || ip == loopback => loopback,
@@ -80,14 +82,25 @@ impl Addresses {
         let IpAddr::V4(ip) = wanted.ip() else { return None };
         if ip == Ipv4Addr::LOCALHOST || ip == *loopback {
             let to = (*loopback, wanted.port()).into();
-            return Some(Route { to, from: Some((*loopback, 0).into()) });
+            return Some(Route {
+                to,
+                from: Some((*loopback, 0).into()),
+            });
         }
-        self.dialable(ip).then(|| Route { to: wanted, from: Some((*address, 0).into()) })
+        self.dialable(ip).then(|| Route {
+            to: wanted,
+            from: Some((*address, 0).into()),
+        })
     }
 
     /// The last word on an address that wasmtime is about to use.
     pub(crate) fn allows(&self, address: SocketAddr, usage: SocketAddrUse) -> bool {
-        let protocol::Network::Pod { address: own, loopback, .. } = &self.network else { return true };
+        let protocol::Network::Pod {
+            address: own, loopback, ..
+        } = &self.network
+        else {
+            return true;
+        };
         let IpAddr::V4(ip) = address.ip() else { return false };
         let mine = ip == *own || ip == *loopback;
         match usage {
@@ -99,7 +112,14 @@ impl Addresses {
 
     /// Whether the pod may send to an address that is not its own loopback.
     fn dialable(&self, ip: Ipv4Addr) -> bool {
-        let protocol::Network::Pod { address, dialable_loopback, .. } = &self.network else { return true };
+        let protocol::Network::Pod {
+            address,
+            dialable_loopback,
+            ..
+        } = &self.network
+        else {
+            return true;
+        };
         !ip.is_unspecified()
             && (!ip.is_loopback() || ip == *address || dialable_loopback.iter().any(|range| range.contains(&ip)))
     }
@@ -110,14 +130,20 @@ type Lowered<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 /// Lays the pod's addresses over the socket functions.
 pub(crate) fn guard(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     let mut tcp = linker.instance(&format!("wasi:sockets/tcp@{VERSION}"))?;
-    tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, arguments| Box::new(tcp_bind(store, arguments)))?;
+    tcp.func_wrap_async("[method]tcp-socket.start-bind", |store, arguments| {
+        Box::new(tcp_bind(store, arguments))
+    })?;
     tcp.func_wrap_async("[method]tcp-socket.start-connect", |store, arguments| {
         Box::new(tcp_connect(store, arguments))
     })?;
     let mut udp = linker.instance(&format!("wasi:sockets/udp@{VERSION}"))?;
-    udp.func_wrap_async("[method]udp-socket.start-bind", |store, arguments| Box::new(udp_bind(store, arguments)))?;
+    udp.func_wrap_async("[method]udp-socket.start-bind", |store, arguments| {
+        Box::new(udp_bind(store, arguments))
+    })?;
     let mut names = linker.instance(&format!("wasi:sockets/ip-name-lookup@{VERSION}"))?;
-    names.func_wrap_async("resolve-addresses", |store, arguments| Box::new(resolve(store, arguments)))
+    names.func_wrap_async("resolve-addresses", |store, arguments| {
+        Box::new(resolve(store, arguments))
+    })
 }
 
 /// As wasmtime's generated glue does: an error the guest may see, or a trap.

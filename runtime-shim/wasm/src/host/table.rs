@@ -64,7 +64,10 @@ impl Subscriber {
 impl Table {
     /// State files are written into `directory`.
     pub(crate) fn new(directory: PathBuf) -> Arc<Self> {
-        Arc::new(Self { directory, held: Mutex::default() })
+        Arc::new(Self {
+            directory,
+            held: Mutex::default(),
+        })
     }
 
     /// Follows an agent of this generation from now on; the current generation if that is higher.
@@ -97,7 +100,11 @@ impl Table {
     /// The containers of a sandbox.
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerRecord> {
         let held = self.held.lock();
-        held.containers.values().filter(|record| record.container.sandbox == *sandbox).cloned().collect()
+        held.containers
+            .values()
+            .filter(|record| record.container.sandbox == *sandbox)
+            .cloned()
+            .collect()
     }
 
     /// Records a change, writes its file, and tells subscribers.
@@ -126,8 +133,14 @@ impl Table {
     }
 
     /// Changes a container's record by a function, if it is there.
-    pub(crate) fn update_container(&self, id: &ContainerId, update: impl FnOnce(&mut cri::Container)) -> io::Result<()> {
-        let Some(mut record) = self.container(id) else { return Ok(()) };
+    pub(crate) fn update_container(
+        &self,
+        id: &ContainerId,
+        update: impl FnOnce(&mut cri::Container),
+    ) -> io::Result<()> {
+        let Some(mut record) = self.container(id) else {
+            return Ok(());
+        };
         update(&mut record.container);
         self.change(Change::Container(Box::new(record)))
     }
@@ -138,8 +151,17 @@ impl Table {
         let after = after.unwrap_or(held.sequence);
         let first_kept = held.sequence - held.ring.len() as u64;
         let complete = (first_kept..=held.sequence).contains(&after);
-        let mut messages = vec![FromHost::Reply { id, result: Ok(Answer::Subscribed { complete }) }];
-        messages.extend(held.ring.iter().filter(|event| event.sequence > after).cloned().map(FromHost::Event));
+        let mut messages = vec![FromHost::Reply {
+            id,
+            result: Ok(Answer::Subscribed { complete }),
+        }];
+        messages.extend(
+            held.ring
+                .iter()
+                .filter(|event| event.sequence > after)
+                .cloned()
+                .map(FromHost::Event),
+        );
         if messages.into_iter().all(|message| subscriber.send(message)) {
             held.subscribers.push(subscriber);
         }
@@ -149,7 +171,11 @@ impl Table {
     pub(crate) fn page(&self, after: &Cursor) -> Page {
         use std::ops::Bound::{Excluded, Unbounded};
         let held = self.held.lock();
-        let mut page = Page { sandboxes: Vec::new(), containers: Vec::new(), next: None };
+        let mut page = Page {
+            sandboxes: Vec::new(),
+            containers: Vec::new(),
+            next: None,
+        };
         let mut from = Unbounded;
         match after {
             Cursor::Start => page.sandboxes = held.sandboxes.values().take(PAGE_ITEMS).cloned().collect(),
@@ -167,7 +193,10 @@ impl Table {
         let rest = held.containers.range::<ContainerId, _>((from, Unbounded));
         page.containers = rest.map(|(_, record)| record.clone()).take(room).collect();
         if page.containers.len() == room {
-            page.next = page.containers.last().map(|last| Cursor::Container(last.container.id.clone()));
+            page.next = page
+                .containers
+                .last()
+                .map(|last| Cursor::Container(last.container.id.clone()));
         }
         page
     }
@@ -182,8 +211,12 @@ impl Table {
 impl Held {
     fn announce(&mut self, change: Change) {
         self.sequence += 1;
-        let event = Event { sequence: self.sequence, change };
-        self.subscribers.retain(|subscriber| subscriber.send(FromHost::Event(event.clone())));
+        let event = Event {
+            sequence: self.sequence,
+            change,
+        };
+        self.subscribers
+            .retain(|subscriber| subscriber.send(FromHost::Event(event.clone())));
         if self.ring.len() == RING {
             self.ring.pop_front();
         }

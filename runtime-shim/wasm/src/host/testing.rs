@@ -33,7 +33,12 @@ impl Bench {
         let ticker = Ticker::start(&engine).expect("a ticker");
         let library = Library::new(engine).expect("linkers");
         let log = tempfile::NamedTempFile::new().expect("a log");
-        Self { library, ticker, logs: Writer::start().expect("a writer"), log }
+        Self {
+            library,
+            ticker,
+            logs: Writer::start().expect("a writer"),
+            log,
+        }
     }
 
     /// The code of a binary, by way of a file as in real life.
@@ -46,7 +51,11 @@ impl Bench {
     /// A container at this address of the loopback network.
     pub(crate) fn prepared(&self, address: Ipv4Addr, resources: &cri::Resources) -> Arc<Prepared> {
         let dialable_loopback = vec!["127.32.0.0/12".parse().expect("a range")];
-        let network = Network::Pod { address, loopback: LOOPBACK, dialable_loopback };
+        let network = Network::Pod {
+            address,
+            loopback: LOOPBACK,
+            dialable_loopback,
+        };
         Arc::new(self.container(network, "pod", resources))
     }
 

@@ -6,8 +6,11 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
 /// Where Linux distributions keep the bundle of public authorities.
-const BUNDLES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+const BUNDLES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
 
 /// Client settings that trust the node's authorities and the given ones. Certificates that cannot be read are skipped.
 pub(crate) fn client_config(cluster_authorities: Option<&[u8]>) -> Arc<ClientConfig> {

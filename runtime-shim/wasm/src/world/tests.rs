@@ -13,10 +13,13 @@ fn interfaces(world: &str, exports: bool) -> Vec<String> {
     let world = resolve.select_world(&[package], Some(world)).expect("the world");
     let world = &resolve.worlds[world];
     let items = if exports { &world.exports } else { &world.imports };
-    let names = items.iter().filter(|(_, item)| matches!(item, WorldItem::Interface { .. })).map(|(key, _)| {
-        let name = resolve.name_world_key(key);
-        name.split('@').next().expect("a name").to_owned()
-    });
+    let names = items
+        .iter()
+        .filter(|(_, item)| matches!(item, WorldItem::Interface { .. }))
+        .map(|(key, _)| {
+            let name = resolve.name_world_key(key);
+            name.split('@').next().expect("a name").to_owned()
+        });
     let mut names: Vec<_> = names.collect();
     names.sort();
     names
@@ -49,8 +52,14 @@ fn tells_guests_apart() {
 
 #[test]
 fn names_every_missing_import() {
-    let imports = vec!["wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned(), "acme:billing/api@1.0.0".to_owned()];
-    assert_eq!(classify(&fixtures::missing_import()), Err(Refusal::MissingImports { imports }));
+    let imports = vec![
+        "wasi:nn/tensor@0.2.0-rc-2024-10-28".to_owned(),
+        "acme:billing/api@1.0.0".to_owned(),
+    ];
+    assert_eq!(
+        classify(&fixtures::missing_import()),
+        Err(Refusal::MissingImports { imports })
+    );
 }
 
 #[test]
@@ -64,7 +73,12 @@ fn names_the_missing_import_of_a_module() {
 fn an_interface_is_offered_in_every_version_of_its_series_and_in_no_other() {
     assert!(offered("wasi:http/types@0.2.0"));
     assert!(offered("wasi:http/types@0.2.99"));
-    for other in ["wasi:http/types@0.3.0", "wasi:http/types", "wasi:http/typesetting@0.2.0", "wasi:http/types@0.20.0"] {
+    for other in [
+        "wasi:http/types@0.3.0",
+        "wasi:http/types",
+        "wasi:http/typesetting@0.2.0",
+        "wasi:http/types@0.20.0",
+    ] {
         assert!(!offered(other), "{other}");
     }
 }
@@ -80,7 +94,9 @@ fn says_what_a_file_is_that_is_not_wasm() {
         (b"<!doctype html>", "3c 21 64 6f"),
     ];
     for (binary, words) in cases {
-        let Err(Refusal::NotWasm { detail }) = classify(binary) else { panic!("{words} was taken for Wasm") };
+        let Err(Refusal::NotWasm { detail }) = classify(binary) else {
+            panic!("{words} was taken for Wasm")
+        };
         assert!(detail.contains(words), "{detail}");
     }
 }
@@ -92,7 +108,11 @@ fn a_file_cut_off_anywhere_is_refused() {
         Err(Refusal::Invalid { detail }) => detail,
         other => panic!("cut at {length}: {other:?}"),
     };
-    assert!(detail(whole.len() / 2).contains("truncated"), "{}", detail(whole.len() / 2));
+    assert!(
+        detail(whole.len() / 2).contains("truncated"),
+        "{}",
+        detail(whole.len() / 2)
+    );
     // Names and the like stand at the end; without them it is whole.
     let whole_at = |length: usize| wasmparser::validate(&whole[..length]).is_ok();
     for length in (4..whole.len()).filter(|length| !whole_at(*length)) {
@@ -103,9 +123,16 @@ fn a_file_cut_off_anywhere_is_refused() {
 #[test]
 fn a_guest_without_an_entry_point_is_told_what_is_wanted() {
     let module = wat::parse_str(r#"(module (func (export "add")))"#).expect("valid");
-    let Err(Refusal::NoEntrypoint { detail }) = classify(&module) else { panic!("it ran") };
-    assert_eq!(detail, "it is a core module without the function _start; it exports add");
+    let Err(Refusal::NoEntrypoint { detail }) = classify(&module) else {
+        panic!("it ran")
+    };
+    assert_eq!(
+        detail,
+        "it is a core module without the function _start; it exports add"
+    );
     let component = wat::parse_str("(component)").expect("valid");
-    let Err(Refusal::NoEntrypoint { detail }) = classify(&component) else { panic!("it ran") };
+    let Err(Refusal::NoEntrypoint { detail }) = classify(&component) else {
+        panic!("it ran")
+    };
     assert!(detail.contains("wasi:http/incoming-handler@0.2"), "{detail}");
 }

@@ -1,7 +1,10 @@
 //! Children of this very program, as the agent starts them: a compile child and a sandbox host, and the agent's end of
 //! the protocol. When run by root, the host is somebody else, as in real life.
 
-#![allow(dead_code, reason = "each of the tests and examples that include this file uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "each of the tests and examples that include this file uses a part of it"
+)]
 
 use std::{
     fs::{self, File},
@@ -45,7 +48,11 @@ pub(crate) fn compile(binary: &[u8]) -> io::Result<(Outcome, File)> {
     let mut input = tempfile::tempfile()?;
     input.write_all(binary)?;
     input.rewind()?;
-    let mut child = this_program()?.arg("compile").stdin(input).stdout(Stdio::piped()).spawn()?;
+    let mut child = this_program()?
+        .arg("compile")
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .spawn()?;
     let answer = child.stdout.take().ok_or_else(|| io::Error::other("no output"))?;
     let mut code = tempfile::tempfile()?;
     code.set_permissions(fs::Permissions::from_mode(0o444))?;
@@ -74,8 +81,15 @@ impl Host {
         let listener = UnixListener::bind(directory.path().join("socket"))?;
         let uid = rustix::process::getuid();
         let mut command = this_program()?;
-        let arguments = launch::Arguments { id: "h".to_owned(), tenant: "test".to_owned(), agent_uid: uid.as_raw() };
-        command.arg("sandbox-host").args(arguments.to_words()).current_dir(directory.path());
+        let arguments = launch::Arguments {
+            id: "h".to_owned(),
+            tenant: "test".to_owned(),
+            agent_uid: uid.as_raw(),
+        };
+        command
+            .arg("sandbox-host")
+            .args(arguments.to_words())
+            .current_dir(directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         if uid.is_root() {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY))?;
@@ -89,7 +103,10 @@ impl Host {
                 _ => Ok(()),
             });
         }
-        Ok(Self { child: command.spawn()?, directory })
+        Ok(Self {
+            child: command.spawn()?,
+            directory,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -103,9 +120,18 @@ impl Host {
     /// Connects as an agent of this generation.
     pub(crate) async fn connect(&self, generation: u64) -> io::Result<Agent> {
         let (sender, receiver) = channel::split(UnixStream::connect(self.directory.path().join("socket")).await?);
-        let mut agent = Agent { sender, receiver, calls: 0 };
+        let mut agent = Agent {
+            sender,
+            receiver,
+            calls: 0,
+        };
         let wherry_version = "test".to_owned();
-        let hello = AgentHello { oldest_version: 1, newest_version: 1, wherry_version, generation };
+        let hello = AgentHello {
+            oldest_version: 1,
+            newest_version: 1,
+            wherry_version,
+            generation,
+        };
         agent.call(Call::Hello(hello), &[]).await?.map_err(io::Error::other)?;
         Ok(agent)
     }
@@ -133,7 +159,10 @@ impl Agent {
     pub(crate) async fn call(&mut self, call: Call, fds: &[BorrowedFd<'_>]) -> io::Result<Result<Answer, Failure>> {
         self.calls += 1;
         let id = self.calls;
-        self.sender.send(&ToHost { id, call }, fds).await.map_err(io::Error::other)?;
+        self.sender
+            .send(&ToHost { id, call }, fds)
+            .await
+            .map_err(io::Error::other)?;
         loop {
             let received = self.receiver.recv::<FromHost>().await.map_err(io::Error::other)?;
             match received.ok_or_else(|| io::Error::other("the host closed the connection"))? {
@@ -151,9 +180,16 @@ impl Agent {
     pub(crate) async fn run_sandbox(&mut self, id: &str, address: Ipv4Addr) -> io::Result<Answer> {
         let run = RunSandbox {
             id: cri::SandboxId(id.to_owned()),
-            config: cri::SandboxConfig { name: id.to_owned(), ..Default::default() },
+            config: cri::SandboxConfig {
+                name: id.to_owned(),
+                ..Default::default()
+            },
             handler: String::new(),
-            network: Network::Pod { address, loopback: Ipv4Addr::new(127, 64, 0, 1), dialable_loopback: Vec::new() },
+            network: Network::Pod {
+                address,
+                loopback: Ipv4Addr::new(127, 64, 0, 1),
+                dialable_loopback: Vec::new(),
+            },
             created_at: 0,
         };
         self.must(Call::RunSandbox(Box::new(run)), &[]).await
@@ -161,12 +197,20 @@ impl Agent {
 
     /// Creates and starts a container in a sandbox.
     pub(crate) async fn run(&mut self, sandbox: &str, container: Container<'_>) -> io::Result<Answer> {
-        let port = cri::ContainerPort { name: String::new(), protocol: "TCP".to_owned(), port: container.port };
+        let port = cri::ContainerPort {
+            name: String::new(),
+            protocol: "TCP".to_owned(),
+            port: container.port,
+        };
         let id = cri::ContainerId(container.id.to_owned());
         let create = CreateContainer {
             id: id.clone(),
             sandbox: cri::SandboxId(sandbox.to_owned()),
-            config: cri::ContainerConfig { ports: vec![port], resources: container.resources, ..Default::default() },
+            config: cri::ContainerConfig {
+                ports: vec![port],
+                resources: container.resources,
+                ..Default::default()
+            },
             program: Program {
                 guest: container.compiled.guest,
                 args: vec!["guest".to_owned()],

@@ -24,7 +24,11 @@ async fn run_with(binary: &[u8], resources: cri::Resources, stop: CancellationTo
     let prepared = bench.prepared(Ipv4Addr::LOCALHOST, &resources);
     let running = run(program, Arc::clone(&prepared), Arc::clone(&bench.ticker), stop);
     let exit = timeout(DEADLINE, running).await.expect("ends in time");
-    Ran { exit, log: bench.logged(&prepared), cpu: Duration::from_nanos(prepared.cpu.used()) }
+    Ran {
+        exit,
+        log: bench.logged(&prepared),
+        cpu: Duration::from_nanos(prepared.cpu.used()),
+    }
 }
 
 async fn run_to_end(binary: &[u8]) -> Ran {
@@ -47,8 +51,15 @@ async fn exit_codes_are_told() {
 
 #[tokio::test]
 async fn output_is_logged_by_its_stream() {
-    let ran = run_to_end(&fixtures::command("(call $print (i32.const 1)) (call $print (i32.const 2))")).await;
-    let kinds: Vec<_> = ran.log.lines().map(|line| line.split_once(' ').expect("a time").1).collect();
+    let ran = run_to_end(&fixtures::command(
+        "(call $print (i32.const 1)) (call $print (i32.const 2))",
+    ))
+    .await;
+    let kinds: Vec<_> = ran
+        .log
+        .lines()
+        .map(|line| line.split_once(' ').expect("a time").1)
+        .collect();
     assert_eq!(kinds, ["stdout F hello", "stderr F hello"]);
 }
 
@@ -57,13 +68,21 @@ async fn a_trap_is_told_with_its_cause() {
     for binary in [fixtures::command("unreachable"), fixtures::cli("unreachable")] {
         let exit = run_to_end(&binary).await.exit;
         assert_eq!((exit.code, exit.reason), (134, "Trap"));
-        assert!(exit.message.starts_with("wasm trap: wasm `unreachable` instruction executed"), "{}", exit.message);
+        assert!(
+            exit.message
+                .starts_with("wasm trap: wasm `unreachable` instruction executed"),
+            "{}",
+            exit.message
+        );
     }
 }
 
 #[tokio::test]
 async fn memory_beyond_the_limit_ends_it_as_the_kernel_would() {
-    let resources = cri::Resources { memory_limit: 4 << 20, ..Default::default() };
+    let resources = cri::Resources {
+        memory_limit: 4 << 20,
+        ..Default::default()
+    };
     for binary in [fixtures::command(fixtures::HOG), fixtures::cli(fixtures::HOG)] {
         let exit = run_with(&binary, resources, CancellationToken::new()).await.exit;
         assert_eq!((exit.code, exit.reason), (137, "OOMKilled"), "{}", exit.message);
@@ -72,14 +91,22 @@ async fn memory_beyond_the_limit_ends_it_as_the_kernel_would() {
 
 #[tokio::test]
 async fn a_limit_that_the_first_page_passes_is_an_oom_kill_too() {
-    let resources = cri::Resources { memory_limit: 1000, ..Default::default() };
-    let exit = run_with(&fixtures::command(""), resources, CancellationToken::new()).await.exit;
+    let resources = cri::Resources {
+        memory_limit: 1000,
+        ..Default::default()
+    };
+    let exit = run_with(&fixtures::command(""), resources, CancellationToken::new())
+        .await
+        .exit;
     assert_eq!((exit.code, exit.reason), (137, "OOMKilled"), "{}", exit.message);
 }
 
 #[tokio::test]
 async fn a_guest_that_loops_forever_is_stopped() {
-    for binary in [fixtures::command(fixtures::SPIN), fixtures::cli(&format!("{} (i32.const 0)", fixtures::SPIN))] {
+    for binary in [
+        fixtures::command(fixtures::SPIN),
+        fixtures::cli(&format!("{} (i32.const 0)", fixtures::SPIN)),
+    ] {
         let stop = CancellationToken::new();
         let running = run_with(&binary, cri::Resources::default(), stop.clone());
         let stopping = async {
@@ -94,7 +121,11 @@ async fn a_guest_that_loops_forever_is_stopped() {
 #[tokio::test]
 async fn a_quota_bounds_what_a_looping_guest_uses() {
     // A tenth of a core, and 10 ms at once.
-    let resources = cri::Resources { cpu_quota: 10_000, cpu_period: 100_000, ..Default::default() };
+    let resources = cri::Resources {
+        cpu_quota: 10_000,
+        cpu_period: 100_000,
+        ..Default::default()
+    };
     let stop = CancellationToken::new();
     let began = std::time::Instant::now();
     let stopping = async {

@@ -3,7 +3,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn limited(quota: i64) -> cri::Resources {
-    cri::Resources { cpu_quota: quota, cpu_period: 100_000, ..Default::default() }
+    cri::Resources {
+        cpu_quota: quota,
+        cpu_period: 100_000,
+        ..Default::default()
+    }
 }
 
 const MILLISECOND: u64 = 1_000_000;
@@ -25,7 +29,10 @@ fn a_debt_is_paid_at_the_rate_of_the_quota() {
     assert_eq!(account.debt(now), None);
     account.charge(5 * MILLISECOND);
     assert_eq!(account.debt(now), Some(Duration::from_millis(50)));
-    assert_eq!(account.debt(now + Duration::from_millis(20)), Some(Duration::from_millis(30)));
+    assert_eq!(
+        account.debt(now + Duration::from_millis(20)),
+        Some(Duration::from_millis(30))
+    );
     assert_eq!(account.debt(now + Duration::from_millis(50)), None);
 }
 
@@ -41,7 +48,12 @@ fn pauses_are_not_saved_up() {
 
 #[test]
 fn turns_follow_the_shares() {
-    let turn_of = |cpu_shares| turn(&cri::Resources { cpu_shares, ..Default::default() });
+    let turn_of = |cpu_shares| {
+        turn(&cri::Resources {
+            cpu_shares,
+            ..Default::default()
+        })
+    };
     assert_eq!(turn_of(1024), TURN_PER_CORE);
     assert_eq!(turn_of(512), TURN_PER_CORE / 2);
     assert_eq!(turn_of(262_144), LONGEST_TURN);
@@ -49,8 +61,19 @@ fn turns_follow_the_shares() {
 
 #[test]
 fn quotas_are_read_as_cri_has_them() {
-    for (quota, period, expected) in [(50_000, 100_000, 500), (200_000, 100_000, 2000), (0, 0, 0), (-1, 100_000, 0), (50_000, 0, 500), (1, 100_000, 1)] {
-        let resources = cri::Resources { cpu_quota: quota, cpu_period: period, ..Default::default() };
+    for (quota, period, expected) in [
+        (50_000, 100_000, 500),
+        (200_000, 100_000, 2000),
+        (0, 0, 0),
+        (-1, 100_000, 0),
+        (50_000, 0, 500),
+        (1, 100_000, 1),
+    ] {
+        let resources = cri::Resources {
+            cpu_quota: quota,
+            cpu_period: period,
+            ..Default::default()
+        };
         assert_eq!(milli(&resources), expected, "{quota}/{period}");
     }
 }

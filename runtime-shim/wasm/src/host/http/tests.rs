@@ -22,15 +22,29 @@ struct Serving {
 
 fn serve(binary: &[u8], resources: &cri::Resources) -> Serving {
     let bench = Bench::new();
-    let Code::Http(component) = &*bench.code(binary) else { panic!("not a service") };
+    let Code::Http(component) = &*bench.code(binary) else {
+        panic!("not a service")
+    };
     let address = Ipv4Addr::LOCALHOST;
     let (fatal, failed) = mpsc::channel(1);
-    let service = Service::new(component.clone(), bench.prepared(address, resources), Arc::clone(&bench.ticker), fatal);
+    let service = Service::new(
+        component.clone(),
+        bench.prepared(address, resources),
+        Arc::clone(&bench.ticker),
+        fatal,
+    );
     let listener = TcpListener::from_std(listen(address, 0).expect("a port")).expect("a listener");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let serving = tokio::spawn(Arc::clone(&service).serve(listener, stop.clone()));
-    Serving { bench, service, address, stop, failed, serving }
+    Serving {
+        bench,
+        service,
+        address,
+        stop,
+        failed,
+        serving,
+    }
 }
 
 fn unlimited(handle: &str) -> Serving {
@@ -41,7 +55,11 @@ const HELLO: &str = "(call $answer (local.get $out))";
 
 impl Serving {
     async fn get(&self) -> Reply {
-        send(self.address, "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await
+        send(
+            self.address,
+            "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n",
+        )
+        .await
     }
 
     fn logged(&self) -> String {
@@ -67,8 +85,16 @@ async fn send(address: SocketAddr, request: &str) -> Reply {
     let reply = timeout(DEADLINE, exchange).await.expect("answered in time");
     let end = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8_lossy(&reply[..end]).to_ascii_lowercase();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Reply { status, head, body: reply[end + 4..].to_vec() }
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .expect("a status");
+    Reply {
+        status,
+        head,
+        body: reply[end + 4..].to_vec(),
+    }
 }
 
 #[tokio::test]
@@ -104,7 +130,13 @@ async fn a_trap_costs_its_request_and_not_the_service() {
     for _ in 0..2 {
         assert_eq!(serving.get().await.status, 500);
     }
-    assert!(serving.logged().contains("stderr F wherry: a request failed: wasm trap: "), "{}", serving.logged());
+    assert!(
+        serving
+            .logged()
+            .contains("stderr F wherry: a request failed: wasm trap: "),
+        "{}",
+        serving.logged()
+    );
     assert!(!serving.serving.is_finished());
 }
 
@@ -112,7 +144,11 @@ async fn a_trap_costs_its_request_and_not_the_service() {
 async fn a_guest_that_does_not_answer_is_told_of_in_the_log() {
     let serving = unlimited("");
     assert_eq!(serving.get().await.status, 500);
-    assert!(serving.logged().contains("returned without answering"), "{}", serving.logged());
+    assert!(
+        serving.logged().contains("returned without answering"),
+        "{}",
+        serving.logged()
+    );
 }
 
 #[tokio::test]
@@ -127,7 +163,10 @@ async fn guests_that_loop_forever_do_not_hold_up_others() {
     let mut busy = Vec::new();
     for _ in 0..3 {
         let mut stream = TcpStream::connect(spinning.address).await.expect("connects");
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("sent");
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+            .await
+            .expect("sent");
         busy.push(stream);
     }
     while spinning.service.prepared.cpu.used() == 0 {
@@ -140,7 +179,10 @@ async fn guests_that_loop_forever_do_not_hold_up_others() {
 
 #[tokio::test]
 async fn an_instance_that_passes_the_memory_limit_alone_ends_the_container() {
-    let resources = cri::Resources { memory_limit: 4 << 20, ..Default::default() };
+    let resources = cri::Resources {
+        memory_limit: 4 << 20,
+        ..Default::default()
+    };
     let mut serving = serve(&fixtures::http(fixtures::HOG), &resources);
     assert_eq!(serving.get().await.status, 500);
     let exit = serving.failed.recv().await.expect("told");
@@ -150,7 +192,10 @@ async fn an_instance_that_passes_the_memory_limit_alone_ends_the_container() {
 #[tokio::test]
 async fn many_requests_at_once_share_a_small_memory() {
     // An instance has two pages; three of them fit.
-    let resources = cri::Resources { memory_limit: 7 << 16, ..Default::default() };
+    let resources = cri::Resources {
+        memory_limit: 7 << 16,
+        ..Default::default()
+    };
     let mut serving = serve(&fixtures::http(fixtures::WORK), &resources);
     serving.service.try_out().await.expect("begins");
     let replies = futures::future::join_all((0..20).map(|_| serving.get())).await;
@@ -160,12 +205,21 @@ async fn many_requests_at_once_share_a_small_memory() {
 
 #[tokio::test]
 async fn a_guest_that_cannot_begin_is_found_out_at_the_start() {
-    let trapping = serve(&fixtures::http_with_start(HELLO, "unreachable"), &cri::Resources::default());
+    let trapping = serve(
+        &fixtures::http_with_start(HELLO, "unreachable"),
+        &cri::Resources::default(),
+    );
     let exit = trapping.service.try_out().await.expect_err("it traps");
     assert_eq!((exit.code, exit.reason), (134, "Trap"));
-    let resources = cri::Resources { memory_limit: 1 << 16, ..Default::default() };
+    let resources = cri::Resources {
+        memory_limit: 1 << 16,
+        ..Default::default()
+    };
     let large = serve(&fixtures::http(HELLO), &resources);
-    assert_eq!(large.service.try_out().await.expect_err("too large").reason, "OOMKilled");
+    assert_eq!(
+        large.service.try_out().await.expect_err("too large").reason,
+        "OOMKilled"
+    );
 }
 
 #[tokio::test]
@@ -180,7 +234,10 @@ async fn a_stop_lets_requests_finish_and_takes_no_more() {
     };
     let (reply, ()) = tokio::join!(reply, stopping);
     assert_eq!(reply.status, 200);
-    timeout(DEADLINE, serving.serving).await.expect("drained").expect("ended");
+    timeout(DEADLINE, serving.serving)
+        .await
+        .expect("drained")
+        .expect("ended");
     assert!(TcpStream::connect(serving.address).await.is_err());
 }
 
@@ -188,7 +245,10 @@ async fn a_stop_lets_requests_finish_and_takes_no_more() {
 async fn an_end_cuts_off_what_still_runs() {
     let serving = unlimited(fixtures::SPIN);
     let mut stream = TcpStream::connect(serving.address).await.expect("connects");
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("sent");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+        .await
+        .expect("sent");
     while serving.service.instances.load(Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
@@ -201,7 +261,11 @@ async fn an_end_cuts_off_what_still_runs() {
 #[tokio::test]
 async fn a_quota_holds_back_short_requests() {
     // A hundredth of a core, and 1 ms at once; a request takes some 10 ms.
-    let resources = cri::Resources { cpu_quota: 1_000, cpu_period: 100_000, ..Default::default() };
+    let resources = cri::Resources {
+        cpu_quota: 1_000,
+        cpu_period: 100_000,
+        ..Default::default()
+    };
     let serving = serve(&fixtures::http(fixtures::WORK), &resources);
     let began = Instant::now();
     assert_eq!(serving.get().await.status, 200);

@@ -13,7 +13,10 @@ struct Sample {
 fn sample() -> Sample {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let append = fs_append(file.path());
-    Sample { log: Log::new(append, Writer::start().expect("a writer")), file }
+    Sample {
+        log: Log::new(append, Writer::start().expect("a writer")),
+        file,
+    }
 }
 
 fn fs_append(path: &std::path::Path) -> File {
@@ -25,7 +28,9 @@ impl Sample {
     fn entries(&self) -> Vec<String> {
         self.log.flush();
         let mut text = String::new();
-        File::open(self.file.path()).and_then(|mut file| file.read_to_string(&mut text)).expect("read");
+        File::open(self.file.path())
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .expect("read");
         let lines = text.lines().map(|line| {
             let (time, rest) = line.split_once(' ').expect("a time");
             assert_eq!(time.len(), "2026-11-20T09:30:00.123456789Z".len(), "{time}");
@@ -43,7 +48,10 @@ fn lines_are_written_as_cri_has_them() {
     out.write(b"one\ntw");
     out.write(b"o\n\nthree");
     drop(out);
-    assert_eq!(sample.entries(), ["stdout F one", "stdout F two", "stdout F ", "stdout F three"]);
+    assert_eq!(
+        sample.entries(),
+        ["stdout F one", "stdout F two", "stdout F ", "stdout F three"]
+    );
 }
 
 #[test]
@@ -66,8 +74,14 @@ fn long_lines_are_cut_into_partial_entries() {
             out.write(&vec![b'x'; *length]);
         }
         out.write(b"\n");
-        let kinds: Vec<_> = sample.entries().iter().map(|entry| (entry[7..8].to_owned(), entry.len() - 9)).collect();
-        let expected: Vec<_> = [("P", LINE), ("P", LINE), ("F", 5)].map(|(kind, length)| (kind.to_owned(), length)).into();
+        let kinds: Vec<_> = sample
+            .entries()
+            .iter()
+            .map(|entry| (entry[7..8].to_owned(), entry.len() - 9))
+            .collect();
+        let expected: Vec<_> = [("P", LINE), ("P", LINE), ("F", 5)]
+            .map(|(kind, length)| (kind.to_owned(), length))
+            .into();
         assert_eq!(kinds, expected, "{pieces:?}");
     }
 }

@@ -3,7 +3,9 @@ use super::*;
 fn config(options: &[&str]) -> cri::DnsConfig {
     cri::DnsConfig {
         servers: vec!["127.0.0.1".to_owned()],
-        searches: ["default.svc.cluster.local", "svc.cluster.local."].map(str::to_owned).to_vec(),
+        searches: ["default.svc.cluster.local", "svc.cluster.local."]
+            .map(str::to_owned)
+            .to_vec(),
         options: options.iter().map(|option| (*option).to_owned()).collect(),
     }
 }
@@ -19,7 +21,10 @@ fn short_names_are_searched_first_and_long_ones_last() {
     let candidates = resolver(&[]).candidates("example.com");
     assert_eq!(candidates.first().map(String::as_str), Some("example.com"));
     assert_eq!(candidates.len(), 3);
-    assert_eq!(resolver(&["ndots:5"]).candidates("example.com.").as_slice(), ["example.com"]);
+    assert_eq!(
+        resolver(&["ndots:5"]).candidates("example.com.").as_slice(),
+        ["example.com"]
+    );
 }
 
 #[tokio::test]
@@ -94,7 +99,11 @@ async fn the_search_list_is_followed_until_a_name_exists() {
     for truncated in [false, true] {
         let mut resolver = resolver(&["ndots:5"]);
         resolver.servers = vec![server(truncated).await];
-        assert_eq!(resolver.lookup("web").await, Ok(Ipv4Addr::new(10, 7, 7, 7)), "truncated: {truncated}");
+        assert_eq!(
+            resolver.lookup("web").await,
+            Ok(Ipv4Addr::new(10, 7, 7, 7)),
+            "truncated: {truncated}"
+        );
         assert_eq!(resolver.lookup("nothing.").await, Err(LookupError::Unknown));
     }
 }

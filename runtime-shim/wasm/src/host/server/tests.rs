@@ -32,7 +32,9 @@ struct Host {
 fn host() -> Host {
     let directory = tempfile::tempdir().expect("a directory");
     let listener = std::os::unix::net::UnixListener::bind(directory.path().join("socket")).expect("a socket");
-    let Bench { library, ticker, logs, .. } = Bench::new();
+    let Bench {
+        library, ticker, logs, ..
+    } = Bench::new();
     let containers = Containers::new(Table::new(directory.path().to_owned()), library, ticker, logs);
     let identity = Identity {
         host_id: "h".to_owned(),
@@ -41,7 +43,13 @@ fn host() -> Host {
         netns_inode: 0,
     };
     let uid = rustix::process::getuid().as_raw();
-    let serving = tokio::spawn(serve(listener.into(), uid, identity, containers, CancellationToken::new()));
+    let serving = tokio::spawn(serve(
+        listener.into(),
+        uid,
+        identity,
+        containers,
+        CancellationToken::new(),
+    ));
     Host { directory, serving }
 }
 
@@ -55,9 +63,16 @@ struct Agent {
 
 impl Host {
     async fn connect(&self, generation: u64) -> (Agent, Result<Answer, Failure>) {
-        let stream = UnixStream::connect(self.directory.path().join("socket")).await.expect("connects");
+        let stream = UnixStream::connect(self.directory.path().join("socket"))
+            .await
+            .expect("connects");
         let (sender, receiver) = channel::split(stream);
-        let mut agent = Agent { sender, receiver, events: Vec::new(), calls: 0 };
+        let mut agent = Agent {
+            sender,
+            receiver,
+            events: Vec::new(),
+            calls: 0,
+        };
         let hello = AgentHello {
             oldest_version: 1,
             newest_version: 1,
@@ -101,7 +116,10 @@ impl Agent {
     }
 
     async fn receive(&mut self) -> Option<FromHost> {
-        let received = timeout(DEADLINE, self.receiver.recv()).await.expect("in time").expect("readable");
+        let received = timeout(DEADLINE, self.receiver.recv())
+            .await
+            .expect("in time")
+            .expect("readable");
         received.map(|(message, _)| message)
     }
 
@@ -126,14 +144,23 @@ impl Agent {
     async fn run_sandbox(&mut self, id: &str, address: Ipv4Addr) {
         let run = RunSandbox {
             id: SandboxId(id.to_owned()),
-            config: cri::SandboxConfig { uid: format!("uid-of-{id}"), ..Default::default() },
+            config: cri::SandboxConfig {
+                uid: format!("uid-of-{id}"),
+                ..Default::default()
+            },
             handler: String::new(),
-            network: Network::Pod { address, loopback: Ipv4Addr::new(127, 64, 0, 7), dialable_loopback: Vec::new() },
+            network: Network::Pod {
+                address,
+                loopback: Ipv4Addr::new(127, 64, 0, 7),
+                dialable_loopback: Vec::new(),
+            },
             created_at: 1,
         };
         for _ in 0..2 {
             let answer = self.call(Call::RunSandbox(Box::new(run.clone()))).await.expect("runs");
-            let Answer::Sandbox(record) = answer else { panic!("{answer:?}") };
+            let Answer::Sandbox(record) = answer else {
+                panic!("{answer:?}")
+            };
             assert_eq!(record.sandbox.ips, [std::net::IpAddr::from(address)]);
         }
     }
@@ -141,12 +168,25 @@ impl Agent {
     async fn create(&mut self, id: &str, binary: &[u8], port: u16) -> Result<Answer, Failure> {
         let (code, guest) = compiled(binary);
         let log = tempfile::tempfile().expect("a log");
-        let ports = vec![cri::ContainerPort { name: String::new(), protocol: "TCP".to_owned(), port }];
+        let ports = vec![cri::ContainerPort {
+            name: String::new(),
+            protocol: "TCP".to_owned(),
+            port,
+        }];
         let create = CreateContainer {
             id: ContainerId(id.to_owned()),
             sandbox: SandboxId("s".to_owned()),
-            config: cri::ContainerConfig { name: format!("name-of-{id}"), ports, ..Default::default() },
-            program: Program { guest, args: vec!["guest".to_owned()], env: Vec::new(), working_dir: String::new() },
+            config: cri::ContainerConfig {
+                name: format!("name-of-{id}"),
+                ports,
+                ..Default::default()
+            },
+            program: Program {
+                guest,
+                args: vec!["guest".to_owned()],
+                env: Vec::new(),
+                working_dir: String::new(),
+            },
             log: 0,
             log_path: String::new(),
             code: 1,
@@ -154,15 +194,22 @@ impl Agent {
             mounts: Vec::new(),
             created_at: 2,
         };
-        self.call_with(Call::CreateContainer(Box::new(create)), &[log.as_fd(), code.as_fd()]).await
+        self.call_with(Call::CreateContainer(Box::new(create)), &[log.as_fd(), code.as_fd()])
+            .await
     }
 
     async fn start(&mut self, id: &str) -> Result<Answer, Failure> {
-        self.call(Call::StartContainer { container: ContainerId(id.to_owned()) }).await
+        self.call(Call::StartContainer {
+            container: ContainerId(id.to_owned()),
+        })
+        .await
     }
 
     async fn stop(&mut self, id: &str, grace_milliseconds: u64) {
-        let stop = Call::StopContainer { container: ContainerId(id.to_owned()), grace_milliseconds };
+        let stop = Call::StopContainer {
+            container: ContainerId(id.to_owned()),
+            grace_milliseconds,
+        };
         assert_eq!(self.call(stop).await, Ok(Answer::Done));
     }
 }
@@ -170,7 +217,10 @@ impl Agent {
 async fn get(address: Ipv4Addr, port: u16) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect((address, port)).await.expect("connects");
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.expect("sent");
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+            .await
+            .expect("sent");
         let mut reply = String::new();
         stream.read_to_string(&mut reply).await.expect("answered");
         reply
@@ -200,7 +250,9 @@ async fn a_service_lives_from_its_sandbox_to_its_removal() {
     assert_eq!(host.record("c").container.state, ContainerState::Running);
     assert!(get(address(1), 8081).await.ends_with("hello\n"));
 
-    let Ok(Answer::Stats(stats)) = agent.call(Call::Stats).await else { panic!("no stats") };
+    let Ok(Answer::Stats(stats)) = agent.call(Call::Stats).await else {
+        panic!("no stats")
+    };
     assert_eq!((stats[0].requests, stats[0].pod_uid.as_str()), (1, "uid-of-s"));
     assert!(stats[0].cpu_usage_core_nanoseconds > 0);
 
@@ -209,13 +261,31 @@ async fn a_service_lives_from_its_sandbox_to_its_removal() {
     assert_eq!((ended.exit_code, ended.reason.as_str()), (0, "Completed"));
     assert_eq!(host.record("c").container, ended);
     let sandbox = SandboxId("s".to_owned());
-    assert_eq!(agent.call(Call::StopSandbox { sandbox: sandbox.clone() }).await, Ok(Answer::Done));
+    assert_eq!(
+        agent
+            .call(Call::StopSandbox {
+                sandbox: sandbox.clone()
+            })
+            .await,
+        Ok(Answer::Done)
+    );
     assert_eq!(agent.call(Call::Shutdown).await, Err(Failure::Busy));
     for _ in 0..2 {
-        assert_eq!(agent.call(Call::RemoveSandbox { sandbox: sandbox.clone() }).await, Ok(Answer::Done));
+        assert_eq!(
+            agent
+                .call(Call::RemoveSandbox {
+                    sandbox: sandbox.clone()
+                })
+                .await,
+            Ok(Answer::Done)
+        );
     }
     assert_eq!(agent.call(Call::Shutdown).await, Ok(Answer::Done));
-    timeout(DEADLINE, host.serving).await.expect("ends").expect("ends").expect("ends well");
+    timeout(DEADLINE, host.serving)
+        .await
+        .expect("ends")
+        .expect("ends")
+        .expect("ends well");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +313,10 @@ async fn a_looping_program_is_ended_within_its_grace() {
     let host = host();
     let mut agent = host.agent().await;
     agent.run_sandbox("s", address(3)).await;
-    agent.create("c", &fixtures::command(fixtures::SPIN), 1).await.expect("created");
+    agent
+        .create("c", &fixtures::command(fixtures::SPIN), 1)
+        .await
+        .expect("created");
     agent.start("c").await.expect("started");
     agent.stop("c", 10_000).await;
     let ended = host.record("c").container;
@@ -255,12 +328,20 @@ async fn a_service_that_does_not_finish_is_killed_after_its_grace() {
     let host = host();
     let mut agent = host.agent().await;
     agent.run_sandbox("s", address(4)).await;
-    agent.create("c", &fixtures::http(fixtures::SPIN), 8084).await.expect("created");
+    agent
+        .create("c", &fixtures::http(fixtures::SPIN), 8084)
+        .await
+        .expect("created");
     agent.start("c").await.expect("started");
     let mut stream = TcpStream::connect((address(4), 8084)).await.expect("connects");
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.expect("sent");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
+        .await
+        .expect("sent");
     loop {
-        let Ok(Answer::Stats(stats)) = agent.call(Call::Stats).await else { panic!("no stats") };
+        let Ok(Answer::Stats(stats)) = agent.call(Call::Stats).await else {
+            panic!("no stats")
+        };
         if stats[0].instances > 0 {
             break;
         }
@@ -288,7 +369,10 @@ async fn code_that_was_not_made_for_this_engine_is_refused_in_words() {
     let host = host();
     let mut agent = host.agent().await;
     agent.run_sandbox("s", address(6)).await;
-    let (log, code) = (tempfile::tempfile().expect("a log"), tempfile::tempfile().expect("no code"));
+    let (log, code) = (
+        tempfile::tempfile().expect("a log"),
+        tempfile::tempfile().expect("no code"),
+    );
     let create = CreateContainer {
         id: ContainerId("c".to_owned()),
         sandbox: SandboxId("s".to_owned()),
@@ -306,7 +390,9 @@ async fn code_that_was_not_made_for_this_engine_is_refused_in_words() {
         mounts: Vec::new(),
         created_at: 0,
     };
-    let answer = agent.call_with(Call::CreateContainer(Box::new(create)), &[log.as_fd(), code.as_fd()]).await;
+    let answer = agent
+        .call_with(Call::CreateContainer(Box::new(create)), &[log.as_fd(), code.as_fd()])
+        .await;
     assert!(matches!(answer, Err(Failure::Unrunnable { .. })), "{answer:?}");
 }
 
@@ -319,12 +405,16 @@ async fn a_newer_agent_takes_over_and_finds_everything() {
     old.start("c").await.expect("started");
 
     let (mut new, answer) = host.connect(2).await;
-    let Ok(Answer::Hello(hello)) = answer else { panic!("{answer:?}") };
+    let Ok(Answer::Hello(hello)) = answer else {
+        panic!("{answer:?}")
+    };
     assert_eq!(hello.sequence, 3);
     assert_eq!(old.receive().await, None, "the older connection is closed");
     assert_eq!(host.connect(1).await.1, Err(Failure::Fenced { current: 2 }));
 
-    let Ok(Answer::Page(page)) = new.call(Call::Snapshot { after: Cursor::Start }).await else { panic!("no page") };
+    let Ok(Answer::Page(page)) = new.call(Call::Snapshot { after: Cursor::Start }).await else {
+        panic!("no page")
+    };
     assert_eq!(page.sandboxes[0].sandbox.state, SandboxState::Ready);
     assert_eq!(page.containers[0].container.state, ContainerState::Running);
     assert_eq!(page.next, None);
@@ -336,9 +426,77 @@ async fn a_newer_agent_takes_over_and_finds_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_answered_before_a_hello() {
     let host = host();
-    let stream = UnixStream::connect(host.directory.path().join("socket")).await.expect("connects");
+    let stream = UnixStream::connect(host.directory.path().join("socket"))
+        .await
+        .expect("connects");
     let (mut sender, mut receiver) = channel::split(stream);
-    sender.send(&ToHost { id: 1, call: Call::Stats }, &[]).await.expect("sent");
-    let received = timeout(DEADLINE, receiver.recv::<FromHost>()).await.expect("in time").expect("closed");
+    sender
+        .send(
+            &ToHost {
+                id: 1,
+                call: Call::Stats,
+            },
+            &[],
+        )
+        .await
+        .expect("sent");
+    let received = timeout(DEADLINE, receiver.recv::<FromHost>())
+        .await
+        .expect("in time")
+        .expect("closed");
     assert!(received.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_change_while_it_runs() {
+    let host = host();
+    let mut agent = host.agent().await;
+    agent.run_sandbox("s", address(9)).await;
+    agent
+        .create("c", &fixtures::http(fixtures::HOG), 8089)
+        .await
+        .expect("created");
+    agent.start("c").await.expect("started");
+    agent.call(Call::Subscribe { after: None }).await.expect("subscribed");
+    let container = ContainerId("c".to_owned());
+    let resources = cri::Resources {
+        memory_limit: 1 << 20,
+        ..Default::default()
+    };
+    let update = Call::UpdateResources { container, resources };
+    assert_eq!(agent.call(update).await, Ok(Answer::Done));
+    assert_eq!(host.record("c").container.config.resources, resources);
+    get(address(9), 8089).await;
+    let ended = agent.becomes(ContainerState::Exited).await;
+    assert_eq!((ended.exit_code, ended.reason.as_str()), (137, "OOMKilled"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_reopened_and_a_stopped_sandbox_takes_no_containers() {
+    let host = host();
+    let mut agent = host.agent().await;
+    agent.run_sandbox("s", address(10)).await;
+    agent
+        .create("c", &fixtures::http("unreachable"), 8090)
+        .await
+        .expect("created");
+    agent.start("c").await.expect("started");
+    let container = ContainerId("c".to_owned());
+    let log = tempfile::NamedTempFile::new().expect("a log");
+    let reopened = agent
+        .call_with(Call::ReopenLog { container }, &[log.as_file().as_fd()])
+        .await;
+    assert_eq!(reopened, Ok(Answer::Done));
+    get(address(10), 8090).await;
+    agent
+        .call(Call::StopSandbox {
+            sandbox: SandboxId("s".to_owned()),
+        })
+        .await
+        .expect("stopped");
+    let logged = std::fs::read_to_string(log.path()).expect("the log");
+    assert!(logged.contains("a request failed: wasm trap"), "{logged}");
+    assert!(TcpStream::connect((address(10), 8090)).await.is_err());
+    let refused = agent.create("d", &hello(), 8090).await;
+    assert!(matches!(refused, Err(Failure::InvalidConfig { .. })), "{refused:?}");
 }

@@ -6,7 +6,10 @@ fn pod() -> Arc<Addresses> {
         loopback: Ipv4Addr::new(127, 64, 0, 5),
         dialable_loopback: vec!["127.96.0.0/16".parse().expect("a range")],
     };
-    Addresses::new(network, Resolver::new(&cri::DnsConfig::default(), "web-0", Ipv4Addr::new(10, 1, 0, 5)))
+    Addresses::new(
+        network,
+        Resolver::new(&cri::DnsConfig::default(), "web-0", Ipv4Addr::new(10, 1, 0, 5)),
+    )
 }
 
 fn at(address: &str) -> SocketAddr {
@@ -43,7 +46,10 @@ fn a_guest_connects_from_its_pod() {
         ("[::1]:80", None),
     ];
     for (wanted, expected) in cases {
-        let expected = expected.map(|(to, from)| Route { to: at(to), from: Some(at(from)) });
+        let expected = expected.map(|(to, from)| Route {
+            to: at(to),
+            from: Some(at(from)),
+        });
         assert_eq!(pod().remote(at(wanted)), expected, "{wanted}");
     }
 }
@@ -72,6 +78,12 @@ fn a_pod_of_the_nodes_network_is_not_held_back() {
         Resolver::new(&cri::DnsConfig::default(), "", Ipv4Addr::UNSPECIFIED),
     );
     assert_eq!(node.local(at("127.0.0.1:80")), Some(at("127.0.0.1:80")));
-    assert_eq!(node.remote(at("127.0.0.1:80")), Some(Route { to: at("127.0.0.1:80"), from: None }));
+    assert_eq!(
+        node.remote(at("127.0.0.1:80")),
+        Some(Route {
+            to: at("127.0.0.1:80"),
+            from: None
+        })
+    );
     assert!(node.allows(at("0.0.0.0:80"), SocketAddrUse::TcpBind));
 }

@@ -28,13 +28,24 @@ fn table() -> (Arc<Table>, tempfile::TempDir) {
 fn subscribed(table: &Table, after: Option<u64>, room: usize) -> (mpsc::Receiver<FromHost>, CancellationToken) {
     let (outbox, messages) = mpsc::channel(room);
     let closed = CancellationToken::new();
-    table.subscribe(7, after, Subscriber { outbox, closed: closed.clone() });
+    table.subscribe(
+        7,
+        after,
+        Subscriber {
+            outbox,
+            closed: closed.clone(),
+        },
+    );
     (messages, closed)
 }
 
 /// The sequence numbers that have arrived after the reply, and whether the reply said they are all.
 fn received(messages: &mut mpsc::Receiver<FromHost>) -> (bool, Vec<u64>) {
-    let Ok(FromHost::Reply { id: 7, result: Ok(Answer::Subscribed { complete }) }) = messages.try_recv() else {
+    let Ok(FromHost::Reply {
+        id: 7,
+        result: Ok(Answer::Subscribed { complete }),
+    }) = messages.try_recv()
+    else {
         panic!("no reply")
     };
     let events = std::iter::from_fn(|| match messages.try_recv() {
@@ -59,7 +70,9 @@ fn a_change_is_in_its_file_before_it_is_told() {
 fn a_removed_thing_leaves_no_file() {
     let (table, directory) = table();
     table.change(container("c")).expect("recorded");
-    table.change(Change::ContainerRemoved(ContainerId("c".to_owned()))).expect("recorded");
+    table
+        .change(Change::ContainerRemoved(ContainerId("c".to_owned())))
+        .expect("recorded");
     assert_eq!(fs::read_dir(directory.path()).expect("read").count(), 0);
 }
 
