@@ -1,1 +1,209 @@
-//! placeholder
+//! The node agent: composes pod network, kubelet and Service proxy into a node, over a container runtime it is given.
+//!
+//! It reads no files of its own: names, addresses, identity, certificates and the runtime come in [`Config`], from the
+//! binary; only the machine's `resolv.conf` it reads, for pods that use it. Ending it leaves the node's pods running; [`down()`] ends them too.
+
+mod down;
+mod network;
+mod socket;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use client::{Client, Clock, Informers};
+use ipnet::Ipv4Net;
+use tokio::sync::{mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use ::network::{gateway, netns_path};
+pub use down::{Leftovers, down};
+pub use kubelet::Tls;
+
+use crate::network::{NoNetwork, SharedNetwork};
+
+/// Everything a node is told.
+pub struct Config {
+    /// Holds everything of this node; 0700.
+    pub data_dir: PathBuf,
+    /// The API, as this node's identity.
+    pub client: Client,
+    pub clock: Clock,
+    pub node_name: String,
+    /// The node's addresses, primary first.
+    pub node_ips: Vec<IpAddr>,
+    pub labels: BTreeMap<String, String>,
+    /// How many pods fit on the node.
+    pub max_pods: u32,
+    /// `v1.36.0+wherry`.
+    pub version: String,
+    pub dns: Dns,
+    /// The pod network; `None` without root: pods then live on the machine's loopback addresses, and there is no proxy.
+    pub network: Option<PodNetwork>,
+    /// What runs the pods; it has adopted those that run already.
+    pub runtime: cri::SharedRuntime,
+    /// Where the kubelet API listens, 10250 by default.
+    pub api_listener: std::net::TcpListener,
+    pub api_tls: Tls,
+    /// Becomes true when the API has been told that the node is Ready.
+    pub ready: watch::Sender<bool>,
+    /// Where all tasks are spawned.
+    pub tasks: TaskTracker,
+}
+
+/// Names and ranges of the cluster's network on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNetwork {
+    /// Tells clusters of one machine apart; at most 8 of `[a-z0-9]`.
+    pub cluster_id: String,
+    /// All nodes' pods.
+    pub cluster_range: Ipv4Net,
+    pub service_range: Ipv4Net,
+    /// NodePorts answer on 127.0.0.1 too.
+    pub node_port_loopback: bool,
+}
+
+/// The cluster's name service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    pub server: IpAddr,
+    /// `cluster.local`
+    pub domain: String,
+}
+
+/// How a node ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to stop; its pods keep running.
+    Stopped,
+    /// It was asked over its socket to end the pods as well.
+    Down,
+}
+
+/// Why a node cannot start, or be taken down.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {path:?}")]
+    Socket {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot start the kubelet")]
+    Kubelet(#[source] kubelet::Error),
+    #[error("cannot end the node's pods")]
+    EndPods(#[source] cri::Error),
+    #[error("cannot remove the pod network")]
+    RemoveNetwork(#[source] ::network::Error),
+    #[error("cannot remove the rules of Services")]
+    RemoveServices(#[source] ::proxy::Error),
+}
+
+/// Runs a node until `shutdown`, or until it is asked over `agent.sock` to end its pods.
+///
+/// # Errors
+/// A part cannot start. What fails later is retried and logged.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, Error> {
+    let quit = shutdown.child_token();
+    let _quit_with_us = quit.clone().drop_guard();
+    let (down, mut asked_down) = mpsc::channel(1);
+    let socket = socket::Socket {
+        runtime: config.runtime.clone(),
+        data_dir: config.data_dir.clone(),
+        node_name: config.node_name.clone(),
+        ready: config.ready.subscribe(),
+        down,
+    };
+    let served = socket.listen()?;
+    // The socket outlives the rest of the node, to answer when the pods have ended.
+    let sockets = CancellationToken::new();
+    let _sockets_with_us = sockets.clone().drop_guard();
+    let sockets_ended = config.tasks.spawn(served.run(sockets.clone()));
+
+    let informers = Informers::new(config.client.clone(), config.tasks.clone(), quit.clone());
+    let left = Leftovers {
+        data_dir: config.data_dir.clone(),
+        cluster_id: config.network.as_ref().map(|network| network.cluster_id.clone()),
+        runtime: config.runtime.clone(),
+    };
+    let (range, known_range) = watch::channel(None);
+    let proxy = proxy(&config, &informers, known_range, quit.clone());
+    let kubelet = kubelet_config(config, informers, range);
+    let mut node = std::pin::pin!(async {
+        let (ran, ()) = tokio::join!(kubelet::run(kubelet, quit.clone()), proxy);
+        ran.map_err(Error::Kubelet)
+    });
+    let asked = tokio::select! {
+        ended = &mut node => return ended.map(|()| Ended::Stopped),
+        Some(asked) = asked_down.recv() => asked,
+    };
+    tracing::info!("ending the node's pods");
+    quit.cancel();
+    node.await?;
+    let ended = down::down(left).await;
+    let answer = ended.as_ref().map(drop).map_err(ToString::to_string);
+    let _ = asked.send(answer); // who asked may have gone
+    sockets.cancel();
+    let _ = sockets_ended.await; // it has sent the answer, or nobody waits for it
+    ended.map(|()| Ended::Down)
+}
+
+fn kubelet_config(config: Config, informers: Informers, range: watch::Sender<Option<Ipv4Net>>) -> kubelet::Config {
+    let network: Arc<dyn kubelet::PodNetwork> = match config.network {
+        Some(network) => Arc::new(SharedNetwork { network, range }),
+        None => Arc::new(NoNetwork),
+    };
+    kubelet::Config {
+        client: config.client,
+        informers,
+        runtime: config.runtime,
+        clock: config.clock,
+        node_name: config.node_name,
+        node_ips: config.node_ips,
+        labels: config.labels,
+        max_pods: config.max_pods,
+        version: config.version,
+        data_dir: config.data_dir,
+        dns: kubelet::Dns {
+            servers: vec![config.dns.server],
+            domain: config.dns.domain,
+            node: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        },
+        network,
+        api_listener: config.api_listener,
+        api_tls: config.api_tls,
+        ready: config.ready,
+        tasks: config.tasks,
+    }
+}
+
+/// The Service proxy, where there is a pod network to program; it begins when the node's pod range is known.
+fn proxy(
+    config: &Config,
+    informers: &Informers,
+    mut range: watch::Receiver<Option<Ipv4Net>>,
+    quit: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let network = config.network.clone();
+    let (informers, node_name, node_ips) = (informers.clone(), config.node_name.clone(), config.node_ips.clone());
+    async move {
+        let Some(network) = network else { return };
+        let known = quit.run_until_cancelled(range.wait_for(Option::is_some)).await;
+        let Some(pod_range) = known.and_then(Result::ok).and_then(|range| *range) else { return };
+        let settings = ::proxy::Config {
+            informers,
+            node_name,
+            netns_path: Some(netns_path(&network.cluster_id)),
+            cluster_id: network.cluster_id,
+            service_range: network.service_range.into(),
+            pod_range: pod_range.into(),
+            node_ips,
+            node_port_loopback: network.node_port_loopback,
+        };
+        ::proxy::run(settings, quit).await;
+    }
+}

@@ -32,6 +32,7 @@ pub mod testing;
 
 use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc};
 
+use async_trait::async_trait;
 use client::{Client, Clock, Informers, Scope, events::Recorder, kinds};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -66,6 +67,8 @@ pub struct Config {
     /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
     pub data_dir: PathBuf,
     pub dns: Dns,
+    /// Prepared for the node's pod range before the runtime is told of it.
+    pub network: Arc<dyn PodNetwork>,
     /// Where the kubelet API listens; its port stands in the Node's status.
     pub api_listener: std::net::TcpListener,
     pub api_tls: Tls,
@@ -73,6 +76,14 @@ pub struct Config {
     pub ready: watch::Sender<bool>,
     /// Where all tasks are spawned.
     pub tasks: TaskTracker,
+}
+
+/// The node's part of the pod network.
+#[async_trait]
+pub trait PodNetwork: Send + Sync {
+    /// Makes the network be as it should for the node's pod range (CIDR); called again after a failure and at every
+    /// start.
+    async fn ensure(&self, range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Identity of the kubelet API, and whom it lets in.
@@ -162,6 +173,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         data_dir: config.data_dir,
         machine,
         capacity,
+        network: config.network,
         ready: config.ready,
     };
     let (tasks, quit) = (&config.tasks, &shutdown);
@@ -179,4 +191,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+/// Removes the directories and mounts of all pods, when all pods have ended. What cannot be removed is left to the next
+/// kubelet, which sweeps up what belongs to no pod.
+pub fn remove_pod_directories(data_dir: &std::path::Path) {
+    for uid in orphan::directories(data_dir) {
+        if let Err(error) = volumes::remove(data_dir, &uid) {
+            tracing::warn!(%uid, %error, "cannot remove the directories of a pod");
+        }
+    }
 }

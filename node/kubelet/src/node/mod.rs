@@ -23,7 +23,7 @@ pub(crate) use machine::{Machine, machine};
 pub(crate) use status::{Node, allocatable};
 use status::Facts;
 
-use crate::resources::Capacity;
+use crate::{PodNetwork, resources::Capacity};
 
 /// How often the status is computed, and how often it is sent though nothing changed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -47,6 +47,7 @@ pub(crate) struct Reporter {
     pub(crate) data_dir: PathBuf,
     pub(crate) machine: Machine,
     pub(crate) capacity: Capacity,
+    pub(crate) network: Arc<dyn PodNetwork>,
     /// Becomes true when the API has taken a status that says Ready.
     pub(crate) ready: watch::Sender<bool>,
 }
@@ -164,10 +165,14 @@ impl Reporter {
         Ok(Some(node))
     }
 
-    /// Passes the pod range on to the runtime when it is known or changes.
+    /// Sets up the network for the pod range and tells the runtime, when the range is known or changes.
     async fn take_pod_range(&self, node: &Node, sent: &mut Sent) {
         let range = &node.spec.pod_cidr;
         if range.is_empty() || sent.pod_cidr == *range {
+            return;
+        }
+        if let Err(error) = self.network.ensure(range).await {
+            tracing::error!(range, error = &*error as &dyn std::error::Error, "cannot set up the pod network");
             return;
         }
         match self.runtime.update_config(cri::RuntimeConfig { pod_cidr: range.clone() }).await {

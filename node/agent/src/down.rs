@@ -1,0 +1,70 @@
+//! Taking a node down: its pods end, and what the cluster made on this machine is removed.
+
+use std::path::PathBuf;
+
+use futures::{StreamExt, stream};
+
+use crate::Error;
+
+/// Pods that are ended at a time.
+const AT_ONCE: usize = 32;
+
+/// What a node leaves behind when its agent has ended.
+pub struct Leftovers {
+    pub data_dir: PathBuf,
+    /// Names the pod network; `None` without root, where there is none.
+    pub cluster_id: Option<String>,
+    /// Has adopted the pods that still run; nobody else uses it.
+    pub runtime: cri::SharedRuntime,
+}
+
+/// Ends all pods of a node, which no kubelet may be running any more, and removes their directories, the rules of
+/// Services and the pod network. What is absent is no error.
+///
+/// # Errors
+/// Something could not be ended or removed; trying again goes on where it stopped.
+pub async fn down(left: Leftovers) -> Result<(), Error> {
+    end_pods(&left.runtime).await.map_err(Error::EndPods)?;
+    kubelet::remove_pod_directories(&left.data_dir);
+    let Some(cluster_id) = left.cluster_id else { return Ok(()) };
+    let netns = network::netns_path(&cluster_id);
+    let netns = Some(&*netns).filter(|path| path.exists());
+    proxy::remove(&cluster_id, netns).await.map_err(Error::RemoveServices)?;
+    network::remove(&cluster_id).await.map_err(Error::RemoveNetwork)
+}
+
+/// Every pod is tried, whatever becomes of the others; the first failure is told.
+async fn end_pods(runtime: &cri::SharedRuntime) -> Result<(), cri::Error> {
+    let sandboxes = runtime.list_sandboxes().await?;
+    let removals = stream::iter(sandboxes).map(async |sandbox| runtime.remove_sandbox(&sandbox.id).await);
+    let results: Vec<Result<(), cri::Error>> = removals.buffer_unordered(AT_ONCE).collect().await;
+    results.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use cri::{Runtime, SandboxConfig};
+    use kubelet::testing::FakeRuntime;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ends_every_pod_and_can_be_repeated() {
+        let dir = tempfile::tempdir().expect("dir");
+        let runtime = FakeRuntime::new(client::Clock::system(), &[]);
+        for uid in ["a", "b", "c"] {
+            let config = SandboxConfig { uid: uid.into(), ..SandboxConfig::default() };
+            runtime.run_sandbox(config, "").await.expect("runs");
+            std::fs::create_dir_all(dir.path().join("pods").join(uid)).expect("dir");
+        }
+        for _ in 0..2 {
+            let runtime: cri::SharedRuntime = Arc::new(runtime.clone());
+            let left = Leftovers { data_dir: dir.path().to_owned(), cluster_id: None, runtime };
+            down(left).await.expect("ends");
+        }
+        assert!(runtime.list_sandboxes().await.expect("lists").is_empty());
+        assert_eq!(std::fs::read_dir(dir.path().join("pods")).expect("dir").count(), 0);
+    }
+}

@@ -1,0 +1,380 @@
+//! The worker against a runtime and an API in memory, on a paused clock.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use client::{Client, Clock, Informers, Scope, events::Recorder, kinds};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::{observer::Observer, status::NodeFacts, testing::FakeRuntime};
+
+/// The API as one pod's worker sees it.
+#[derive(Clone)]
+struct Api {
+    state: Arc<Mutex<ApiState>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct ApiState {
+    pod: Value,
+    revision: u64,
+    /// Requests that change something, in order.
+    writes: Vec<String>,
+    patches: Vec<Value>,
+    events: Vec<String>,
+    config_map: Option<Value>,
+    refuse_reports: bool,
+}
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+fn answer(code: u16, body: &Value) -> Answer {
+    let body = Full::new(Bytes::from(body.to_string())).boxed_unsync();
+    Response::builder().status(code).body(body).expect("response")
+}
+
+impl Api {
+    fn serve(&self, request: &Request<()>, body: &[u8]) -> Answer {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let mut state = self.state.lock();
+        match *request.method() {
+            Method::GET if query.contains("watch=true") && path.ends_with("configmaps") => {
+                let lines = futures::stream::once(self.clone().config_map_added());
+                Response::new(StreamBody::new(lines.chain(futures::stream::pending())).boxed_unsync())
+            }
+            Method::GET if query.contains("watch=true") => {
+                let silence = futures::stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>();
+                Response::new(StreamBody::new(silence).boxed_unsync())
+            }
+            Method::GET => {
+                let items: Vec<_> = state.config_map.iter().filter(|_| path.ends_with("configmaps")).collect();
+                answer(200, &json!({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
+            }
+            Method::PATCH if state.refuse_reports => answer(503, &json!({"kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "away"})),
+            Method::PATCH => {
+                let patch: Value = serde_json::from_slice(body).expect("json");
+                state.writes.push(format!("patch {}", path.rsplit('/').next().expect("name")));
+                state.apply(&patch);
+                state.patches.push(patch);
+                self.changed.send_replace(state.revision);
+                answer(200, &state.pod)
+            }
+            Method::DELETE => {
+                state.writes.push("delete".into());
+                state.revision += 1;
+                self.changed.send_replace(state.revision);
+                answer(200, &json!({"kind": "Status", "status": "Success"}))
+            }
+            _ if path.ends_with("/events") => {
+                let event: Value = serde_json::from_slice(body).expect("json");
+                state.events.push(format!("{} {}", event["reason"].as_str().unwrap_or_default(), event["message"].as_str().unwrap_or_default()));
+                answer(201, &event)
+            }
+            _ => answer(405, &json!({"kind": "Status", "code": 405})),
+        }
+    }
+}
+
+impl Api {
+    /// The line of a watch when the config map comes.
+    async fn config_map_added(self) -> Result<http_body::Frame<Bytes>, Infallible> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if let Some(object) = self.state.lock().config_map.clone() {
+                let line = json!({"type": "ADDED", "object": object}).to_string() + "\n";
+                return Ok(http_body::Frame::data(Bytes::from(line)));
+            }
+            changed.changed().await.expect("lives");
+        }
+    }
+}
+
+impl ApiState {
+    fn apply(&mut self, patch: &Value) {
+        assert_eq!(patch["metadata"]["uid"], self.pod["metadata"]["uid"]);
+        for (field, value) in patch["status"].as_object().expect("status") {
+            match field.as_str() {
+                "conditions" => {
+                    for condition in value.as_array().expect("list") {
+                        let conditions = &mut self.pod["status"]["conditions"];
+                        let list = conditions.as_array_mut().expect("list");
+                        list.retain(|old| old["type"] != condition["type"]);
+                        list.push(condition.clone());
+                    }
+                }
+                "podIPs" | "hostIPs" => {
+                    let kept = value.as_array().expect("list").iter().filter(|ip| ip.get("$patch").is_none());
+                    self.pod["status"][field] = kept.cloned().collect();
+                }
+                _ => self.pod["status"][field] = value.clone(),
+            }
+        }
+        self.revision += 1;
+        self.pod["metadata"]["resourceVersion"] = self.revision.to_string().into();
+    }
+}
+
+/// A worker, everything around it, and the means to change that.
+struct Fixture {
+    api: Api,
+    runtime: FakeRuntime,
+    inbox: watch::Sender<Desired>,
+    worker: Option<tokio::task::JoinHandle<()>>,
+    shared: Arc<Shared>,
+    wake: Arc<Notify>,
+    quit: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+fn pod(spec: Value) -> Value {
+    let metadata = json!({"name": "p", "namespace": "ns", "uid": "u", "resourceVersion": "1", "generation": 1});
+    json!({"metadata": metadata, "spec": spec, "status": {"conditions": [], "phase": "Pending"}})
+}
+
+impl Fixture {
+    fn new(spec: Value) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
+        let state = ApiState { pod: pod(spec), revision: 1, ..ApiState::default() };
+        let api = Api { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(1) };
+        let served = api.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = served.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.expect("body").to_bytes();
+                Ok::<_, Infallible>(api.serve(&Request::from_parts(parts, ()), &body))
+            }
+        });
+        let client = Client::new(kube::Client::new(service, "default"));
+        let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
+        let informers = Informers::new(client.clone(), tasks.clone(), quit.clone());
+        let runtime = FakeRuntime::new(clock.clone(), &["i"]);
+        let (observer, changes) = Observer::new(Arc::new(runtime.clone()));
+        let shared = Arc::new(Shared {
+            recorder: Recorder::new(client.clone(), "kubelet", "n1", clock.clone(), &tasks, quit.clone()),
+            pods: informers.get(&kinds::POD, Scope::All),
+            services: informers.get(&kinds::SERVICE, Scope::All),
+            classes: informers.get(&kinds::RUNTIME_CLASS, Scope::All),
+            client,
+            informers,
+            runtime: Arc::new(runtime.clone()),
+            observer: observer.clone(),
+            clock,
+            node_name: "n1".into(),
+            data_dir: dir.path().to_owned(),
+            node: NodeFacts { host_ips: vec!["10.0.0.1".parse().expect("ip")], runtime: "fake".into() },
+            capacity: crate::resources::Capacity::default(),
+            dns: crate::dns::Dns::default(),
+        });
+        let first = Arc::new(api.pod());
+        let (inbox, wake) = (watch::Sender::new(Desired::Pod(first)), Arc::new(Notify::new()));
+        tokio::spawn(observer.run(quit.clone()));
+        tokio::spawn(wake_on(changes, wake.clone()));
+        tokio::spawn(follow(api.clone(), inbox.clone(), quit.clone()));
+        let mut fixture = Self { api, runtime, inbox, worker: None, shared, wake, quit, _dir: dir };
+        fixture.start();
+        fixture
+    }
+
+    /// Starts a worker as a fresh agent would.
+    fn start(&mut self) {
+        if let Some(old) = self.worker.take() {
+            old.abort();
+        }
+        let (shared, pod, inbox) = (self.shared.clone(), Arc::new(self.api.pod()), self.inbox.subscribe());
+        let (wake, quit) = (self.wake.clone(), self.quit.clone());
+        self.worker = Some(tokio::spawn(async move {
+            shared.observer.fresh().await;
+            Worker::new(shared, pod, inbox, wake).run(quit).await;
+        }));
+    }
+
+    /// Waits until the pod in the API is as `accept` wants it.
+    async fn until(&self, accept: impl Fn(&PodStatus) -> bool) -> PodStatus {
+        let mut changed = self.api.changed.subscribe();
+        let wait = async {
+            loop {
+                changed.mark_unchanged();
+                let status = self.api.pod().status;
+                if accept(&status) {
+                    return status;
+                }
+                changed.changed().await.expect("lives");
+            }
+        };
+        let patient = tokio::time::timeout(std::time::Duration::from_secs(3600), wait).await;
+        patient.unwrap_or_else(|_| panic!("never came: {:#?}\n{:#?}", self.api.pod().status, self.runtime.journal()))
+    }
+
+    async fn ready(&self) -> PodStatus {
+        self.until(PodStatus::is_ready).await
+    }
+}
+
+impl Api {
+    fn pod(&self) -> Pod {
+        serde_json::from_value(self.state.lock().pod.clone()).expect("pod")
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state.lock();
+        change(&mut state.pod);
+        state.revision += 1;
+        let revision = state.revision;
+        state.pod["metadata"]["resourceVersion"] = revision.to_string().into();
+        self.changed.send_replace(revision);
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.state.lock().writes.clone()
+    }
+}
+
+async fn wake_on(mut changes: mpsc::UnboundedReceiver<Arc<str>>, wake: Arc<Notify>) {
+    while changes.recv().await.is_some() {
+        wake.notify_one();
+    }
+}
+
+/// Passes the API's pod on, as the informer does.
+async fn follow(api: Api, inbox: watch::Sender<Desired>, quit: CancellationToken) {
+    let mut changed = api.changed.subscribe();
+    while let Some(Ok(())) = quit.run_until_cancelled(changed.changed()).await {
+        if matches!(*inbox.borrow(), Desired::Pod(_)) {
+            inbox.send_replace(Desired::Pod(Arc::new(api.pod())));
+        }
+    }
+}
+
+fn web() -> Value {
+    json!({"containers": [{"name": "web", "image": "i"}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_starts_well_costs_one_report() {
+    let fixture = Fixture::new(web());
+    let begun = tokio::time::Instant::now();
+    let status = fixture.ready().await;
+    assert_eq!(fixture.api.writes(), ["patch status"]);
+    assert!(begun.elapsed() < std::time::Duration::from_millis(25), "took {:?}", begun.elapsed());
+    assert_eq!(status.pod_ip, "127.0.0.1");
+    assert_eq!(fixture.runtime.journal(), ["run sandbox-u-0", "create web-u-0", "start web-u-0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_fails_is_repeated_and_nothing_is_ended_meanwhile() {
+    let fixture = Fixture::new(web());
+    fixture.api.state.lock().refuse_reports = true;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert_eq!(fixture.runtime.journal(), ["run sandbox-u-0", "create web-u-0", "start web-u-0"]);
+    fixture.api.state.lock().refuse_reports = false;
+    fixture.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_make_of_the_status_is_set_right() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.api.change(|pod| {
+        for condition in pod["status"]["conditions"].as_array_mut().expect("list") {
+            if condition["type"] == "Ready" {
+                condition["status"] = "False".into();
+            }
+        }
+    });
+    fixture.ready().await;
+    assert_eq!(fixture.api.writes().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashing_container_is_restarted_and_told_of() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.runtime.exit("u", "web", 1);
+    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1).await;
+    fixture.runtime.exit("u", "web", 1);
+    fixture.until(|s| s.container_statuses[0].state.waiting.as_ref().is_some_and(|w| w.reason == "CrashLoopBackOff")).await;
+    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 2).await;
+    assert_eq!(fixture.runtime.most_copies(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let events = fixture.api.state.lock().events.clone();
+    let told = |text: &str| events.iter().any(|event| event == text);
+    assert!(told("BackOff Back-off restarting failed container web in pod p_ns(u)"), "{events:#?}");
+    assert!(told("Pulled Container image \"i\" already present on machine"), "{events:#?}");
+    assert!(told("Started Started container web"), "{events:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_run_says_why_and_is_tried_again() {
+    let fixture = Fixture::new(web());
+    fixture.runtime.refuse("i", Some("it imports wasi:nn/graph, which is not offered"));
+    let status = fixture.until(|s| s.container_statuses.first().is_some_and(|c| c.state.waiting.as_ref().is_some_and(|w| w.reason == "CreateContainerError"))).await;
+    let message = status.container_statuses[0].state.waiting.as_ref().expect("waits").message.clone();
+    assert_eq!(message, "image \"i\" cannot run: it imports wasi:nn/graph, which is not offered");
+    fixture.runtime.refuse("i", None);
+    fixture.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletion_gives_the_grace_period_and_ends_with_the_object() {
+    let mut fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.runtime.make_stubborn();
+    fixture.api.change(|pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-20T11:00:00Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
+    });
+    let begun = tokio::time::Instant::now();
+    fixture.until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete")).await;
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    assert_eq!(fixture.api.writes(), ["patch status", "patch status", "delete"]);
+    let status = fixture.api.pod().status;
+    assert_eq!((status.phase, status.is_ready()), (status::Phase::Failed, false));
+    fixture.inbox.send_replace(Desired::Removed);
+    fixture.worker.take().expect("runs").await.expect("ends");
+    assert_eq!(fixture.runtime.journal().split_off(3), ["stop web-u-0 in 5s", "stop sandbox-u-0", "remove sandbox-u-0"]);
+    assert!(!volumes::pod_dir(&fixture.shared.data_dir, "u").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_adopts_the_pod_and_writes_nothing() {
+    let mut fixture = Fixture::new(web());
+    fixture.ready().await;
+    let before = fixture.runtime.journal();
+    fixture.start();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!((fixture.runtime.journal(), fixture.api.writes().len()), (before, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_sandboxes_are_made_anew() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.runtime.lose_sandboxes();
+    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1).await;
+    assert_eq!(fixture.runtime.most_copies(), 1);
+    assert!(fixture.runtime.journal().contains(&"run sandbox-u-1".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_config_map_is_named_and_its_coming_starts_the_container() {
+    let reference = json!({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}});
+    let fixture = Fixture::new(json!({"containers": [{"name": "web", "image": "i", "env": [reference]}]}));
+    let status = fixture.until(|s| s.container_statuses.first().is_some_and(|c| c.state.waiting.as_ref().is_some_and(|w| w.reason == "CreateContainerConfigError"))).await;
+    let waiting = status.container_statuses[0].state.waiting.clone().expect("waits");
+    assert_eq!(waiting.message, "configmap \"cm\" not found");
+    let metadata = json!({"name": "cm", "namespace": "ns", "resourceVersion": "2"});
+    fixture.api.state.lock().config_map = Some(json!({"metadata": metadata, "data": {"k": "v"}}));
+    fixture.api.change(|_| {});
+    fixture.ready().await;
+}
