@@ -91,7 +91,6 @@ pub(crate) struct Shared {
     clock: Clock,
     /// Cancelled when watches are to end.
     pub(crate) ending: CancellationToken,
-    pub(crate) tasks: TaskTracker,
 }
 
 impl Shared {
@@ -155,7 +154,6 @@ impl ApiServer {
             version: config.version,
             clock: config.clock,
             ending: shutdown,
-            tasks,
         };
         Ok(Arc::new(ApiServer { shared: Arc::new(shared) }))
     }

@@ -217,8 +217,8 @@ fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, D
     for (name, versions) in by_group(groups) {
         let group = group_document(name, &versions);
         let mut alone = group.clone();
-        alone["kind"] = "APIGroup".into();
-        alone["apiVersion"] = "v1".into();
+        put(&mut alone, "kind", "APIGroup");
+        put(&mut alone, "apiVersion", "v1");
         documents.insert(format!("/apis/{name}"), alone);
         named.push(group);
     }
@@ -281,21 +281,27 @@ fn legacy_resource(offered: &Offered) -> Value {
     });
     name_group_version(&mut entry, &offered.kind);
     if !offered.short_names.is_empty() {
-        entry["shortNames"] = json!(offered.short_names);
+        put(&mut entry, "shortNames", json!(offered.short_names));
     }
     if !offered.categories.is_empty() {
-        entry["categories"] = json!(offered.categories);
+        put(&mut entry, "categories", json!(offered.categories));
     }
     if let Some(hash) = &offered.storage_hash {
-        entry["storageVersionHash"] = json!(hash);
+        put(&mut entry, "storageVersionHash", json!(hash));
     }
     entry
 }
 
 fn name_group_version(entry: &mut Value, kind: &KindName) {
     if let Some((group, version)) = &kind.group_version {
-        entry["group"] = json!(group);
-        entry["version"] = json!(version);
+        put(entry, "group", group.as_str());
+        put(entry, "version", version.as_str());
+    }
+}
+
+fn put(entry: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(fields) = entry.as_object_mut() {
+        fields.insert(key.to_owned(), value.into());
     }
 }
 
@@ -328,13 +334,13 @@ fn aggregated_resource(offered: &Offered) -> Value {
         "verbs": offered.verbs,
     });
     if !offered.short_names.is_empty() {
-        entry["shortNames"] = json!(offered.short_names);
+        put(&mut entry, "shortNames", json!(offered.short_names));
     }
     if !offered.categories.is_empty() {
-        entry["categories"] = json!(offered.categories);
+        put(&mut entry, "categories", json!(offered.categories));
     }
     if !offered.parts.is_empty() {
-        entry["subresources"] = offered.parts.iter().map(part).collect();
+        put(&mut entry, "subresources", offered.parts.iter().map(part).collect::<Value>());
     }
     entry
 }

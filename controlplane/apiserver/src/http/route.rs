@@ -317,7 +317,7 @@ async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
                 return super::openapi::answer(server, rest.trim_start_matches('/'), parts, query).await;
             }
             if let Some(check) = health::single(trimmed) {
-                return Ok(health::one(server, check).await.ok_or_else(Status::no_such_path)?);
+                return health::one(server, check).await.ok_or_else(Status::no_such_path);
             }
             server.discovery.answer(trimmed, &parts.headers).ok_or_else(Status::no_such_path)
         }

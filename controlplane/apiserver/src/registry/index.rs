@@ -1,4 +1,4 @@
-//! What the watch cache remembers of an object beside its bytes: uid, labels and selectable fields.
+//! What the watch cache remembers of an object beside its bytes: labels and selectable fields.
 //!
 //! They are picked out of the JSON by a walk that visits the wanted paths and skips everything else, so that no tree is
 //! built per write.
@@ -15,9 +15,8 @@ use store::cache::Index;
 use super::encode;
 use super::resource::{Resource, SelectableField};
 
-/// What selectors and preconditions need to know of a cached object.
+/// What selectors need to know of a cached object.
 pub(crate) struct Entry {
-    pub(crate) uid: Box<str>,
     labels: Box<[(Box<str>, Box<str>)]>,
     /// In the order of the kind's selectable fields.
     fields: Box<[Box<str>]>,
@@ -86,14 +85,11 @@ impl Wanted {
     }
 }
 
-const UID: usize = 0;
-
 impl KindIndex {
     pub(crate) fn new(resource: &Resource) -> Self {
         let mut wanted = Wanted::default();
-        wanted.add("metadata.uid", Leaf::Value(UID));
         wanted.add("metadata.labels", Leaf::Labels);
-        let mut slots = UID + 1;
+        let mut slots = 0;
         for path in resource.fields.iter().flat_map(|f| &f.paths) {
             wanted.add(path, Leaf::Value(slots));
             slots += 1;
@@ -126,7 +122,6 @@ impl KindIndex {
             tracing::error!(key, %error, "a stored object cannot be indexed");
         }
         let mut values = found.values.into_iter();
-        let uid = values.next().flatten().unwrap_or_default();
         let fields = self.fields.iter().map(|field| {
             let mut present = values.by_ref().take(field.paths.len()).fold(None, |first: Option<Box<str>>, value| {
                 first.or(value.filter(|v| !v.is_empty()))
@@ -134,7 +129,6 @@ impl KindIndex {
             present.take().unwrap_or_else(|| field.absent.as_ref().into())
         });
         Entry {
-            uid,
             fields: fields.collect(),
             labels: found.labels.into(),
             parsed: OnceLock::new(),

@@ -36,6 +36,9 @@ pub trait Virtual: Send + Sync + 'static {
     async fn call(&self, cx: VirtualContext, request: Request) -> Result<Response, Status>;
 }
 
+/// The name of an OpenAPI definition and its JSON schema.
+pub type Definition = (&'static str, fn() -> serde_json::Value);
+
 /// Where a [`Virtual`] stands, and how discovery shows it.
 #[derive(Clone)]
 pub struct VirtualRoute {
@@ -51,7 +54,7 @@ pub struct VirtualRoute {
     /// Of that kind, where it is not the route's own, e.g. `authentication.k8s.io`, `v1`.
     pub kind_group_version: Option<(&'static str, &'static str)>,
     /// Its OpenAPI schema, if it is an API object.
-    pub definition: Option<(&'static str, fn() -> serde_json::Value)>,
+    pub definition: Option<Definition>,
     pub verbs: &'static [&'static str],
     pub handler: Arc<dyn Virtual>,
 }

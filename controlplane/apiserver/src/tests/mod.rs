@@ -6,6 +6,7 @@ mod discovery;
 mod lists;
 mod pods;
 mod refusals;
+mod sockets;
 mod watches;
 mod writes;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, BodyStream};
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use store::Backend;
 use store::memory::Memory;
@@ -105,12 +107,17 @@ impl Fixture {
 
     /// Over a store that has been used.
     pub(super) async fn over(backend: Arc<Memory>) -> Self {
+        Self::trusting(backend, Vec::new()).await
+    }
+
+    /// With authorities whose client certificates are believed.
+    pub(super) async fn trusting(backend: Arc<Memory>, client_ca: Vec<CertificateDer<'static>>) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
             backend: backend.clone(),
             version: "v1.36.2+wherry".to_owned(),
             clock: Arc::new(time),
-            client_ca: Vec::new(),
+            client_ca,
             service_accounts: crate::tokens::Config {
                 key: String::new(),
                 issuer: "https://test".to_owned(),

@@ -58,10 +58,10 @@ async fn says_no_in_kubernetes_words() {
         ),
         (
             "POST",
-            MAPS,
-            r#"{"metadata":{"name":"y"},"data":{"k":1}}"#,
+            "/apis/apps/v1/namespaces/a/deployments",
+            r#"{"metadata":{"name":"y"},"spec":{"replicas":"two"}}"#,
             400,
-            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
+            "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
     ];
     for (method, target, body, code, message) in cases {

@@ -3,6 +3,7 @@
 use api::time::Timestamp;
 use api::{Status, Table};
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 use serde_json::json;
 
 use super::Call;
@@ -62,19 +63,29 @@ fn stream(endpoint: Endpoint, form: Form, page: Page) -> Body {
     Body::chunks(chunks, length)
 }
 
+/// `metav1.ListMeta`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    continue_: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_item_count: Option<u64>,
+}
+
 /// Everything up to the first item.
 fn head(endpoint: &Endpoint, form: Form, page: &Page) -> Vec<u8> {
     let (kind, version) = match form {
         Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
         Form::Object | Form::Table => (&*endpoint.resource().list_kind, &*endpoint.served().api_version),
     };
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
-    if let Some(next) = &page.next {
-        metadata["continue"] = next.as_str().into();
-    }
-    if let Some(remaining) = page.remaining {
-        metadata["remainingItemCount"] = remaining.into();
-    }
+    let metadata = Metadata {
+        resource_version: page.revision.to_string(),
+        continue_: page.next.as_deref(),
+        remaining_item_count: page.remaining,
+    };
+    let metadata = json!(metadata);
     let kind = json!(kind);
     let version = json!(version);
     format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{metadata},"items":["#).into_bytes()

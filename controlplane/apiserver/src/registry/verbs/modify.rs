@@ -4,7 +4,7 @@
 use api::{FieldError, Object, Path, Status};
 use bytes::Bytes;
 use http::StatusCode;
-use store::{Expect, Kv, Outcome, Revision, Write};
+use store::{Expect, Outcome, Revision, Write};
 
 use super::approve::{Claims, approve};
 use super::delete::remove;
@@ -42,10 +42,6 @@ impl Current {
         kind.cache.fresh().await.map_err(store_error)?;
         let item = kind.cache.get(&kind.key(namespace, name));
         Ok(item.map(|item| Current::of(item.bytes.clone(), item.revision)))
-    }
-
-    pub(super) fn from_kv(kind: &Kind, kv: &Kv) -> Self {
-        Current::of(kind.index.with_revision(&kv.value, kv.revision), kv.revision)
     }
 
     fn of(bytes: Bytes, revision: Revision) -> Self {

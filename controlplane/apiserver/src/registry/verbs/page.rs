@@ -109,7 +109,7 @@ pub(super) async fn page(call: &Call<'_>, selection: &Selection) -> Result<Page,
         None => match at {
             At::NotOlderThan(revision) => {
                 at_least(&call.endpoint.kind, revision).await?;
-                Ok(listing.from_snapshot(&cache.snapshot(), None))
+                Ok(listing.in_snapshot(&cache.snapshot(), None))
             }
             At::Exactly(revision) => {
                 at_least(&call.endpoint.kind, Some(revision)).await?;
@@ -131,7 +131,7 @@ impl Listing<'_> {
         let Token { rv, after, left } = token;
         if rv == 0 {
             at_least(&self.call.endpoint.kind, None).await?;
-            return Ok(self.from_snapshot(&self.call.endpoint.kind.cache.snapshot(), Some(&after)));
+            return Ok(self.in_snapshot(&self.call.endpoint.kind.cache.snapshot(), Some(&after)));
         }
         self.at(Revision(rv), Some(after), left).await
     }
@@ -140,15 +140,15 @@ impl Listing<'_> {
     async fn at(&self, revision: Revision, after: Option<String>, left: Option<u64>) -> Result<Page, Status> {
         let snapshot = self.call.endpoint.kind.cache.snapshot();
         if snapshot.revision == revision {
-            return Ok(self.from_snapshot(&snapshot, after.as_deref()));
+            return Ok(self.in_snapshot(&snapshot, after.as_deref()));
         }
-        match self.from_history(revision, after.clone(), left).await {
+        match self.in_history(revision, after.clone(), left).await {
             Err(Error::Compacted { .. }) => Err(expired(after)),
             result => result.map_err(store_error),
         }
     }
 
-    fn from_snapshot(&self, snapshot: &CachedSnapshot, after: Option<&str>) -> Page {
+    fn in_snapshot(&self, snapshot: &CachedSnapshot, after: Option<&str>) -> Page {
         let resource = self.call.endpoint.resource();
         let mut rest = snapshot
             .range(self.prefix, after)
@@ -163,7 +163,7 @@ impl Listing<'_> {
         self.page(items, snapshot.revision, last, (left > 0).then_some(Some(left)))
     }
 
-    async fn from_history(
+    async fn in_history(
         &self,
         revision: Revision,
         after: Option<String>,

@@ -281,19 +281,24 @@ impl Encoder {
     }
 
     fn put_bookmark(&self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
-        if initial_end {
-            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
-        }
-        let (kind, version) = match self.accepted.form {
-            Form::Object => (&*self.endpoint.resource().kind, &*self.endpoint.served().api_version),
-            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
-            Form::Table => ("Table", "meta.k8s.io/v1"),
+        let version = revision.to_string();
+        let metadata = match initial_end {
+            true => json!({"resourceVersion": version, "creationTimestamp": null,
+                "annotations": {INITIAL_EVENTS_END: "true"}}),
+            false => json!({"resourceVersion": version, "creationTimestamp": null}),
         };
         let object = match self.accepted.form {
-            Form::Table => json!({"kind": kind, "apiVersion": version, "metadata": {"resourceVersion": revision.to_string()},
-                "columnDefinitions": null, "rows": []}),
-            _ => json!({"kind": kind, "apiVersion": version, "metadata": metadata}),
+            Form::Object => json!({
+                "kind": self.endpoint.resource().kind, "apiVersion": self.endpoint.served().api_version,
+                "metadata": metadata,
+            }),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": version},
+                "columnDefinitions": null, "rows": [],
+            }),
         };
         put_line(out, "BOOKMARK", object.to_string().as_bytes());
     }
