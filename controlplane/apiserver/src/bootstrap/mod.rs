@@ -8,3 +8,6 @@ mod reconcile;
 pub use objects::{Cluster, kubernetes_endpoints, kubernetes_service, namespaces, service_range};
 pub use policy::policy;
 pub use reconcile::{Error, reconcile, reconcile_endpoints};
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,11 @@ mod tests {
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
         };
         let [endpoints, slice] = kubernetes_endpoints(&cluster);
-        let all = [namespaces(), vec![service_range(&cluster), kubernetes_service(&cluster), endpoints, slice]].concat();
+        let all = [
+            namespaces(),
+            vec![service_range(&cluster), kubernetes_service(&cluster), endpoints, slice],
+        ]
+        .concat();
         insta::assert_json_snapshot!(all);
     }
 }

@@ -88,7 +88,12 @@ fn parse_binding(rest: &str) -> Option<Entry> {
     let (namespace, name) = place(place_word.contains('/'), place_word);
     let role = role.unwrap_or(&name).to_owned();
     let subjects = subjects.split(' ').filter_map(subject).collect();
-    Some(Entry::Binding(Binding { namespace, name, role, subjects }))
+    Some(Entry::Binding(Binding {
+        namespace,
+        name,
+        role,
+        subjects,
+    }))
 }
 
 fn place(namespaced: bool, word: &str) -> (Option<String>, String) {
@@ -116,14 +121,27 @@ fn parse_rule(line: &str) -> Option<Rule> {
     let groups = words.next()?;
     let what = list(words.next()?);
     if groups == "path" {
-        return Some(Rule { verbs, paths: what, ..Rule::default() });
+        return Some(Rule {
+            verbs,
+            paths: what,
+            ..Rule::default()
+        });
     }
-    let groups = groups.split(',').map(|g| if g == "core" { String::new() } else { g.to_owned() }).collect();
+    let groups = groups
+        .split(',')
+        .map(|g| if g == "core" { String::new() } else { g.to_owned() })
+        .collect();
     let names = match words.next() {
         Some("named") => list(words.next()?),
         _ => Vec::new(),
     };
-    Some(Rule { verbs, groups, resources: what, names, paths: Vec::new() })
+    Some(Rule {
+        verbs,
+        groups,
+        resources: what,
+        names,
+        paths: Vec::new(),
+    })
 }
 
 fn verbs(word: &str) -> Vec<String> {
@@ -187,14 +205,21 @@ impl Entry {
 
 impl Role {
     fn into_object(self) -> Object {
-        let kind = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
+        let kind = if self.namespace.is_some() {
+            "Role"
+        } else {
+            "ClusterRole"
+        };
         let mut object = base(kind, self.namespace.as_deref(), &self.name);
         for label in &self.labels {
             object.set_label(&format!("{GROUP}/{label}"), "true");
         }
         if let Some(label) = &self.sum {
             let labels: BTreeMap<String, &str> = [(format!("{GROUP}/{label}"), "true")].into();
-            object.set("aggregationRule", json!({"clusterRoleSelectors": [{"matchLabels": labels}]}));
+            object.set(
+                "aggregationRule",
+                json!({"clusterRoleSelectors": [{"matchLabels": labels}]}),
+            );
         }
         object.set("rules", self.rules.iter().map(Rule::to_json).collect::<Vec<_>>());
         object
@@ -203,8 +228,11 @@ impl Role {
 
 impl Binding {
     fn into_object(self) -> Object {
-        let (kind, role) =
-            if self.namespace.is_some() { ("RoleBinding", "Role") } else { ("ClusterRoleBinding", "ClusterRole") };
+        let (kind, role) = if self.namespace.is_some() {
+            ("RoleBinding", "Role")
+        } else {
+            ("ClusterRoleBinding", "ClusterRole")
+        };
         let mut object = base(kind, self.namespace.as_deref(), &self.name);
         object.set("roleRef", json!({"apiGroup": GROUP, "kind": role, "name": self.role}));
         object.set("subjects", self.subjects);
@@ -231,10 +259,15 @@ mod tests {
             match line.strip_prefix("  ") {
                 Some(rule) => {
                     let parsed = parse_rule(rule).unwrap_or_else(|| panic!("{line}"));
-                    assert!(!parsed.verbs.is_empty() && (parsed.paths.is_empty() != parsed.resources.is_empty()), "{line}");
+                    assert!(
+                        !parsed.verbs.is_empty() && (parsed.paths.is_empty() != parsed.resources.is_empty()),
+                        "{line}"
+                    );
                 }
                 None => match parse_head(line).unwrap_or_else(|| panic!("{line}")) {
-                    Entry::Role(role) => assert!(line.starts_with("clusterrole ") != role.namespace.is_some(), "{line}"),
+                    Entry::Role(role) => {
+                        assert!(line.starts_with("clusterrole ") != role.namespace.is_some(), "{line}")
+                    }
                     Entry::Binding(binding) => assert!(!binding.subjects.is_empty(), "{line}"),
                 },
             }
@@ -246,9 +279,9 @@ mod tests {
         let objects = policy();
         for binding in objects.iter().filter(|o| o.kind().ends_with("Binding")) {
             let (kind, name) = (binding.str_at("roleRef.kind"), binding.str_at("roleRef.name"));
-            let found = objects.iter().any(|o| {
-                Some(o.kind()) == kind && Some(o.name()) == name && o.namespace() == binding.namespace()
-            });
+            let found = objects
+                .iter()
+                .any(|o| Some(o.kind()) == kind && Some(o.name()) == name && o.namespace() == binding.namespace());
             assert!(found, "{}: {kind:?} {name:?}", binding.name());
         }
     }
@@ -256,18 +289,28 @@ mod tests {
     #[test]
     fn admin_holds_what_edit_and_view_hold() {
         let role = |name: &str| {
-            let found = policy().into_iter().find(|o| o.kind() == "ClusterRole" && o.name() == name).expect("a role");
+            let found = policy()
+                .into_iter()
+                .find(|o| o.kind() == "ClusterRole" && o.name() == name)
+                .expect("a role");
             crate::authz::policy::own_rules(&found)
         };
         for part in ["edit", "view", "system:aggregate-to-view"] {
-            assert!(crate::authz::rule::uncovered(&role("admin"), &role(part)).is_empty(), "{part}");
+            assert!(
+                crate::authz::rule::uncovered(&role("admin"), &role(part)).is_empty(),
+                "{part}"
+            );
         }
         assert!(!crate::authz::rule::uncovered(&role("view"), &role("edit")).is_empty());
     }
 
     #[test]
     fn a_node_role_is_found_by_name() {
-        assert!(cluster_role_rules("system:node").iter().any(|rule| rule.resources == ["pods/status"]));
+        assert!(
+            cluster_role_rules("system:node")
+                .iter()
+                .any(|rule| rule.resources == ["pods/status"])
+        );
         assert!(cluster_role_rules("nobody").is_empty());
     }
 }

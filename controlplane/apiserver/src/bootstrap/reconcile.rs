@@ -29,7 +29,11 @@ pub enum Error {
 
 /// Writes all default objects through `client`, which must be an administrator's. Safe to run at every start.
 pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
-    for object in namespaces().iter().chain(&policy()).chain([&service_range(cluster), &kubernetes_service(cluster)]) {
+    for object in namespaces()
+        .iter()
+        .chain(&policy())
+        .chain([&service_range(cluster), &kubernetes_service(cluster)])
+    {
         ensure(client, object).await?;
     }
     reconcile_endpoints(client, cluster).await
@@ -70,17 +74,26 @@ fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
         "Role" | "ClusterRole" => {
             let lacking = uncovered(&own_rules(stored), &own_rules(wanted));
             if wanted.at("aggregationRule").is_some() && stored.at("aggregationRule").is_none() {
-                mended.set("aggregationRule", wanted.at("aggregationRule").cloned().unwrap_or_default());
+                mended.set(
+                    "aggregationRule",
+                    wanted.at("aggregationRule").cloned().unwrap_or_default(),
+                );
             }
             if !lacking.is_empty() {
                 let rules = stored.list_at("rules").iter().cloned();
-                mended.set("rules", rules.chain(lacking.iter().map(Rule::to_json)).collect::<Vec<_>>());
+                mended.set(
+                    "rules",
+                    rules.chain(lacking.iter().map(Rule::to_json)).collect::<Vec<_>>(),
+                );
             }
         }
         "RoleBinding" | "ClusterRoleBinding" => {
             let same = |a: &Value, b: &Value| ["kind", "name", "namespace"].iter().all(|f| a.get(f) == b.get(f));
             let subjects = stored.list_at("subjects");
-            let lacking = wanted.list_at("subjects").iter().filter(|w| !subjects.iter().any(|s| same(s, w)));
+            let lacking = wanted
+                .list_at("subjects")
+                .iter()
+                .filter(|w| !subjects.iter().any(|s| same(s, w)));
             let all: Vec<Value> = subjects.iter().chain(lacking).cloned().collect();
             if all.len() > subjects.len() {
                 mended.set("subjects", all);
@@ -98,7 +111,9 @@ fn same_endpoints(stored: &Object, wanted: &Object) -> Option<Object> {
             mended.set(field, value.clone());
         }
     }
-    let differs = ["subsets", "endpoints", "ports"].iter().any(|f| mended.at(f) != stored.at(f));
+    let differs = ["subsets", "endpoints", "ports"]
+        .iter()
+        .any(|f| mended.at(f) != stored.at(f));
     differs.then_some(mended)
 }
 
@@ -153,13 +168,25 @@ fn path(object: &Object, named: bool) -> Result<String, Error> {
         other => return Err(Error::UnknownKind(other.to_owned())),
     };
     let root = if object.api_version() == "v1" { "api" } else { "apis" };
-    let namespace = object.namespace().map(|n| format!("/namespaces/{n}")).unwrap_or_default();
-    let name = if named { format!("/{}", object.name()) } else { String::new() };
+    let namespace = object
+        .namespace()
+        .map(|n| format!("/namespaces/{n}"))
+        .unwrap_or_default();
+    let name = if named {
+        format!("/{}", object.name())
+    } else {
+        String::new()
+    };
     Ok(format!("/{root}/{}{namespace}/{plural}{name}", object.api_version()))
 }
 
 fn failed(verb: &'static str, object: &Object, source: kube::Error) -> Error {
-    Error::Request { verb, kind: object.kind().to_owned(), name: object.name().to_owned(), source }
+    Error::Request {
+        verb,
+        kind: object.kind().to_owned(),
+        name: object.name().to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]

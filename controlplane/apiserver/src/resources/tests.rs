@@ -145,3 +145,54 @@ fn row(cells: impl Iterator<Item = String>) -> String {
     }
     format!("{}\n", line.trim_end_matches([' ', '|']))
 }
+
+/// `plural.group singular short-names categories subresources`, `-` for none; as Kubernetes 1.36 discovers them.
+const DISCOVERED: &str = "\
+namespaces namespace ns - finalize,status
+nodes node no - status
+pods pod po all binding,eviction,status
+services service svc all status
+endpoints endpoints ep - -
+configmaps configmap cm - -
+secrets secret - - -
+serviceaccounts serviceaccount sa - -
+events event ev - -
+deployments.apps deployment deploy all scale,status
+replicasets.apps replicaset rs all scale,status
+leases.coordination.k8s.io lease - - -
+endpointslices.discovery.k8s.io endpointslice - - -
+ipaddresses.networking.k8s.io ipaddress ip - -
+servicecidrs.networking.k8s.io servicecidr - - status
+runtimeclasses.node.k8s.io runtimeclass - - -
+roles.rbac.authorization.k8s.io role - - -
+rolebindings.rbac.authorization.k8s.io rolebinding - - -
+clusterroles.rbac.authorization.k8s.io clusterrole - - -
+clusterrolebindings.rbac.authorization.k8s.io clusterrolebinding - - -";
+
+#[test]
+fn kinds_are_discovered_as_in_kubernetes() {
+    let list = |mut items: Vec<String>| {
+        items.sort_unstable();
+        if items.is_empty() {
+            "-".to_owned()
+        } else {
+            items.join(",")
+        }
+    };
+    let line = |r: &Resource| {
+        let names = |names: &[crate::registry::resource::Name]| list(names.iter().map(ToString::to_string).collect());
+        let subresources = list(r.subresources.iter().map(|s| s.name().to_owned()).collect());
+        let (short, categories) = (names(&r.short_names), names(&r.categories));
+        format!(
+            "{} {} {short} {categories} {subresources}",
+            r.group_resource(),
+            r.singular
+        )
+    };
+    let found: Vec<String> = catalogue().iter().map(line).collect();
+    assert_eq!(found, DISCOVERED.lines().collect::<Vec<_>>());
+    let no_collection = catalogue()
+        .into_iter()
+        .filter(|r| !r.verbs.contains(&"deletecollection"));
+    assert_eq!(no_collection.map(|r| r.plural).collect::<Vec<_>>(), ["namespaces"]);
+}

@@ -43,5 +43,8 @@ pub(super) fn username(namespace: &str, name: &str) -> String {
 
 /// The groups of every service account of a namespace.
 pub(super) fn groups(namespace: &str) -> Vec<String> {
-    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+    vec![
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+    ]
 }

@@ -30,7 +30,10 @@ impl Keys {
             .map_err(|e| e.to_string())?;
         // An uncompressed point, SEC 1: 0x04, then both coordinates.
         let point = pair.public_key().as_ref();
-        let (x, y) = point.get(1..).and_then(|both| both.split_at_checked(COORDINATE)).ok_or("a compressed point")?;
+        let (x, y) = point
+            .get(1..)
+            .and_then(|both| both.split_at_checked(COORDINATE))
+            .ok_or("a compressed point")?;
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self {
             id: encode(&Sha256::digest(point)),
@@ -46,7 +49,9 @@ impl Keys {
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         validation.validate_exp = false;
         validation.validate_aud = false;
-        jsonwebtoken::decode(token, &self.verifying, &validation).ok().map(|data| data.claims)
+        jsonwebtoken::decode(token, &self.verifying, &validation)
+            .ok()
+            .map(|data| data.claims)
     }
 }
 

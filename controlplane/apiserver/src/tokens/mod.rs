@@ -6,6 +6,7 @@
 mod claims;
 mod keys;
 mod request;
+mod review;
 mod verify;
 
 use std::sync::Arc;
@@ -31,7 +32,10 @@ pub struct Config {
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Config").field("issuer", &self.issuer).field("audiences", &self.audiences).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("issuer", &self.issuer)
+            .field("audiences", &self.audiences)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,14 +58,22 @@ pub(crate) struct Tokens {
 /// Makes the issuer and authenticator of a server.
 pub(crate) fn start(config: &Config, deps: &Deps, clock: Clock) -> Result<Arc<Tokens>, Error> {
     let keys = Arc::new(Keys::from_pem(&config.key).map_err(Error::Key)?);
-    Ok(Arc::new(Tokens { keys, config: config.clone(), reader: deps.reader.clone(), clock }))
+    Ok(Arc::new(Tokens {
+        keys,
+        config: config.clone(),
+        reader: deps.reader.clone(),
+        clock,
+    }))
 }
 
 impl Tokens {
-    /// The `token` subresource of service accounts.
-    pub(crate) fn virtuals(&self) -> Vec<VirtualRoute> {
-        let issuer = request::Requests { signer: Signer::new(self.keys.clone()), config: self.config.clone() };
-        vec![request::route(issuer)]
+    /// The `token` subresource of service accounts, and token reviews.
+    pub(crate) fn virtuals(self: &Arc<Self>) -> Vec<VirtualRoute> {
+        let issuer = request::Requests {
+            signer: Signer::new(self.keys.clone()),
+            config: self.config.clone(),
+        };
+        vec![request::route(issuer), review::route(self.clone())]
     }
 }
 

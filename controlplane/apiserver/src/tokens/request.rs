@@ -14,6 +14,7 @@ use serde_json::json;
 use super::claims::{Claims, Private, Reference, username};
 use super::keys::Signer;
 use super::{Config, core};
+use crate::authz::node::node_name;
 use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply};
 
 /// Seconds a token lives that asks for nothing else, and the bounds of what may be asked for.
@@ -52,9 +53,15 @@ impl Virtual for Requests {
         let mut body = read_object(request).await?;
         let wanted = Wanted::of(&body, &self.config)?;
         let namespace = cx.namespace.clone().unwrap_or_default();
-        let account = cx.reader.get_fresh(&core("serviceaccounts"), Some(&namespace), &cx.name).await?;
+        let account = cx
+            .reader
+            .get_fresh(&core("serviceaccounts"), Some(&namespace), &cx.name)
+            .await?;
         let account = account.ok_or_else(|| Status::not_found(&core("serviceaccounts"), &cx.name))?;
         let private = bind(&cx, &account, wanted.bound.as_ref()).await?;
+        if let Some(why) = node_name(&cx.user).and_then(|node| refusal(node, &private)) {
+            return Err(Status::forbidden(&core("serviceaccounts"), &cx.name, why));
+        }
         let expires = after(cx.now, wanted.seconds);
         let claims = Claims {
             aud: wanted.audiences.clone(),
@@ -66,7 +73,10 @@ impl Virtual for Requests {
             sub: username(&namespace, &cx.name),
             private,
         };
-        let token = self.signer.sign(&claims).map_err(|e| Status::internal(&format!("cannot sign a token: {e}")))?;
+        let token = self
+            .signer
+            .sign(&claims)
+            .map_err(|e| Status::internal(&format!("cannot sign a token: {e}")))?;
         body.set("apiVersion", format!("{GROUP}/v1"));
         body.set("kind", KIND);
         body.set_name(&cx.name);
@@ -74,7 +84,10 @@ impl Virtual for Requests {
         body.set("metadata.creationTimestamp", rfc3339(cx.now));
         body.set("spec.audiences", wanted.audiences);
         body.set("spec.expirationSeconds", wanted.seconds);
-        body.set("status", json!({"token": token, "expirationTimestamp": rfc3339(expires)}));
+        body.set(
+            "status",
+            json!({"token": token, "expirationTimestamp": rfc3339(expires)}),
+        );
         Ok(reply(StatusCode::CREATED, &body))
     }
 }
@@ -95,7 +108,11 @@ struct Bound {
 
 impl Wanted {
     fn of(body: &Object, config: &Config) -> Result<Self, Status> {
-        let asked = body.list_at("spec.audiences").iter().filter_map(|a| a.as_str()).map(str::to_owned);
+        let asked = body
+            .list_at("spec.audiences")
+            .iter()
+            .filter_map(|a| a.as_str())
+            .map(str::to_owned);
         let mut audiences: Vec<String> = asked.collect();
         if audiences.is_empty() {
             audiences.clone_from(&config.audiences);
@@ -117,7 +134,11 @@ impl Wanted {
             name: text("spec.boundObjectRef.name").unwrap_or_default(),
             uid: text("spec.boundObjectRef.uid"),
         });
-        Ok(Self { audiences, seconds, bound })
+        Ok(Self {
+            audiences,
+            seconds,
+            bound,
+        })
     }
 }
 
@@ -147,10 +168,21 @@ async fn bind(cx: &VirtualContext, account: &Object, bound: Option<&Bound>) -> R
         "Node" => private.node = Some(reference(&*find(cx, "nodes", None, bound).await?)),
         "Secret" => private.secret = Some(reference(&*find(cx, "secrets", Some(&private.namespace), bound).await?)),
         other => {
-            return Err(Status::bad_request(format!("cannot bind token to object of type {other}")));
+            return Err(Status::bad_request(format!(
+                "cannot bind token to object of type {other}"
+            )));
         }
     }
     Ok(private)
+}
+
+/// A node gets tokens for the pods that run on it, and no others (NodeRestriction).
+pub(super) fn refusal(node: &str, private: &Private) -> Option<&'static str> {
+    if private.pod.is_none() {
+        return Some("node requested token not bound to a pod");
+    }
+    let here = private.node.as_ref().is_some_and(|reference| reference.name == node);
+    (!here).then_some("node requested token bound to a pod scheduled on a different node")
 }
 
 async fn find(
@@ -177,14 +209,21 @@ async fn find(
 fn node_of(cx: &VirtualContext, pod: &Object) -> Option<Reference> {
     let name = pod.str_at("spec.nodeName").filter(|name| !name.is_empty())?;
     let node = cx.reader.get(&core("nodes"), None, name);
-    Some(Reference { name: name.to_owned(), uid: node.map(|n| n.uid().to_owned()).unwrap_or_default() })
+    Some(Reference {
+        name: name.to_owned(),
+        uid: node.map(|n| n.uid().to_owned()).unwrap_or_default(),
+    })
 }
 
 fn reference(object: &Object) -> Reference {
-    Reference { name: object.name().to_owned(), uid: object.uid().to_owned() }
+    Reference {
+        name: object.name().to_owned(),
+        uid: object.uid().to_owned(),
+    }
 }
 
 /// Saturates at the end of time.
 fn after(now: Timestamp, seconds: i64) -> Timestamp {
-    now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+    now.saturating_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
 }

@@ -36,7 +36,10 @@ impl Objects {
 impl Reader for Objects {
     fn get(&self, kind: &GroupResource, _namespace: Option<&str>, name: &str) -> Option<Arc<Object>> {
         let objects = self.0.lock();
-        objects.iter().find(|(plural, o)| *plural == kind.resource && o.name() == name).map(|(_, o)| o.clone())
+        objects
+            .iter()
+            .find(|(plural, o)| *plural == kind.resource && o.name() == name)
+            .map(|(_, o)| o.clone())
     }
 
     async fn get_fresh(
@@ -59,7 +62,10 @@ impl Reader for Objects {
 
 fn key() -> String {
     let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der.as_ref()))
+    format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        STANDARD.encode(der.as_ref())
+    )
 }
 
 const NOW: i64 = 1_800_000_000;
@@ -76,7 +82,11 @@ fn fixture() -> Fixture {
     objects.put("pods", "web", "pod-uid");
     let now = Arc::new(Mutex::new(NOW));
     let seconds = now.clone();
-    let config = Config { key: key(), issuer: "https://issuer".into(), audiences: vec!["https://issuer".into()] };
+    let config = Config {
+        key: key(),
+        issuer: "https://issuer".into(),
+        audiences: vec!["https://issuer".into()],
+    };
     let tokens = Tokens {
         keys: Arc::new(Keys::from_pem(&config.key).unwrap()),
         config,
@@ -87,7 +97,10 @@ fn fixture() -> Fixture {
 }
 
 fn claims() -> Claims {
-    let reference = |name: &str, uid: &str| Reference { name: name.into(), uid: uid.into() };
+    let reference = |name: &str, uid: &str| Reference {
+        name: name.into(),
+        uid: uid.into(),
+    };
     Claims {
         aud: vec!["https://issuer".into()],
         exp: NOW + 600,
@@ -117,9 +130,24 @@ async fn accepts(fixture: &Fixture, token: &str) -> bool {
 #[tokio::test]
 async fn a_token_stands_for_its_service_account() {
     let fixture = fixture();
-    let user = fixture.tokens.authenticate(&sign(&fixture, &claims())).await.unwrap().unwrap();
-    assert_eq!((user.username.as_str(), user.uid.as_str()), ("system:serviceaccount:default:default", "sa-uid"));
-    assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]);
+    let user = fixture
+        .tokens
+        .authenticate(&sign(&fixture, &claims()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (user.username.as_str(), user.uid.as_str()),
+        ("system:serviceaccount:default:default", "sa-uid")
+    );
+    assert_eq!(
+        user.groups,
+        [
+            "system:serviceaccounts",
+            "system:serviceaccounts:default",
+            "system:authenticated"
+        ]
+    );
     assert_eq!(user.extra["authentication.kubernetes.io/pod-uid"], ["pod-uid"]);
 }
 
@@ -154,7 +182,9 @@ async fn only_our_signature_issuer_audience_and_subject_count() {
     let changes: [(&str, Change); 3] = [
         ("issuer", |c| c.iss = "https://other".into()),
         ("audience", |c| c.aud = vec!["vault".into()]),
-        ("subject", |c| c.sub = "system:serviceaccount:kube-system:default".into()),
+        ("subject", |c| {
+            c.sub = "system:serviceaccount:kube-system:default".into()
+        }),
     ];
     for (what, change) in changes {
         let mut claims = claims();
@@ -171,4 +201,51 @@ fn claims_are_written_as_kubernetes_writes_them() {
     let value = serde_json::to_value(claims()).unwrap();
     assert_eq!(value["kubernetes.io"]["pod"], json!({"name": "web", "uid": "pod-uid"}));
     assert!(value["kubernetes.io"].get("secret").is_none());
+}
+
+#[tokio::test]
+async fn a_review_tells_for_which_audience_a_token_is() {
+    let fixture = fixture();
+    let token = sign(&fixture, &claims());
+    let audiences = &claims().aud;
+    let wanted = [audiences.clone(), vec!["vault".to_owned()]].concat();
+    let (user, matched) = fixture.tokens.identify(&token, &wanted).await.unwrap().unwrap();
+    assert_eq!(
+        (user.username.as_str(), &matched),
+        ("system:serviceaccount:default:default", audiences)
+    );
+    assert!(
+        fixture
+            .tokens
+            .identify(&token, &["vault".to_owned()])
+            .await
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_node_gets_tokens_of_its_own_pods_only() {
+    let private = |pod: Option<Reference>, node: Option<Reference>| Private {
+        pod,
+        node,
+        ..claims().private
+    };
+    let reference = |name: &str, uid: &str| Reference {
+        name: name.into(),
+        uid: uid.into(),
+    };
+    let (pod, node) = (reference("web", "pod-uid"), reference("n1", "node-uid"));
+    assert_eq!(
+        request::refusal("n1", &private(Some(pod.clone()), Some(node.clone()))),
+        None
+    );
+    assert_eq!(
+        request::refusal("n2", &private(Some(pod), Some(node.clone()))),
+        Some("node requested token bound to a pod scheduled on a different node")
+    );
+    assert_eq!(
+        request::refusal("n1", &private(None, Some(node))),
+        Some("node requested token not bound to a pod")
+    );
 }

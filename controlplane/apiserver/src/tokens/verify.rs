@@ -17,17 +17,36 @@ const LEEWAY_SECONDS: i64 = 60;
 #[async_trait]
 impl TokenAuthenticator for Tokens {
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, Status> {
-        let Some(claims) = self.keys.open(token, &self.config.issuer) else { return Ok(None) };
-        let now = (self.clock)();
-        let is_for_us = claims.aud.iter().any(|audience| self.config.audiences.contains(audience));
-        if !is_for_us || !in_time(&claims, now) || !self.lives(&claims, now).await? {
-            return Ok(None);
-        }
-        Ok(Some(user(&claims)))
+        Ok(self
+            .identify(token, &self.config.audiences)
+            .await?
+            .map(|(user, _)| user))
     }
 }
 
 impl Tokens {
+    /// Whose token this is, and for which of `audiences`; `None` when it is not valid for any.
+    pub(super) async fn identify(
+        &self,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<Option<(UserInfo, Vec<String>)>, Status> {
+        let Some(claims) = self.keys.open(token, &self.config.issuer) else {
+            return Ok(None);
+        };
+        let now = (self.clock)();
+        let matched: Vec<String> = claims
+            .aud
+            .iter()
+            .filter(|audience| audiences.contains(audience))
+            .cloned()
+            .collect();
+        if matched.is_empty() || !in_time(&claims, now) || !self.lives(&claims, now).await? {
+            return Ok(None);
+        }
+        Ok(Some((user(&claims), matched)))
+    }
+
     /// Whether the account and everything the token is bound to are there, with the UIDs they had.
     async fn lives(&self, claims: &Claims, now: Timestamp) -> Result<bool, Status> {
         let private = &claims.private;
@@ -35,7 +54,10 @@ impl Tokens {
         if claims.sub != username(&private.namespace, &private.serviceaccount.name) {
             return Ok(false);
         }
-        if !self.is_there("serviceaccounts", namespace, &private.serviceaccount, now).await? {
+        if !self
+            .is_there("serviceaccounts", namespace, &private.serviceaccount, now)
+            .await?
+        {
             return Ok(false);
         }
         if let Some(pod) = &private.pod {
@@ -63,7 +85,11 @@ impl Tokens {
         // The cache may be behind a token that was issued just now: ask the store before saying no.
         let found = match self.reader.get(&kind, namespace, &wanted.name).filter(is_it) {
             Some(found) => Some(found),
-            None => self.reader.get_fresh(&kind, namespace, &wanted.name).await?.filter(is_it),
+            None => self
+                .reader
+                .get_fresh(&kind, namespace, &wanted.name)
+                .await?
+                .filter(is_it),
         };
         Ok(found.is_some_and(|object| !is_gone(&object, now)))
     }
@@ -87,11 +113,19 @@ fn user(claims: &Claims) -> UserInfo {
     for (what, reference) in [("pod", &private.pod), ("node", &private.node)] {
         if let Some(reference) = reference {
             for (field, value) in [("name", &reference.name), ("uid", &reference.uid)] {
-                extra.insert(format!("authentication.kubernetes.io/{what}-{field}"), vec![value.clone()]);
+                extra.insert(
+                    format!("authentication.kubernetes.io/{what}-{field}"),
+                    vec![value.clone()],
+                );
             }
         }
     }
     let mut groups = groups(&private.namespace);
     groups.push(AUTHENTICATED.to_owned());
-    UserInfo { username: claims.sub.clone(), uid: private.serviceaccount.uid.clone(), groups, extra }
+    UserInfo {
+        username: claims.sub.clone(),
+        uid: private.serviceaccount.uid.clone(),
+        groups,
+        extra,
+    }
 }

@@ -53,6 +53,10 @@ impl Strategy for Rules {
         }
         errors
     }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
 }
 
 /// Addresses that name nobody in particular. Loopback is fine: where a cluster runs without privileges, pods live there.

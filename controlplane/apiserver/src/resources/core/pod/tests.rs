@@ -383,7 +383,7 @@ fn grace_is_what_was_asked_for_or_what_the_pod_says() {
             super::Pods.graceful(&old, requested),
             Some(expected),
             "{}",
-            serde_json::Value::from(old.into_value())
+            old.into_value()
         );
     }
 }

@@ -74,6 +74,10 @@ impl Strategy for Services {
         rules::spec(&spec, &mut errors);
         errors
     }
+
+    fn allow_create_on_update(&self) -> bool {
+        true
+    }
 }
 
 fn with_spec(service: &mut Object, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) {

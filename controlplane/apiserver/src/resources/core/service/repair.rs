@@ -2,15 +2,17 @@
 //! a Service holds without a claim (a restore can leave such). `server` runs [`run`] as one of its loops.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{GroupResource, Object, Status, Timestamp};
-use store::{Expect, Kv, Page, Write};
+use store::{Backend, Expect, Kv, Page, Write};
 use tokio_util::sync::CancellationToken;
 
 use super::claims::{self, Claims, Owner};
 use super::plan::{self, Claim};
-use crate::registry::Deps;
+use crate::registry::reader::Reader;
+use crate::server::Clock;
 
 /// A younger claim may belong to a Service that is just being written.
 const MIN_AGE_SECONDS: i64 = 60;
@@ -71,17 +73,17 @@ pub(super) fn repairs(held: &[Held], services: &[impl AsRef<Object>], now: Times
 /// One pass. The claims are read before the Services, so that a Service written in between is seen.
 ///
 /// Errors: 503 when the store does not answer; the next pass begins anew.
-pub async fn pass(deps: &Deps, now: Timestamp) -> Result<(), Status> {
-    let mut held = all(deps, &claims::address_prefix()).await?;
-    held.extend(all(deps, &claims::port_prefix()).await?);
-    let services = deps.reader.list(&GroupResource::new("", "services"), None);
+pub async fn pass(reader: &dyn Reader, backend: &Arc<dyn Backend>, now: Timestamp) -> Result<(), Status> {
+    let mut held = all(backend.as_ref(), &claims::address_prefix()).await?;
+    held.extend(all(backend.as_ref(), &claims::port_prefix()).await?);
+    let services = reader.list(&GroupResource::new("", "services"), None);
     let repairs = repairs(&held, &services, now);
     for one in &repairs.free {
         tracing::info!(claim = ?one.claim, holder = ?one.holder, "freeing a claim without a Service");
         let write = Write::delete(claims::path(one.claim), Expect::At(one.revision));
-        deps.backend.write(write).await.map_err(claims::unavailable)?;
+        backend.write(write).await.map_err(claims::unavailable)?;
     }
-    let taker = Claims::new(deps.backend.clone());
+    let taker = Claims::new(backend.clone());
     for (claim, (namespace, name)) in repairs.take {
         let owner = Owner { namespace, name, now };
         if !taker.take(claim, &owner).await? {
@@ -91,10 +93,10 @@ pub async fn pass(deps: &Deps, now: Timestamp) -> Result<(), Status> {
     Ok(())
 }
 
-/// Passes until shutdown, the first at once; `clock` says what time it is.
-pub async fn run(deps: Deps, clock: fn() -> Timestamp, shutdown: CancellationToken) {
+/// Passes until shutdown, the first at once. The caches must have been filled before, or every claim looks like an orphan.
+pub async fn run(reader: Arc<dyn Reader>, backend: Arc<dyn Backend>, clock: Clock, shutdown: CancellationToken) {
     loop {
-        if let Err(error) = pass(&deps, clock()).await {
+        if let Err(error) = pass(reader.as_ref(), &backend, clock()).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "repair of Service claims failed, trying again later"
@@ -107,9 +109,8 @@ pub async fn run(deps: Deps, clock: fn() -> Timestamp, shutdown: CancellationTok
     }
 }
 
-async fn all(deps: &Deps, prefix: &str) -> Result<Vec<Held>, Status> {
-    let range = deps
-        .backend
+async fn all(backend: &dyn Backend, prefix: &str) -> Result<Vec<Held>, Status> {
+    let range = backend
         .range(prefix, Page::all(), None)
         .await
         .map_err(claims::unavailable)?;
