@@ -88,7 +88,11 @@ pub(crate) fn ruleset(model: &Model, addresses: &Addresses, family: Family, plac
         ruleset: Ruleset::default(),
     };
     rules.base(addresses);
-    model.values().for_each(|port| rules.port(port));
+    // Cluster addresses first, so that nobody's external address takes one over.
+    let balanced: Vec<_> = model.values().map(|port| (port, rules.internal(port))).collect();
+    balanced
+        .into_iter()
+        .for_each(|(port, balanced)| rules.external(port, &balanced));
     rules.ruleset
 }
 
@@ -100,6 +104,30 @@ fn networks(networks: &[IpNet], family: Family) -> Option<String> {
         .map(IpNet::to_string)
         .collect();
     (!of_family.is_empty()).then(|| format!("{{ {} }}", of_family.join(", ")))
+}
+
+/// The chains that choose an endpoint of a port, where there is one to choose.
+struct Balanced {
+    cluster: Option<String>,
+    local: Option<String>,
+}
+
+impl Balanced {
+    fn chain(&self, policy: Policy) -> Option<&str> {
+        match policy {
+            Policy::Cluster => self.cluster.as_deref(),
+            Policy::Local => self.local.as_deref(),
+        }
+    }
+
+    /// What becomes of traffic without a chain: refused where there is no endpoint at all, dropped where it may not
+    /// go to those on other nodes.
+    fn refusal(&self, policy: Policy) -> &'static str {
+        match (policy, &self.cluster) {
+            (Policy::Local, Some(_)) => "drop",
+            _ => "goto refuse",
+        }
+    }
 }
 
 struct Rules {
@@ -182,90 +210,89 @@ impl Rules {
         self.chain("refuse", vec!["reject".into()]);
     }
 
-    fn port(&mut self, port: &Port) {
-        let balanced = self.balance(port, Policy::Cluster, "svc");
+    /// What happens to traffic to the cluster addresses of a port.
+    fn internal(&mut self, port: &Port) -> Balanced {
+        let cluster = self.balance(port, Policy::Cluster, "svc");
         let needs_local = [port.internal, port.external].contains(&Policy::Local);
         let local = if needs_local {
             self.balance(port, Policy::Local, "loc")
         } else {
             None
         };
-        // Traffic that has no endpoint to go to is refused; what it may not go to on other nodes, dropped.
-        let verdict_without = |policy| {
-            if policy == Policy::Local && balanced.is_some() {
-                "drop"
-            } else {
-                "goto refuse"
-            }
-        };
-
-        let (ip_protocol, number) = (port.id.protocol, port.port);
-        let internal = match port.internal {
-            Policy::Cluster => &balanced,
-            Policy::Local => &local,
-        };
+        let balanced = Balanced { cluster, local };
         for address in self.family.of(&port.cluster_ips) {
-            let key = format!("{address} . {ip_protocol} . {number}");
-            match internal {
+            let key = format!("{address} . {} . {}", port.id.protocol, port.port);
+            match balanced.chain(port.internal) {
                 Some(chain) => self.element(SERVICES, key, Some(format!("goto {chain}"))),
-                None => self.element(UNSERVED, key, Some(verdict_without(port.internal).into())),
+                None => self.element(UNSERVED, key, Some(balanced.refusal(port.internal).into())),
             }
         }
-        let external_ips: Vec<&IpAddr> = self.family.of(&port.external_ips).collect();
-        if external_ips.is_empty() && port.node_port.is_none() {
+        balanced
+    }
+
+    /// What happens to traffic to the external addresses and the node port of a port. Under the policy Local it can be
+    /// both served and not, since pods and the node itself are served as under Cluster.
+    fn external(&mut self, port: &Port, balanced: &Balanced) {
+        let external_ips = self.family.of(&port.external_ips).map(|address| (address, port.port));
+        let external_ips = external_ips.map(|(address, number)| format!("{address} . {} . {number}", port.id.protocol));
+        let keys: Vec<String> = external_ips.filter(|key| !self.is_claimed(key)).collect();
+        if keys.is_empty() && port.node_port.is_none() {
             return;
         }
-        let external = self.external(port, balanced.as_deref(), local.as_deref());
-        let unserved = (port.external == Policy::Local && local.is_none()) || balanced.is_none();
-        let (served, unserved) = (
-            external.map(|chain| format!("goto {chain}")),
-            unserved.then(|| verdict_without(port.external)),
-        );
-        for address in external_ips {
-            let key = format!("{address} . {ip_protocol} . {number}");
-            self.either(SERVICES, UNSERVED, key, served.clone(), unserved);
+        let served = self.external_chain(port, balanced).map(|chain| format!("goto {chain}"));
+        let refusal = balanced
+            .chain(port.external)
+            .is_none()
+            .then(|| balanced.refusal(port.external).to_owned());
+        for key in keys {
+            self.either(SERVICES, UNSERVED, key, served.clone(), refusal.clone());
         }
         if let Some(node_port) = port.node_port {
-            self.either(
-                NODE_PORTS,
-                UNSERVED_NODE_PORTS,
-                format!("{ip_protocol} . {node_port}"),
-                served,
-                unserved,
-            );
+            let key = format!("{} . {node_port}", port.id.protocol);
+            self.either(NODE_PORTS, UNSERVED_NODE_PORTS, key, served, refusal);
         }
     }
 
-    /// Adds an element for what is served, and one for what is not: under the policy Local both can be, since pods
-    /// and the node itself are served as under Cluster.
-    fn either(&mut self, to: &str, not: &str, key: String, served: Option<String>, unserved: Option<&str>) {
-        if let Some(served) = served {
-            self.element(to, key.clone(), Some(served));
+    /// Whether an address and port is another's already. Two can claim a node port for a moment as well, and an
+    /// external address for good: the first keeps it.
+    fn is_claimed(&self, key: &str) -> bool {
+        let has = |name| {
+            self.ruleset
+                .sets
+                .get(name)
+                .is_some_and(|set: &Set| set.elements.contains_key(key))
+        };
+        has(SERVICES) || has(UNSERVED)
+    }
+
+    fn either(&mut self, to: &str, not: &str, key: String, served: Option<String>, refusal: Option<String>) {
+        if served.is_some() {
+            self.element(to, key.clone(), served);
         }
-        if let Some(unserved) = unserved {
-            self.element(not, key, Some(unserved.into()));
+        if refusal.is_some() {
+            self.element(not, key, refusal);
         }
     }
 
     /// The chain for traffic to external addresses and node ports.
-    fn external(&mut self, port: &Port, balanced: Option<&str>, local: Option<&str>) -> Option<String> {
-        let balanced = balanced?;
+    fn external_chain(&mut self, port: &Port, balanced: &Balanced) -> Option<String> {
+        let cluster = balanced.cluster.as_deref()?;
         if self.place == Place::Pods {
-            return Some(balanced.to_owned());
+            return Some(cluster.to_owned());
         }
         let ip = self.family.word();
         let mut rules = Vec::new();
         match port.external {
-            Policy::Cluster => rules.extend([mark(), format!("goto {balanced}")]),
+            Policy::Cluster => rules.extend([mark(), format!("goto {cluster}")]),
             Policy::Local => {
                 rules.extend(
                     self.pods
                         .as_ref()
-                        .map(|pods| format!("{ip} saddr {pods} goto {balanced}")),
+                        .map(|pods| format!("{ip} saddr {pods} goto {cluster}")),
                 );
                 rules.push(format!("fib saddr type local {}", mark()));
-                rules.push(format!("fib saddr type local goto {balanced}"));
-                rules.extend(local.map(|local| format!("goto {local}")));
+                rules.push(format!("fib saddr type local goto {cluster}"));
+                rules.extend(balanced.local.as_ref().map(|local| format!("goto {local}")));
             }
         }
         let name = format!("ext/{}", port.id);
@@ -341,8 +368,7 @@ impl Rules {
         );
     }
 
-    /// The first of two that claim the same key keeps it: an address or node port can be claimed twice for a moment,
-    /// and external addresses for good.
+    /// The first of two that claim the same key keeps it.
     fn element(&mut self, set: &str, key: String, value: Option<String>) {
         let set = self.ruleset.sets.get_mut(set).expect("the sets of the base are there");
         set.elements.entry(key).or_insert(value);
@@ -381,4 +407,4 @@ fn choice(endpoints: &[SocketAddr]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -35,13 +35,15 @@ pub(super) async fn serve(socket: UdpSocket, mut endpoints: Endpoints, stop: Can
     let mut turn = 0_usize;
     loop {
         let received = tokio::select! {
-            received = socket.recv_from(&mut datagram) => received,
+            // A datagram that comes after a change must not go where it did before.
+            biased;
+            () = stop.cancelled() => return,
             Ok(()) = endpoints.changed() => {
                 let now = endpoints.borrow_and_update();
                 flows.retain(|_, flow| now.contains(&flow.endpoint));
                 continue;
             }
-            () = stop.cancelled() => return,
+            received = socket.recv_from(&mut datagram) => received,
         };
         // An error here is about an answer that could not be delivered.
         let Ok((length, client)) = received else { continue };

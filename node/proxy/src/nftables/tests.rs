@@ -1,1 +1,510 @@
+//! The rules in the kernel, with traffic: a node, the namespace of its Wasm pods, and a machine beyond. All of them are
+//! network namespaces of this test; where it may not make any, it says so and passes.
 
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::sched::unshare;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpSocket;
+
+use super::*;
+use crate::model::{Model, Policy, Port, PortId, Protocol};
+use crate::rules::tests::any_ruleset;
+use crate::rules::{Addresses, Family, Place, ruleset};
+
+const VIP: &str = "10.96.0.9:80";
+const NODE: &str = "192.0.2.1";
+const BEYOND: &str = "192.0.2.2";
+/// On the node's end of the pods' link.
+const GATEWAY: &str = "10.128.0.1";
+
+/// Whether the tests that need it can run.
+fn can_run() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    let has = |program| std::process::Command::new(program).arg("-V").output().is_ok();
+    let can = is_root && has("nft") && has("ip");
+    if !can {
+        eprintln!("SKIPPED: making network namespaces needs root, nft and ip");
+    }
+    can
+}
+
+/// A network namespace that lasts as long as this.
+struct Net(File);
+
+impl Net {
+    fn new() -> Self {
+        let made = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        });
+        let net = Net(made.join().unwrap());
+        net.ip("link set lo up");
+        net
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
+    }
+
+    fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        std::thread::scope(|scope| {
+            let entered = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                f()
+            });
+            entered.join().unwrap()
+        })
+    }
+
+    fn ip(&self, arguments: &str) {
+        let output = self.run(|| {
+            std::process::Command::new("ip")
+                .args(arguments.split(' '))
+                .output()
+                .unwrap()
+        });
+        assert!(
+            output.status.success(),
+            "ip {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Connects from `from`, and returns what the other end says: its name and whom it sees.
+    fn ask(&self, from: Option<&str>, to: &str) -> io::Result<String> {
+        let from: Option<IpAddr> = from.map(|from| from.parse().unwrap());
+        let to: SocketAddr = to.parse().unwrap();
+        self.run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let asked = async {
+                let socket = TcpSocket::new_v4()?;
+                if let Some(from) = from {
+                    socket.bind((from, 0).into())?;
+                }
+                let mut said = String::new();
+                socket.connect(to).await?.read_to_string(&mut said).await?;
+                Ok(said)
+            };
+            runtime.block_on(async {
+                let timed = tokio::time::timeout(Duration::from_secs(2), asked).await;
+                timed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            })
+        })
+    }
+
+    /// Answers every connection with `name` and the address it comes from.
+    fn serve(&self, name: &'static str, at: &str) {
+        let listener = self.run(|| TcpListener::bind(at).unwrap());
+        std::thread::spawn(move || {
+            while let Ok((mut stream, peer)) = listener.accept() {
+                let _ = write!(stream, "{name} {}", peer.ip());
+            }
+        });
+    }
+}
+
+/// A node with its pods, and a machine beyond it.
+struct World {
+    node: Net,
+    pods: Net,
+    beyond: Net,
+    tables: Vec<(Place, Table)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (node, pods, beyond) = (Net::new(), Net::new(), Net::new());
+        node.ip(&format!(
+            "link add hv type veth peer name pv netns {}",
+            pods.path().display()
+        ));
+        node.ip(&format!(
+            "link add hc type veth peer name cv netns {}",
+            beyond.path().display()
+        ));
+        for command in [
+            "addr add 10.128.0.1/32 dev hv",
+            "link set hv up",
+            "addr add 192.0.2.1/24 dev hc",
+            "link set hc up",
+            "route add 10.128.0.0/18 via 169.254.7.2 dev hv onlink src 10.128.0.1",
+            "route add 10.96.0.0/16 via 169.254.7.2 dev hv onlink",
+        ] {
+            node.ip(command);
+        }
+        for command in [
+            "addr add 169.254.7.2/32 dev pv",
+            "link set pv up",
+            "route add 10.128.0.1 dev pv table local",
+            "route add local 10.128.0.0/18 dev lo",
+            "route add default via 10.128.0.1 dev pv onlink",
+        ] {
+            pods.ip(command);
+        }
+        for command in [
+            "addr add 192.0.2.2/24 dev cv",
+            "link set cv up",
+            "route add default via 192.0.2.1",
+        ] {
+            beyond.ip(command);
+        }
+        node.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        let table = |net: &Net| Table::new(TableName("ip wherry-test-services".into()), Some(net.path()));
+        let tables = vec![(Place::Node, table(&node)), (Place::Pods, table(&pods))];
+        World {
+            node,
+            pods,
+            beyond,
+            tables,
+        }
+    }
+
+    async fn apply(&mut self, ports: impl IntoIterator<Item = Port>) {
+        let model: Model = ports.into_iter().map(|port| (port.id.clone(), port)).collect();
+        for (place, table) in &mut self.tables {
+            table
+                .apply(ruleset(&model, &addresses(), Family::V4, *place))
+                .await
+                .unwrap();
+        }
+    }
+}
+
+fn addresses() -> Addresses {
+    Addresses {
+        services: vec!["10.96.0.0/16".parse().unwrap()],
+        pods: vec!["10.128.0.0/17".parse().unwrap()],
+        node: vec![NODE.parse().unwrap()],
+    }
+}
+
+fn web(endpoints: &[&str]) -> Port {
+    let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap());
+    Port {
+        id: PortId {
+            namespace: "default".into(),
+            name: "web".into(),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        },
+        port: 80,
+        cluster_ips: vec!["10.96.0.9".parse().unwrap()],
+        external_ips: Vec::new(),
+        node_port: Some(30080),
+        affinity: None,
+        internal: Policy::Cluster,
+        external: Policy::Cluster,
+        local: endpoints.clone().collect(),
+        endpoints: endpoints.collect(),
+    }
+}
+
+const A: &str = "10.128.1.2:8080";
+const B: &str = "10.128.1.3:8080";
+
+fn is_refused(asked: &io::Result<String>) -> bool {
+    asked
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+#[tokio::test]
+async fn services_answer_from_everywhere() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.apply([web(&[A])]).await;
+    let World { node, pods, beyond, .. } = &world;
+    let node_port = format!("{NODE}:30080");
+    for (who, asked, expected) in [
+        (
+            "the node, by cluster address",
+            node.ask(None, VIP),
+            format!("a {GATEWAY}"),
+        ),
+        ("another pod", pods.ask(Some("10.128.1.9"), VIP), "a 10.128.1.9".into()),
+        (
+            "the pod itself",
+            pods.ask(Some("10.128.1.2"), VIP),
+            "a 10.128.1.2".into(),
+        ),
+        (
+            "a pod, by node port",
+            pods.ask(Some("10.128.1.9"), &node_port),
+            "a 10.128.1.9".into(),
+        ),
+        // The answer must come back through the node, so it is the node that asks.
+        (
+            "beyond, by node port",
+            beyond.ask(None, &node_port),
+            format!("a {GATEWAY}"),
+        ),
+        (
+            "beyond, by cluster address",
+            beyond.ask(None, VIP),
+            format!("a {GATEWAY}"),
+        ),
+    ] {
+        assert_eq!(
+            asked.unwrap_or_else(|error| panic!("{who}: {error}")),
+            expected,
+            "{who}"
+        );
+    }
+    assert!(
+        node.ask(None, &node_port).unwrap().starts_with("a "),
+        "the node, by node port"
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_serves_is_refused_at_once() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.apply([web(&[])]).await;
+    let World { node, pods, beyond, .. } = &world;
+    for (who, asked) in [
+        ("the node, without endpoints", node.ask(None, VIP)),
+        ("a pod, without endpoints", pods.ask(Some("10.128.1.9"), VIP)),
+        ("beyond, without endpoints", beyond.ask(None, VIP)),
+        ("beyond, by node port", beyond.ask(None, &format!("{NODE}:30080"))),
+        ("a pod, another port", pods.ask(Some("10.128.1.9"), "10.96.0.9:81")),
+        ("the node, another address", node.ask(None, "10.96.7.7:80")),
+    ] {
+        assert!(is_refused(&asked), "{who}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn endpoints_come_and_go_by_differences() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.pods.serve("b", B);
+    let steps: [(&[&str], &[&str]); 6] = [
+        (&[A], &["a"]),
+        (&[A, B], &["a", "b"]),
+        (&[B], &["b"]),
+        (&[], &[]),
+        (&[A, B], &["a", "b"]),
+        (&[A], &["a"]),
+    ];
+    for (endpoints, expected) in steps {
+        world.apply([web(endpoints)]).await;
+        let mut seen = std::collections::BTreeSet::new();
+        // A fair coin shows one side forty times in a row less than once in 10^12.
+        for _ in 0..40 {
+            match world.node.ask(None, VIP) {
+                Ok(said) => drop(seen.insert(said.split(' ').next().unwrap().to_owned())),
+                refused => assert!(
+                    is_refused(&refused) && expected.is_empty(),
+                    "{refused:?} of {endpoints:?}"
+                ),
+            }
+            if seen.len() == expected.len() && !endpoints.is_empty() && endpoints.len() > 1 {
+                break;
+            }
+        }
+        assert!(seen.iter().eq(expected), "{seen:?} of {endpoints:?}");
+    }
+    world.apply([]).await;
+    assert!(is_refused(&world.node.ask(None, VIP)), "the Service is gone");
+}
+
+#[tokio::test]
+async fn affinity_holds_through_changes_and_restarts() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.pods.serve("b", B);
+    let sticky = |endpoints: &[&str]| Port {
+        affinity: Some(100),
+        ..web(endpoints)
+    };
+    world.apply([sticky(&[A, B])]).await;
+    let ask = |world: &World| world.pods.ask(Some("10.128.1.9"), VIP).unwrap();
+    let first = ask(&world);
+    for _ in 0..20 {
+        assert_eq!(ask(&world), first);
+    }
+    world.apply([sticky(&[A, B, "10.128.1.4:8080"])]).await;
+    assert_eq!(ask(&world), first, "one endpoint more");
+    for (_, table) in &mut world.tables {
+        table.doubt();
+    }
+    world.apply([sticky(&[A, B])]).await;
+    for _ in 0..20 {
+        assert_eq!(ask(&world), first, "another process took over");
+    }
+    let other = if first.starts_with('a') { B } else { A };
+    world.apply([sticky(&[other])]).await;
+    assert_ne!(ask(&world), first, "its endpoint is gone");
+}
+
+#[tokio::test]
+async fn external_policy_local_keeps_the_client_and_stays_here() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.pods.serve("b", B);
+    let node_port = format!("{NODE}:30080");
+    let local = |endpoints: &[&str]| Port {
+        external: Policy::Local,
+        local: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
+        ..web(&[A, B])
+    };
+    world.apply([local(&[A])]).await;
+    for _ in 0..10 {
+        assert_eq!(world.beyond.ask(None, &node_port).unwrap(), format!("a {BEYOND}"));
+    }
+    world.apply([local(&[])]).await;
+    let asked = world.beyond.ask(None, &node_port);
+    assert!(
+        asked
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::TimedOut),
+        "dropped: {asked:?}"
+    );
+    assert!(
+        world.node.ask(None, &node_port).is_ok(),
+        "the node is served by any endpoint"
+    );
+    assert!(
+        world.pods.ask(Some("10.128.1.9"), &node_port).is_ok(),
+        "and so are pods"
+    );
+}
+
+#[tokio::test]
+async fn datagrams_find_their_way() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let id = PortId {
+        protocol: Protocol::Udp,
+        ..web(&[]).id
+    };
+    world.apply([Port { id, ..web(&[A]) }]).await;
+    let server = world.pods.run(|| UdpSocket::bind(A).unwrap());
+    let client = world.pods.run(|| UdpSocket::bind("10.128.1.2:0").unwrap());
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    }
+    client.send_to(b"ping", VIP).unwrap();
+    let mut datagram = [0; 16];
+    let (length, from) = server.recv_from(&mut datagram).unwrap();
+    assert_eq!(
+        (&datagram[..length], from),
+        (&b"ping"[..], client.local_addr().unwrap())
+    );
+    server.send_to(b"pong", from).unwrap();
+    let (length, from) = client.recv_from(&mut datagram).unwrap();
+    assert_eq!((&datagram[..length], from), (&b"pong"[..], VIP.parse().unwrap()));
+}
+
+#[tokio::test]
+async fn the_kernel_takes_every_difference_and_adopts_every_table() {
+    if !can_run() {
+        return;
+    }
+    let net = Net::new();
+    let name = || TableName("ip wherry-test-services".into());
+    let mut table = Table::new(name(), Some(net.path()));
+    let mut runner = TestRunner::deterministic();
+    for n in 0..40 {
+        let wanted = any_ruleset().new_tree(&mut runner).unwrap().current();
+        if n % 4 == 3 {
+            table = Table::new(name(), Some(net.path()));
+        }
+        table.apply(wanted.clone()).await.unwrap();
+        assert!(matches!(&table.known, Known::Applied(applied) if *applied == wanted));
+        let expected = Names {
+            sets: wanted.sets.keys().cloned().collect(),
+            chains: wanted.chains.keys().cloned().collect(),
+        };
+        assert_eq!(table.nft.names(&name()).await.unwrap(), expected);
+    }
+    table.remove().await.unwrap();
+    table.remove().await.unwrap();
+    assert_eq!(table.nft.tables().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_table_that_was_changed_or_removed_by_others_is_made_right() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.apply([web(&[A])]).await;
+    for harm in [
+        "flush ruleset",
+        "flush table ip wherry-test-services",
+        // A definition of the same name that is not ours cannot be adopted.
+        "delete table ip wherry-test-services\nadd table ip wherry-test-services\n\
+         add map ip wherry-test-services services { type ipv4_addr : verdict; }",
+    ] {
+        for (_, table) in &world.tables {
+            table.nft.load(&format!("{harm}\n")).await.unwrap();
+        }
+        assert!(world.node.ask(None, VIP).is_err(), "{harm} does harm");
+        for (place, table) in &mut world.tables {
+            table.doubt();
+            let model = [web(&[A])].map(|port| (port.id.clone(), port)).into();
+            let wanted = ruleset(&model, &addresses(), Family::V4, *place);
+            if table.apply(wanted.clone()).await.is_err() {
+                table.apply(wanted).await.unwrap();
+            }
+        }
+        assert!(world.node.ask(None, VIP).is_ok(), "after {harm}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_and_changes_nothing() {
+    if !can_run() {
+        return;
+    }
+    let net = Net::new();
+    let nft = Nft {
+        namespace: Some(net.path()),
+    };
+    let error = nft
+        .load("add table ip a\nadd rule ip a missing accept\n")
+        .await
+        .unwrap_err();
+    assert!(error.to_string().starts_with("nft refused: /dev/stdin:2"), "{error}");
+    assert_eq!(nft.tables().await.unwrap(), []);
+    let nowhere = Nft {
+        namespace: Some("/nowhere/netns".into()),
+    };
+    let error = nowhere.load("").await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot run nft in the namespace \"/nowhere/netns\"");
+}
+
+#[test]
+fn the_proxy_can_be_a_task() {
+    fn is_send<F: Send>(_: impl Fn(crate::Config, tokio_util::sync::CancellationToken) -> F) {}
+    is_send(crate::run);
+}
