@@ -22,7 +22,7 @@ pub(super) fn make(input: &Input<'_>, role: Role, spec: &Container) -> Container
     let latest = input.observed.latest(&spec.name);
     let mut status = match latest {
         Some(latest) => of_observed(input, role, spec, latest),
-        None => of_unobserved(input, spec),
+        None => of_unobserved(input, role, spec),
     };
     status.name.clone_from(&spec.name);
     if status.image.is_empty() {
@@ -81,7 +81,7 @@ fn last_state(input: &Input<'_>, spec: &Container, latest: &observed::Container)
 }
 
 /// A container the runtime does not know: not made yet, or lost.
-fn of_unobserved(input: &Input<'_>, spec: &Container) -> ContainerStatus {
+fn of_unobserved(input: &Input<'_>, role: Role, spec: &Container) -> ContainerStatus {
     let Some(reported) = input.reported.container(&spec.name) else {
         return ContainerStatus { state: not_yet(input), ..ContainerStatus::default() };
     };
@@ -96,7 +96,9 @@ fn of_unobserved(input: &Input<'_>, spec: &Container) -> ContainerStatus {
     });
     let ended = lost.or_else(|| status.state.terminated.take());
     match ended {
-        Some(ended) if plan::is_over(input) => status.state = State::terminated(ended),
+        Some(ended) if plan::is_over(input) || plan::is_done(input, role, spec) => {
+            status.state = State::terminated(ended);
+        }
         Some(ended) => {
             status.last_state = State::terminated(ended);
             status.state = not_yet(input);

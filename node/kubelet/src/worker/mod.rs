@@ -179,7 +179,10 @@ impl Worker {
         let sent = &self.reported.sent;
         let Some(patch) = status::patch(&self.pod.metadata.uid, sent, &plan.status) else { return };
         let retry = self.memory.ops.failure(&Key::Report).map(|f| f.until);
-        let due = retry.unwrap_or_else(|| report::due(sent, &plan.status, self.memory.first_seen, now));
+        let due = retry.unwrap_or_else(|| match self.pod.is_deleting() {
+            true => report::due_of_deleted(&plan.status, now),
+            false => report::due(sent, &plan.status, self.memory.first_seen, now),
+        });
         if due > now {
             plan.wake_at(due, now);
             return;

@@ -1,7 +1,8 @@
 //! When a status goes to the API. Pure.
 //!
-//! At once, with one exception: while a pod is starting for the first time and all goes well, what changes is held back
-//! for a moment, so that a pod that is ready within milliseconds costs one write instead of three.
+//! At once, with two exceptions, both held back for a moment only: while a pod is starting for the first time and all
+//! goes well, so that a pod that is ready within milliseconds costs one write instead of three; and when a deleted pod's
+//! containers have ended but its sandbox has not, so that its end costs one write instead of two.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,6 +10,19 @@ use crate::status::{Phase, PodStatus};
 
 /// How long the first report of a starting pod waits for the pod to become ready.
 const STARTING: SignedDuration = SignedDuration::from_millis(100);
+
+/// How long the report of a deleted pod's ended containers waits for its sandbox to end.
+const ENDING: SignedDuration = SignedDuration::from_secs(2);
+
+/// When to report `status` of a pod that is being deleted; a time at or before `now` means now.
+pub(super) fn due_of_deleted(status: &PodStatus, now: Timestamp) -> Timestamp {
+    let sandbox = status.condition("PodReadyToStartContainers").is_some_and(|c| c.status == "True");
+    let ended = status.all_containers().filter_map(|c| c.state.terminated.as_ref()?.finished_at).max();
+    match ended {
+        Some(ended) if sandbox && status.phase.is_terminal() => ended.saturating_add(ENDING).unwrap_or(now),
+        _ => now,
+    }
+}
 
 /// When to report `status`; a time at or before `now` means now.
 pub(super) fn due(reported: &PodStatus, status: &PodStatus, begun: Timestamp, now: Timestamp) -> Timestamp {
@@ -33,6 +47,23 @@ mod tests {
 
     fn at(milli: i64) -> Timestamp {
         Timestamp::from_millisecond(milli).expect("in range")
+    }
+
+    #[test]
+    fn the_end_of_a_deleted_pod_waits_for_its_sandbox_but_not_for_long() {
+        let ended = crate::status::Terminated { finished_at: Some(at(5000)), ..Default::default() };
+        let mut pod = status(State::terminated(ended), "False");
+        pod.phase = Phase::Failed;
+        let sandbox = |status: &str| Condition {
+            kind: "PodReadyToStartContainers".into(),
+            status: status.into(),
+            ..Condition::default()
+        };
+        pod.conditions.push(sandbox("True"));
+        assert_eq!(due_of_deleted(&pod, at(5001)), at(7000));
+        pod.conditions.pop();
+        pod.conditions.push(sandbox("False"));
+        assert_eq!(due_of_deleted(&pod, at(5001)), at(5001));
     }
 
     fn status(state: State, ready: &str) -> PodStatus {

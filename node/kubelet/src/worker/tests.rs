@@ -58,6 +58,7 @@ impl Api {
                 let items: Vec<_> = state.config_map.iter().filter(|_| path.ends_with("configmaps")).collect();
                 answer(200, &json!({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
             }
+            Method::PATCH if path.contains("/events/") => answer(200, &json!({})),
             Method::PATCH if state.refuse_reports => answer(503, &json!({"kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "away"})),
             Method::PATCH => {
                 let patch: Value = serde_json::from_slice(body).expect("json");
@@ -103,6 +104,9 @@ impl ApiState {
         assert_eq!(patch["metadata"]["uid"], self.pod["metadata"]["uid"]);
         for (field, value) in patch["status"].as_object().expect("status") {
             match field.as_str() {
+                _ if value.is_null() => {
+                    self.pod["status"].as_object_mut().expect("status").remove(field);
+                }
                 "conditions" => {
                     for condition in value.as_array().expect("list") {
                         let conditions = &mut self.pod["status"]["conditions"];
