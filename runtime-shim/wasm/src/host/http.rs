@@ -8,10 +8,11 @@
 //! those beyond [`WAITING`] are answered 503. A guest that traps costs its request (500) and a line in the log, not the
 //! container; one that passes the memory limit by itself ends the container, as the kernel would.
 
+mod connections;
+
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
-    net::Ipv4Addr,
     pin::Pin,
     sync::{
         Arc,
@@ -25,12 +26,7 @@ use futures::FutureExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
 };
@@ -47,6 +43,7 @@ use wasmtime_wasi_http::{
     },
 };
 
+pub(crate) use self::connections::listen;
 use super::{
     cpu::{Metered, Ticker},
     exit::{self, Exit},
@@ -59,17 +56,10 @@ use super::{
 const CONCURRENT: usize = 200;
 /// Requests of one container that wait for their turn.
 const WAITING: usize = 2_000;
-/// Connections of one container.
-const CONNECTIONS: usize = 4_000;
 /// From the request's turn to the beginning of its answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a guest may go on after its client has all of the answer, or has gone.
 const AFTERWARDS: Duration = Duration::from_secs(60);
-/// Within which a client must send a request's head.
-const HEAD: Duration = Duration::from_secs(30);
-/// Bytes hyper buffers of a connection.
-const BUFFER: usize = 64 << 10;
-
 /// A service and what its requests need.
 pub(crate) struct Service {
     component: ProxyPre<Guest>,
@@ -106,20 +96,6 @@ impl Drop for Turn {
 
 type Run = Pin<Box<Metered<Pin<Box<dyn Future<Output = Ended> + Send>>>>>;
 type Answered = Result<Response<HyperOutgoingBody>, ErrorCode>;
-
-/// The listening socket of a service.
-pub(crate) fn listen(address: Ipv4Addr, port: u16) -> std::io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::IPV4,
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&std::net::SocketAddr::from((address, port)).into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
-}
 
 impl Service {
     /// `fatal` gets the exit of a container that cannot go on.
@@ -162,26 +138,6 @@ impl Service {
         }
     }
 
-    /// Serves until `stop`, and then until every request that has begun is answered.
-    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = accept(&listener, &connections) => accepted,
-            };
-            let Some((stream, permit)) = accepted else { continue };
-            let (service, stop) = (Arc::clone(&self), stop.clone());
-            self.spawn(async move {
-                service.connection(stream, stop).await;
-                drop(permit);
-            });
-        }
-        drop(listener);
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
     /// Ends everything that still runs, at once.
     pub(crate) fn end(&self) {
         self.end.cancel();
@@ -190,36 +146,6 @@ impl Service {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let end = self.end.clone();
         self.tasks.spawn(async move { end.run_until_cancelled(task).await });
-    }
-
-    async fn connection(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) {
-        let service = hyper::service::service_fn(|request| {
-            let service = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(service.handle(request).await) }
-        });
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .max_buf_size(BUFFER);
-        server
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(100)
-            .keep_alive_interval(HEAD);
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection ended");
-        }
     }
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -404,23 +330,6 @@ fn plain(status: StatusCode, text: &'static str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(text.into()));
     *response.status_mut() = status;
     response
-}
-
-/// The next connection, when there is room for one; `None`: the one that was there has gone again.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _peer)) => {
-            stream.set_nodelay(true).ok();
-            Some((stream, permit))
-        }
-        Err(error) => {
-            // Out of descriptors, most likely: others must close theirs first.
-            tracing::warn!(%error, "a connection cannot be accepted");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
-        }
-    }
 }
 
 #[cfg(test)]
