@@ -19,7 +19,6 @@ pub(crate) struct Sources<'a> {
 }
 
 /// Somebody that a binding names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Subject {
     User(String),
     Group(String),
@@ -32,10 +31,11 @@ struct Grant {
     rules: Arc<[Rule]>,
 }
 
-/// The compiled policy.
+/// The compiled policy: what users hold by name and by group.
 #[derive(Default)]
 pub(crate) struct Policy {
-    grants: HashMap<Subject, Vec<Grant>>,
+    users: HashMap<String, Vec<Grant>>,
+    groups: HashMap<String, Vec<Grant>>,
 }
 
 impl Policy {
@@ -71,7 +71,11 @@ impl Policy {
                 rules: rules.clone(),
             };
             for subject in binding.list_at("subjects").iter().filter_map(|s| subject(s, namespace)) {
-                policy.grants.entry(subject).or_default().push(grant.clone());
+                let grants = match subject {
+                    Subject::User(name) => policy.users.entry(name),
+                    Subject::Group(name) => policy.groups.entry(name),
+                };
+                grants.or_default().push(grant.clone());
             }
         }
         policy
@@ -92,9 +96,8 @@ impl Policy {
     }
 
     fn grants_of<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Grant> {
-        let groups = user.groups.iter().map(|group| Subject::Group(group.clone()));
-        let subjects = std::iter::once(Subject::User(user.username.clone())).chain(groups);
-        let grants = subjects.filter_map(|subject| self.grants.get(&subject)).flatten();
+        let by_group = user.groups.iter().filter_map(|group| self.groups.get(group));
+        let grants = self.users.get(&user.username).into_iter().chain(by_group).flatten();
         grants.filter(move |g| {
             g.namespace
                 .as_deref()

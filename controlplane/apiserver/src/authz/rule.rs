@@ -75,19 +75,15 @@ impl Rule {
         if !a.is_resource {
             return self.paths.iter().any(|path| path_covers(path, a.path));
         }
-        let combined;
-        let resource = match a.subresource {
-            "" => a.resource,
-            sub => {
-                combined = format!("{}/{sub}", a.resource);
-                &combined
-            }
-        };
-        has(&self.groups, a.group) && self.has_resource(resource) && self.has_name(a.name)
+        let resource = |rule: &String| resource_covers(rule, a.resource, a.subresource);
+        has(&self.groups, a.group) && self.resources.iter().any(resource) && self.has_name(a.name)
     }
 
     fn has_resource(&self, wanted: &str) -> bool {
-        self.resources.iter().any(|resource| resource_covers(resource, wanted))
+        let (resource, subresource) = wanted.split_once('/').unwrap_or((wanted, ""));
+        self.resources
+            .iter()
+            .any(|rule| resource_covers(rule, resource, subresource))
     }
 
     fn has_name(&self, name: &str) -> bool {
@@ -177,14 +173,12 @@ fn has(list: &[String], wanted: &str) -> bool {
     list.iter().any(|item| item == ANY || item == wanted)
 }
 
-fn resource_covers(rule: &str, wanted: &str) -> bool {
-    if rule == ANY || rule == wanted {
-        return true;
+fn resource_covers(rule: &str, resource: &str, subresource: &str) -> bool {
+    match rule.split_once('/') {
+        _ if rule == ANY => true,
+        None => subresource.is_empty() && rule == resource,
+        Some((kind, sub)) => (kind == ANY || kind == resource) && sub == subresource,
     }
-    let (Some(sub), Some((_, wanted_sub))) = (rule.strip_prefix("*/"), wanted.split_once('/')) else {
-        return false;
-    };
-    sub == wanted_sub
 }
 
 fn path_covers(rule: &str, wanted: &str) -> bool {

@@ -171,10 +171,10 @@ fn sum_up(entries: &mut [Entry]) {
         })
         .collect();
     for entry in entries {
-        if let Entry::Role(role) = entry {
-            if let Some(label) = role.sum.clone() {
-                role.rules = summed(&label, &roles, &mut Vec::new());
-            }
+        if let Entry::Role(role) = entry
+            && let Some(label) = role.sum.clone()
+        {
+            role.rules = summed(&label, &roles, &mut Vec::new());
         }
     }
 }

@@ -75,11 +75,11 @@ fn set_defaults(spec: &mut Map<String, Value>) {
     set_default(spec, "progressDeadlineSeconds", PROGRESS_DEADLINE_SECONDS);
     if let Some(strategy) = ensure_map(spec, "strategy") {
         set_default(strategy, "type", "RollingUpdate");
-        if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate") {
-            if let Some(rolling) = ensure_map(strategy, "rollingUpdate") {
-                set_default(rolling, "maxUnavailable", "25%");
-                set_default(rolling, "maxSurge", "25%");
-            }
+        if strategy.get("type").and_then(Value::as_str) == Some("RollingUpdate")
+            && let Some(rolling) = ensure_map(strategy, "rollingUpdate")
+        {
+            set_default(rolling, "maxUnavailable", "25%");
+            set_default(rolling, "maxSurge", "25%");
         }
     }
     defaults::template(spec.get_mut("template"));

@@ -80,10 +80,10 @@ impl Strategy for Events {
         if matches!(op, Operation::Create) && new.str_at("eventTime").is_some() {
             new_style(new, &mut errors);
         }
-        if let Operation::Update { old } = op {
-            if new.str_at("eventTime").is_some() {
-                unchanged(old, new, &mut errors);
-            }
+        if let Operation::Update { old } = op
+            && new.str_at("eventTime").is_some()
+        {
+            unchanged(old, new, &mut errors);
         }
         errors
     }

@@ -40,10 +40,10 @@ impl Strategy for Nodes {
             Operation::Delete { .. } => return,
         }
         ranges_agree(new);
-        if new.at("status.allocatable").is_none() {
-            if let Some(capacity) = new.at("status.capacity").cloned() {
-                new.set("status.allocatable", capacity);
-            }
+        if new.at("status.allocatable").is_none()
+            && let Some(capacity) = new.at("status.capacity").cloned()
+        {
+            new.set("status.allocatable", capacity);
         }
     }
 

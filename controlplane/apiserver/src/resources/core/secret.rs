@@ -89,11 +89,11 @@ fn required_keys(secret: &Object, data: &At<'_>, errors: &mut FieldErrors) {
         }
         "kubernetes.io/dockercfg" => docker_config(data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker_config(data, ".dockerconfigjson", errors),
-        "kubernetes.io/service-account-token" => {
-            if secret.annotation(SERVICE_ACCOUNT_NAME).unwrap_or_default().is_empty() {
-                let annotations = At::root(secret, "metadata").child("annotations");
-                errors.push(FieldError::required(&annotations.path().key(SERVICE_ACCOUNT_NAME), ""));
-            }
+        "kubernetes.io/service-account-token"
+            if secret.annotation(SERVICE_ACCOUNT_NAME).unwrap_or_default().is_empty() =>
+        {
+            let annotations = At::root(secret, "metadata").child("annotations");
+            errors.push(FieldError::required(&annotations.path().key(SERVICE_ACCOUNT_NAME), ""));
         }
         _ => {}
     }

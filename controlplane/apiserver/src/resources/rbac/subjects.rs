@@ -43,10 +43,10 @@ pub(super) fn rules(op: &Operation<'_>, new: &Object, namespaced: bool, errors: 
     for subject in At::root(new, "subjects").items() {
         one_subject(&subject, namespaced, errors);
     }
-    if let Operation::Update { old } = op {
-        if role.value() != At::root(old, "roleRef").value() {
-            errors.push(role.invalid("cannot change roleRef"));
-        }
+    if let Operation::Update { old } = op
+        && role.value() != At::root(old, "roleRef").value()
+    {
+        errors.push(role.invalid("cannot change roleRef"));
     }
 }
 

@@ -92,14 +92,15 @@ fn set_defaults(pod: &mut Object) {
 }
 
 fn first_status(pod: &Object) -> Value {
-    let mut status = json!({"phase": "Pending", "qosClass": qos::class(pod)});
-    if !pod.list_at("spec.schedulingGates").is_empty() {
-        status["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-            "message": "Scheduling is blocked due to non-empty scheduling gates",
-        }]);
+    let class = qos::class(pod);
+    if pod.list_at("spec.schedulingGates").is_empty() {
+        return json!({"phase": "Pending", "qosClass": class});
     }
-    status
+    let gated = json!({
+        "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates",
+    });
+    json!({"phase": "Pending", "qosClass": class, "conditions": [gated]})
 }
 
 /// A node reports status and nothing else; what the server knows better stays.

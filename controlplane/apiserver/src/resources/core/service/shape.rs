@@ -101,15 +101,13 @@ pub(super) fn set_defaults(spec: &mut Spec) {
 
 /// A writer who knows only `clusterIP` means `clusterIPs` too.
 pub(super) fn plural_from_singular(spec: &mut Spec) {
-    let list_empty = ips(spec).is_empty();
-    if let Some(ip) = spec
+    let single = spec
         .get("clusterIP")
-        .filter(|ip| ip.as_str().is_some_and(|s| !s.is_empty()))
-        .cloned()
-    {
-        if list_empty {
-            spec.insert("clusterIPs".to_owned(), json!([ip]));
-        }
+        .and_then(Value::as_str)
+        .filter(|ip| !ip.is_empty())
+        .map(str::to_owned);
+    if let Some(ip) = single.filter(|_| ips(spec).is_empty()) {
+        spec.insert("clusterIPs".to_owned(), json!([ip]));
     }
 }
 
