@@ -5,7 +5,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use api::names::NamespacedName;
+use api::{Object, names::NamespacedName};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,13 +49,6 @@ struct Record {
     acquire_time: Option<String>,
     renew_time: Option<String>,
     lease_transitions: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct LeaseObject {
-    metadata: crate::Meta,
-    #[serde(default)]
-    spec: Record,
 }
 
 /// A record and when it was first seen to be so.
@@ -169,7 +162,7 @@ async fn attempt(
     observed: &mut Option<Observed>,
 ) -> Result<bool, Error> {
     let now = time(clock.now());
-    let Some(found) = client.get_opt::<LeaseObject>(&kinds::LEASE, &election.lease).await? else {
+    let Some(live) = client.get_opt::<Object>(&kinds::LEASE, &election.lease).await? else {
         let spec = spec(election, &now, &now, 0);
         let body = lease_object(&election.lease, &spec, None);
         return match client
@@ -184,9 +177,13 @@ async fn attempt(
             Err(error) => Err(error),
         };
     };
-    if observed.as_ref().is_none_or(|o| o.record != found.spec) {
+    let found = live
+        .at("spec")
+        .and_then(|spec| Record::deserialize(spec).ok())
+        .unwrap_or_default();
+    if observed.as_ref().is_none_or(|o| o.record != found) {
         *observed = Some(Observed {
-            record: found.spec.clone(),
+            record: found.clone(),
             since: Instant::now(),
         });
     }
@@ -194,22 +191,18 @@ async fn attempt(
         Some(observed) => decide(observed, &election.identity, election.lease_duration, Instant::now()),
         None => Step::Wait,
     };
-    let transitions = found.spec.lease_transitions.unwrap_or(0);
+    let transitions = found.lease_transitions.unwrap_or(0);
     let spec = match step {
         Step::Wait => return Ok(false),
         Step::Renew => spec(
             election,
-            found.spec.acquire_time.as_deref().unwrap_or(&now),
+            found.acquire_time.as_deref().unwrap_or(&now),
             &now,
             transitions,
         ),
         Step::Take => spec(election, &now, &now, transitions + 1),
     };
-    let patch = json!({"metadata": {"resourceVersion": found.metadata.resource_version}, "spec": spec});
-    match client
-        .patch(&kinds::LEASE, &election.lease, None, Patch::Merge(patch))
-        .await
-    {
+    match replace(client, live, &spec).await {
         Ok(_) => {
             *observed = Some(seen(&spec));
             Ok(true)
@@ -219,18 +212,27 @@ async fn attempt(
     }
 }
 
+/// Replaces the lease, unless it has changed since it was read.
+async fn replace(client: &Client, live: Object, spec: &Value) -> Result<Object, Error> {
+    let mut changed = live;
+    if let Some(fields) = spec.as_object() {
+        for (field, value) in fields {
+            changed.set(&format!("spec.{field}"), value.clone());
+        }
+    }
+    client.replace(&kinds::LEASE, &changed, None).await
+}
+
 async fn release(client: &Client, election: &Election, clock: &Clock) -> Result<(), Error> {
     let now = time(clock.now());
     let spec = json!({"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now, "acquireTime": now});
-    client
-        .patch(
-            &kinds::LEASE,
-            &election.lease,
-            None,
-            Patch::Merge(json!({"spec": spec})),
-        )
-        .await
-        .map(drop)
+    let Some(live) = client.get_opt::<Object>(&kinds::LEASE, &election.lease).await? else {
+        return Ok(());
+    };
+    if live.str_at("spec.holderIdentity") != Some(&election.identity) {
+        return Ok(());
+    }
+    replace(client, live, &spec).await.map(drop)
 }
 
 fn seen(spec: &Value) -> Observed {

@@ -10,13 +10,13 @@
 mod backoff;
 mod clock;
 mod error;
-#[cfg(test)]
-mod fake;
 mod kind;
 mod meta;
 mod request;
 
 pub mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 pub mod informer;
 pub mod kinds;
 pub mod lease;

@@ -115,7 +115,11 @@ impl Meta {
 
 /// The key of an object whose metadata says so; an empty namespace is none.
 pub(crate) fn key(namespace: &str, name: &str) -> NamespacedName {
-    if namespace.is_empty() { NamespacedName::cluster(name) } else { NamespacedName::new(namespace, name) }
+    if namespace.is_empty() {
+        NamespacedName::cluster(name)
+    } else {
+        NamespacedName::new(namespace, name)
+    }
 }
 
 /// Any object seen through its metadata alone: what metadata-only informers hold.

@@ -17,6 +17,9 @@ use crate::{Error, Kind, error::OptionalExt};
 /// Longest wait for an answer that is not a watch. The API server's own limit is a minute.
 const DEADLINE: Duration = Duration::from_secs(65);
 
+/// Reads and replacements that an update may take.
+const UPDATE_TRIES: u32 = 5;
+
 /// A connection to the API as one identity. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -258,6 +261,36 @@ impl Client {
             .await
     }
 
+    /// Reads an object, changes its tree by an RFC 7386 merge and replaces it or its subresource: for identities that may
+    /// update but not patch. `None` if it is gone, or is another object (by uid) of that name.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::is_conflict`] only if others kept changing the object in between.
+    pub async fn update(
+        &self,
+        kind: &Kind,
+        at: &NamespacedName,
+        subresource: Option<&str>,
+        uid: &str,
+        change: &Value,
+    ) -> Result<Option<Object>, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let live: Option<Object> = self.get_opt(kind, at).await?;
+            let Some(live) = live.filter(|live| live.uid() == uid) else {
+                return Ok(None);
+            };
+            let mut tree = live.into_value();
+            merge(&mut tree, change);
+            let path = object_path(kind, at, subresource);
+            match self.send_json(Method::PUT, path, "application/json", &tree).await {
+                Err(error) if error.is_conflict() && tries < UPDATE_TRIES => {}
+                result => return result.optional(),
+            }
+        }
+    }
+
     /// Deletes an object.
     ///
     /// # Errors
@@ -357,6 +390,25 @@ impl Client {
         let body = encode(&path, body)?;
         let answer = self.raw(request(method, &path, Some(content_type), body)?).await?;
         decode(&path, "object", &answer)
+    }
+}
+
+/// An RFC 7386 merge: maps are merged, nulls remove, everything else replaces.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        target.clone_from(patch);
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
     }
 }
 

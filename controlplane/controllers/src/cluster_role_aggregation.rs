@@ -104,7 +104,7 @@ async fn aggregate(context: &Context, roles: &Informer<ClusterRole>, key: Namesp
         .patch(&kinds::CLUSTER_ROLE, &key, None, Patch::Merge(patch))
         .await
     {
-        Ok(role) => roles.wait_seen(role.resource_version().unwrap_or_default()).await,
+        Ok(role) => roles.wait_written(&role).await,
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }

@@ -151,16 +151,10 @@ impl Shell {
                 annotations,
                 min_ready_seconds,
             } => {
-                let mut patch = json!({"metadata": {"uid": set.metadata.uid}});
-                if !annotations.is_empty() {
-                    patch["metadata"]["annotations"] = json!(annotations);
-                }
-                if let Some(replicas) = replicas {
-                    patch["spec"]["replicas"] = json!(replicas);
-                }
-                if let Some(seconds) = min_ready_seconds {
-                    patch["spec"]["minReadySeconds"] = json!(seconds);
-                }
+                let mut spec = serde_json::Map::new();
+                spec.extend(replicas.map(|replicas| ("replicas".to_owned(), replicas.into())));
+                spec.extend(min_ready_seconds.map(|seconds| ("minReadySeconds".to_owned(), seconds.into())));
+                let patch = json!({"metadata": {"uid": set.metadata.uid, "annotations": annotations}, "spec": spec});
                 self.patch_set(&set.metadata.key(), patch).await?;
                 if let Some(to) = replicas {
                     self.say_scaled(deployment, &set.metadata.name, set.spec.replicas, *to);
@@ -179,17 +173,9 @@ impl Shell {
                 self.sets.wait_until(&set.metadata.key(), gone).await;
             }
             Step::SetRevision(revision) => {
-                let annotations = json!({annotations::REVISION: revision});
-                let patch = json!({"metadata": {"uid": deployment.metadata.uid, "annotations": annotations}});
-                let at = deployment.metadata.key();
-                let patched = self
-                    .context
-                    .client
-                    .patch(&kinds::DEPLOYMENT, &at, None, Patch::Merge(patch))
+                let annotations = json!({annotations::REVISION: revision.to_string()});
+                self.update(deployment, None, &json!({"metadata": {"annotations": annotations}}))
                     .await?;
-                self.deployments
-                    .wait_seen(patched.resource_version().unwrap_or_default())
-                    .await;
             }
         }
         Ok(Then::GoOn)
@@ -201,9 +187,7 @@ impl Shell {
             .client
             .patch(&kinds::REPLICA_SET, at, None, Patch::Merge(patch))
             .await?;
-        self.sets
-            .wait_seen(patched.resource_version().unwrap_or_default())
-            .await;
+        self.sets.wait_written(&patched).await;
         Ok(())
     }
 
@@ -236,9 +220,7 @@ impl Shell {
         {
             Ok(created) => {
                 self.say_scaled(deployment, name, 0, replicas);
-                self.sets
-                    .wait_seen(created.resource_version().unwrap_or_default())
-                    .await;
+                self.sets.wait_written(&created).await;
                 Ok(Then::GoOn)
             }
             Err(error) if error.is_already_exists() => self.resolve_clash(deployment, name).await,
@@ -277,17 +259,23 @@ impl Shell {
     }
 
     async fn write_status(&self, deployment: &view::Deployment, status: Value) -> Result<(), Error> {
-        let patch = json!({"metadata": {"uid": deployment.metadata.uid}, "status": status});
-        let at = deployment.metadata.key();
-        let patched = self
-            .context
-            .client
-            .patch(&kinds::DEPLOYMENT, &at, Some("status"), Patch::Merge(patch))
-            .await;
-        if let Some(patched) = patched.optional()? {
-            self.deployments
-                .wait_seen(patched.resource_version().unwrap_or_default())
-                .await;
+        self.update(deployment, Some("status"), &json!({"status": status}))
+            .await
+    }
+
+    async fn update(
+        &self,
+        deployment: &view::Deployment,
+        subresource: Option<&str>,
+        change: &Value,
+    ) -> Result<(), Error> {
+        let meta = &deployment.metadata;
+        let client = &self.context.client;
+        let updated = client
+            .update(&kinds::DEPLOYMENT, &meta.key(), subresource, &meta.uid, change)
+            .await?;
+        if let Some(updated) = updated {
+            self.deployments.wait_written(&updated).await;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::{NamespacedName, Object};
 use client::{
-    Delta, Error, Informer, OptionalExt, Patch, Scope, kinds,
+    Delta, Error, Informer, OptionalExt, Scope, kinds,
     reconcile::{self, Action, Trigger},
 };
 use serde_json::{Value, json};
@@ -124,13 +124,13 @@ fn subsets<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod>) -> Value 
         if ports.is_empty() && !service.is_headless() {
             continue;
         }
-        let mut address = json!({"ip": pod.status.pod_ip, "targetRef": target_ref(pod)});
-        if !pod.spec.node_name.is_empty() {
-            address["nodeName"] = json!(pod.spec.node_name);
-        }
-        if let Some(hostname) = hostname(service, pod) {
-            address["hostname"] = json!(hostname);
-        }
+        let node = Some(&pod.spec.node_name).filter(|node| !node.is_empty());
+        let address = without_nulls(json!({
+            "ip": pod.status.pod_ip,
+            "nodeName": node,
+            "hostname": hostname(service, pod),
+            "targetRef": target_ref(pod),
+        }));
         let (ready, not_ready) = groups.entry(ports).or_default();
         if tolerant || pod.is_ready() {
             ready.push(address)
@@ -143,19 +143,12 @@ fn subsets<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod>) -> Value 
         addresses
     };
     let subset = |(ports, (ready, not_ready)): (Vec<Port>, (Vec<Value>, Vec<Value>))| {
-        let mut subset = json!({});
-        for (field, list) in [
-            ("addresses", by_address(ready)),
-            ("notReadyAddresses", by_address(not_ready)),
-        ] {
-            if !list.is_empty() {
-                subset[field] = list.into();
-            }
-        }
-        if !ports.is_empty() {
-            subset["ports"] = ports.iter().map(port).collect();
-        }
-        subset
+        let list = |list: Vec<Value>| Some(list).filter(|list| !list.is_empty());
+        without_nulls(json!({
+            "addresses": list(by_address(ready)),
+            "notReadyAddresses": list(by_address(not_ready)),
+            "ports": list(ports.iter().map(port).collect()),
+        }))
     };
     groups.into_iter().map(subset).collect()
 }
@@ -166,6 +159,13 @@ fn port(port: &Port) -> Value {
         && let Some(map) = value.as_object_mut()
     {
         map.remove("name");
+    }
+    value
+}
+
+fn without_nulls(mut value: Value) -> Value {
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
     }
     value
 }
@@ -201,13 +201,13 @@ async fn update(
         )
     };
     let labels = labels(&service);
+    let client = &context.client;
     let written = match existing {
         Some(existing) if same(&existing, &labels, &subsets) => return Ok(Action::Done),
         Some(existing) => {
-            let patch = json!({"metadata": {"uid": existing.metadata.uid, "labels": labels}, "subsets": subsets});
-            context
-                .client
-                .patch(&kinds::ENDPOINTS, &key, None, Patch::Merge(patch))
+            let change = json!({"metadata": {"labels": labels}, "subsets": subsets});
+            client
+                .update(&kinds::ENDPOINTS, &key, None, &existing.metadata.uid, &change)
                 .await
         }
         None => {
@@ -215,14 +215,15 @@ async fn update(
             object.set("metadata.name", key.name.to_string());
             object.set("metadata.labels", labels);
             object.set("subsets", subsets);
-            context
-                .client
+            client
                 .create(&kinds::ENDPOINTS, Some(&service.metadata.namespace), &object)
                 .await
+                .map(Some)
         }
     };
     match written {
-        Ok(object) => endpoints.wait_seen(object.resource_version().unwrap_or_default()).await,
+        Ok(Some(object)) => endpoints.wait_written(&object).await,
+        Ok(None) => {}
         Err(error) if error.is_namespace_terminating() => {}
         Err(error) => return Err(error),
     }

@@ -4,7 +4,7 @@ mod plan;
 
 use api::NamespacedName;
 use client::{
-    DeleteOptions, Delta, Error, Informer, OptionalExt, Patch, Scope, kinds,
+    DeleteOptions, Delta, Error, Informer, OptionalExt, Scope, kinds,
     reconcile::{self, Action},
 };
 use serde_json::json;
@@ -106,18 +106,19 @@ impl Shell {
     async fn carry_out(&self, namespace: &str, write: Write) -> Result<(), Error> {
         let client = &self.context.client;
         let written = match write {
-            Write::Create(slice) => client.create(&kinds::ENDPOINT_SLICE, Some(namespace), &slice).await,
+            Write::Create(slice) => client
+                .create(&kinds::ENDPOINT_SLICE, Some(namespace), &slice)
+                .await
+                .map(Some),
             Write::Update {
                 name,
                 uid,
                 labels,
                 endpoints,
             } => {
-                let patch = json!({"metadata": {"uid": uid, "labels": labels}, "endpoints": endpoints});
+                let change = json!({"metadata": {"labels": labels}, "endpoints": endpoints});
                 let at = NamespacedName::new(namespace, &name);
-                client
-                    .patch(&kinds::ENDPOINT_SLICE, &at, None, Patch::Merge(patch))
-                    .await
+                client.update(&kinds::ENDPOINT_SLICE, &at, None, &uid, &change).await
             }
             Write::Delete { name, uid } => {
                 let at = NamespacedName::new(namespace, &name);
@@ -132,11 +133,8 @@ impl Shell {
             }
         };
         match written {
-            Ok(slice) => {
-                self.slices
-                    .wait_seen(slice.resource_version().unwrap_or_default())
-                    .await
-            }
+            Ok(Some(slice)) => self.slices.wait_written(&slice).await,
+            Ok(None) => {}
             Err(error) if error.is_namespace_terminating() => {}
             Err(error) => return Err(error),
         }

@@ -160,3 +160,6 @@ pub async fn run_all(
     tasks.close();
     tasks.wait().await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use api::{NamespacedName, Object};
 use client::{
-    Client, DeleteOptions, Delta, Error, Informer, ListOptions, MetaObject, OptionalExt, Patch, Scope, kinds,
+    Client, DeleteOptions, Delta, Error, Informer, ListOptions, MetaObject, OptionalExt, Scope, kinds,
     reconcile::{self, Action},
 };
 use jiff::Timestamp;
@@ -249,11 +249,13 @@ async fn write_conditions(client: &Client, key: &NamespacedName, report: &Report
     if clean || conditions.iter().all(said) {
         return Ok(());
     }
-    let patch = json!({"status": {"conditions": conditions}});
+    let is_ours = |other: &&Value| conditions.iter().any(|own| own.get("type") == other.get("type"));
+    let others = live.list_at("status.conditions").iter().filter(|other| !is_ours(other));
+    let all: Vec<&Value> = others.chain(&conditions).collect();
+    let change = json!({"status": {"conditions": all}});
     client
-        .patch(&kinds::NAMESPACE, key, Some("status"), Patch::Strategic(patch))
+        .update(&kinds::NAMESPACE, key, Some("status"), live.uid(), &change)
         .await
-        .optional()
         .map(drop)
 }
 

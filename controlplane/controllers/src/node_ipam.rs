@@ -48,7 +48,7 @@ async fn assign(context: &Context, nodes: &Informer<Node>, key: NamespacedName) 
         .patch(&kinds::NODE, &key, None, Patch::Merge(patch))
         .await
     {
-        Ok(node) => nodes.wait_seen(node.resource_version().unwrap_or_default()).await,
+        Ok(node) => nodes.wait_written(&node).await,
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }

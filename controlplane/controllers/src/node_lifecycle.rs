@@ -141,20 +141,14 @@ impl Shell {
                 .patch(&kinds::NODE, &at, Some("status"), Patch::Strategic(patch))
                 .await;
             if let Some(patched) = patched.optional()? {
-                self.nodes
-                    .wait_seen(patched.resource_version().unwrap_or_default())
-                    .await;
+                self.nodes.wait_written(&patched).await;
             }
         }
         if let Some(taints) = health::taints(node, verdict, cut_off, now) {
             let patch = json!({"metadata": {"uid": node.metadata.uid, "resourceVersion": self.version_of(&at)},
                 "spec": {"taints": taints}});
             match self.client.patch(&kinds::NODE, &at, None, Patch::Merge(patch)).await {
-                Ok(patched) => {
-                    self.nodes
-                        .wait_seen(patched.resource_version().unwrap_or_default())
-                        .await
-                }
+                Ok(patched) => self.nodes.wait_written(&patched).await,
                 Err(error) if error.is_not_found() || error.is_conflict() => {} // the node changed: the next pass sees it
                 Err(error) => return Err(error),
             }
@@ -188,9 +182,7 @@ impl Shell {
                 .patch(&kinds::POD, &at, Some("status"), Patch::Strategic(patch))
                 .await;
             if let Some(patched) = patched.optional()? {
-                self.pods
-                    .wait_seen(patched.resource_version().unwrap_or_default())
-                    .await;
+                self.pods.wait_written(&patched).await;
             }
             let reference = ObjectRef::of(&kinds::POD, &pod.metadata);
             self.recorder

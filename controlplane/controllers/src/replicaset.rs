@@ -133,7 +133,7 @@ impl Shell {
             .await;
         match patched {
             Ok(pod) => {
-                self.pods.wait_seen(pod.resource_version().unwrap_or_default()).await;
+                self.pods.wait_written(&pod).await;
                 Ok(())
             }
             Err(error) if error.is_not_found() => Ok(()),
@@ -237,24 +237,13 @@ impl Shell {
 
     async fn update_status(&self, set: &view::ReplicaSet, status: Option<Value>) -> Result<(), Error> {
         let Some(status) = status else { return Ok(()) };
-        let patch = json!({"metadata": {"uid": set.metadata.uid}, "status": status});
+        let (meta, change) = (&set.metadata, json!({"status": status}));
         let client = &self.context.client;
-        match client
-            .patch(
-                &kinds::REPLICA_SET,
-                &set.metadata.key(),
-                Some("status"),
-                Patch::Merge(patch),
-            )
-            .await
-        {
-            Ok(patched) => {
-                self.sets
-                    .wait_seen(patched.resource_version().unwrap_or_default())
-                    .await
-            }
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
-            Err(error) => return Err(error),
+        let updated = client
+            .update(&kinds::REPLICA_SET, &meta.key(), Some("status"), &meta.uid, &change)
+            .await?;
+        if let Some(updated) = updated {
+            self.sets.wait_written(&updated).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use api::{NamespacedName, Object};
 use client::{
-    Error, Informer, Meta, Patch, Scope, kinds,
+    Error, Informer, Meta, Scope, kinds,
     reconcile::{self, Action},
 };
 use serde::Deserialize;
@@ -19,8 +19,7 @@ const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the k
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ConfigMap {
-    #[serde(rename = "metadata")]
-    _metadata: Meta,
+    metadata: Meta,
     data: Data,
 }
 
@@ -63,12 +62,15 @@ async fn publish(
     let data = json!({KEY: context.config.root_ca});
     let written = match maps.get(&at) {
         Some(map) if map.data.certificate.as_ref() == Some(&context.config.root_ca) => return Ok(Action::Done),
-        Some(_) => {
-            let patch = json!({"data": data});
-            context
-                .client
-                .patch(&kinds::CONFIG_MAP, &at, None, Patch::Merge(patch))
-                .await
+        Some(map) => {
+            // read and replaced, by two identities: the publisher itself may not read
+            let reader = context.informers.client();
+            let live: Option<Object> = reader.get_opt(&kinds::CONFIG_MAP, &at).await?;
+            let Some(mut live) = live.filter(|live| live.uid() == &*map.metadata.uid) else {
+                return Ok(Action::Done);
+            };
+            live.set("data", data);
+            context.client.replace(&kinds::CONFIG_MAP, &live, None).await
         }
         None => {
             let mut map = Object::new("v1", "ConfigMap");
@@ -79,7 +81,7 @@ async fn publish(
         }
     };
     match written {
-        Ok(map) => maps.wait_seen(map.resource_version().unwrap_or_default()).await,
+        Ok(map) => maps.wait_written(&map).await,
         Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {}
         Err(error) => return Err(error),
     }

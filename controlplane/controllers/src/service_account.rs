@@ -46,7 +46,7 @@ async fn ensure(
         .create(&kinds::SERVICE_ACCOUNT, Some(&key.name), &account)
         .await
     {
-        Ok(created) => accounts.wait_seen(created.resource_version().unwrap_or_default()).await,
+        Ok(created) => accounts.wait_written(&created).await,
         Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {}
         Err(error) => return Err(error),
     }

@@ -23,7 +23,7 @@ async fn repetitions_are_one_event_with_a_count() {
     for _ in 0..3 {
         recorder.event(&regarding(), Type::Warning, "BackOff", "Restart", "back-off restarting");
     }
-    let events = fake.wait_for("/api/v1/namespaces/a/events", |events| {
+    let events = fake.wait_for(&kinds::EVENT, |events| {
         events.iter().any(|event| event.i64_at("count") == Some(3))
     });
     let events = events.await;

@@ -77,6 +77,8 @@ enum Form {
     Metadata,
 }
 
+/// Weak: an informer ends when its last reader is dropped.
+type Running = HashMap<SharedKey, Weak<dyn Any + Send + Sync>, foldhash::fast::RandomState>;
 type SharedKey = (Kind, Scope, Form, TypeId);
 
 /// The informers of one identity in this process. Cheap to clone.
@@ -85,8 +87,7 @@ pub struct Informers {
     client: Client,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    /// Weak: an informer ends when its last reader is dropped.
-    shared: Arc<Mutex<HashMap<SharedKey, Weak<dyn Any + Send + Sync>, foldhash::fast::RandomState>>>,
+    shared: Arc<Mutex<Running>>,
 }
 
 impl Informers {
@@ -98,6 +99,11 @@ impl Informers {
             shutdown,
             shared: Arc::default(),
         }
+    }
+
+    /// The client that the informers read by, for live reads as the same identity.
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The shared informer of a kind, started by its first caller. `T` should hold only the fields that are used.
@@ -241,6 +247,11 @@ impl<T: Send + Sync + 'static> Informer<T> {
         {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Waits until an own write, of which `written` is the answer, is seen.
+    pub async fn wait_written(&self, written: &api::Object) {
+        self.wait_seen(written.resource_version().unwrap_or_default()).await;
     }
 
     /// Waits until the object at `at` is as `accept` wants it (`None`: it is gone).

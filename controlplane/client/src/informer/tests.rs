@@ -8,8 +8,6 @@ use tokio::time::sleep;
 use super::*;
 use crate::{fake::Fake, kinds};
 
-const PODS: &str = "/api/v1/pods";
-
 #[derive(Debug, PartialEq, Deserialize)]
 struct Slim {
     #[serde(default)]
@@ -32,7 +30,7 @@ struct Setup {
 impl Setup {
     async fn new() -> Self {
         let fake = Fake::new();
-        fake.put(PODS, "a", json!({"size": 1}));
+        fake.put(&kinds::POD, json!({"metadata": {"name": "a"}, "size": 1}));
         let informers = Informers::new(fake.client(), TaskTracker::new(), CancellationToken::new());
         let informer = informers.get::<Slim>(&kinds::POD, Scope::All);
         informer.synced().await;
@@ -56,11 +54,11 @@ impl Setup {
 async fn it_lists_then_follows() {
     let s = Setup::new().await;
     assert_eq!(s.sizes(), [("a".to_owned(), 1)]);
-    s.fake.put(PODS, "b", json!({"size": 2}));
-    let revision = s.fake.put(PODS, "a", json!({"size": 3}));
+    s.fake.put(&kinds::POD, json!({"metadata": {"name": "b"}, "size": 2}));
+    let revision = s.fake.put(&kinds::POD, json!({"metadata": {"name": "a"}, "size": 3}));
     s.informer.wait_seen(&revision).await;
     assert_eq!(s.sizes(), [("a".to_owned(), 3), ("b".to_owned(), 2)]);
-    s.fake.remove("/api/v1/pods/a");
+    s.fake.remove(&kinds::POD, "", "a");
     s.informer.wait_until(&at("a"), |slim| slim.is_none()).await;
     assert!(s.informer.has_seen(&s.fake.revision()));
 }
@@ -92,8 +90,8 @@ async fn a_closed_watch_resumes_without_a_list_and_misses_nothing() {
     deltas.next().await;
     sleep(Duration::from_secs(1)).await;
     s.fake.epoch.send_modify(|epoch| *epoch += 1);
-    s.fake.remove("/api/v1/pods/a");
-    let revision = s.fake.put(PODS, "b", json!({"size": 2}));
+    s.fake.remove(&kinds::POD, "", "a");
+    let revision = s.fake.put(&kinds::POD, json!({"metadata": {"name": "b"}, "size": 2}));
     s.informer.wait_seen(&revision).await;
     assert_eq!(s.fake.lists.load(Ordering::Relaxed), 1);
     let seen: Vec<_> = std::iter::from_fn(|| deltas.try_next())
@@ -111,8 +109,8 @@ async fn an_expired_revision_means_a_new_list_that_reports_the_difference() {
     s.fake.down.store(true, Ordering::Relaxed);
     s.fake.epoch.send_modify(|epoch| *epoch += 1);
     sleep(Duration::from_secs(1)).await;
-    s.fake.remove("/api/v1/pods/a");
-    let revision = s.fake.put(PODS, "b", json!({"size": 2}));
+    s.fake.remove(&kinds::POD, "", "a");
+    let revision = s.fake.put(&kinds::POD, json!({"metadata": {"name": "b"}, "size": 2}));
     s.fake.compact();
     assert_eq!(
         s.sizes(),
@@ -134,8 +132,8 @@ async fn an_expired_revision_means_a_new_list_that_reports_the_difference() {
 async fn changes_coalesce_per_key() {
     let s = Setup::new().await;
     let mut deltas = s.informer.deltas();
-    s.fake.put(PODS, "a", json!({"size": 2}));
-    let revision = s.fake.put(PODS, "a", json!({"size": 3}));
+    s.fake.put(&kinds::POD, json!({"metadata": {"name": "a"}, "size": 2}));
+    let revision = s.fake.put(&kinds::POD, json!({"metadata": {"name": "a"}, "size": 3}));
     s.informer.wait_seen(&revision).await;
     let delta = deltas.next().await.unwrap();
     assert_eq!((delta.old, delta.new.map(|slim| slim.size)), (None, Some(3)));
@@ -145,8 +143,9 @@ async fn changes_coalesce_per_key() {
 #[tokio::test(start_paused = true)]
 async fn an_object_that_does_not_fit_does_not_stop_the_others() {
     let s = Setup::new().await;
-    s.fake.put(PODS, "a", json!({"size": "many"}));
-    let revision = s.fake.put(PODS, "b", json!({"size": 2}));
+    s.fake
+        .put(&kinds::POD, json!({"metadata": {"name": "a"}, "size": "many"}));
+    let revision = s.fake.put(&kinds::POD, json!({"metadata": {"name": "b"}, "size": 2}));
     s.informer.wait_seen(&revision).await;
     assert_eq!(s.sizes(), [("a".to_owned(), 1), ("b".to_owned(), 2)]);
 }

@@ -109,7 +109,7 @@ async fn a_heartbeat_creates_its_lease_and_renews_it() {
         tokio::select! { never = beat(&client, &heartbeat, &clock) => match never {}, () = sleep(Duration::from_secs(35)) => {} }
     };
     beats.await;
-    let lease: LeaseObject = client.get(&kinds::LEASE, &at()).await.unwrap();
-    assert_eq!(lease.spec.holder_identity.as_deref(), Some("n1"));
-    assert_eq!(lease.metadata.resource_version.parse::<u32>().unwrap(), 4);
+    let lease: Object = client.get(&kinds::LEASE, &at()).await.unwrap();
+    assert_eq!(lease.str_at("spec.holderIdentity"), Some("n1"));
+    assert_eq!(lease.resource_version(), Some("4"));
 }
