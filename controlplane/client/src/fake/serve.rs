@@ -131,26 +131,30 @@ impl Fake {
         let Ok(object) = Object::from_slice(body) else {
             return refuse(400, "BadRequest");
         };
-        if target.subresource.as_deref() == Some("binding") {
-            let node = object.str_at("target.name").unwrap_or_default().to_owned();
-            let Place { namespace, name, .. } = &target.place;
-            self.change(
-                &crate::kinds::POD,
-                namespace,
-                name,
-                &json!({"spec": {"nodeName": node}}),
-            );
-            return answer(201, &json!({"kind": "Status", "status": "Success"}));
-        }
         let refused = self
             .refuse_creates
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if refused.is_ok() {
             return refuse(403, "Forbidden");
         }
+        if target.subresource.as_deref() == Some("binding") {
+            return self.bind(&target.place, &object);
+        }
         match self.state.lock().create(target.place, object) {
             Some(created) => answer(201, &json!(created)),
             None => refuse(409, "AlreadyExists"),
+        }
+    }
+
+    fn bind(&self, pod: &Place, binding: &Object) -> Answer {
+        match self.get(&crate::kinds::POD, &pod.namespace, &pod.name) {
+            None => refuse(404, "NotFound"),
+            Some(pod) if pod.uid() != binding.uid() || pod.str_at("spec.nodeName").is_some() => refuse(409, "Conflict"),
+            Some(_) => {
+                let node = json!({"spec": {"nodeName": binding.str_at("target.name")}});
+                self.change(&crate::kinds::POD, &pod.namespace, &pod.name, &node);
+                answer(201, &json!({"kind": "Status", "status": "Success"}))
+            }
         }
     }
 

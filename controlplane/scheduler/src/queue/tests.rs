@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn no_pod_is_lost_or_doubled(steps in prop::collection::vec(step(), 0..80)) {
         let (mut queue, mut now) = (Queue::default(), Instant::now());
-        let mut waiting = std::collections::BTreeSet::new();
+        let mut waiting = BTreeSet::new();
         let mut flying: Vec<Arc<Pod>> = Vec::new();
         for step in steps {
             match step {
@@ -126,7 +126,7 @@ proptest! {
                 Step::Pass(ms) => now += Duration::from_millis(ms.into()),
             }
         }
-        let mut tried: std::collections::BTreeSet<String> = flying.iter().map(|p| p.name.to_string()).collect();
+        let mut tried: BTreeSet<String> = flying.iter().map(|p| p.name.to_string()).collect();
         tried.extend(names(&mut queue, now + LONGEST_WAIT));
         prop_assert_eq!(tried, waiting);
     }
