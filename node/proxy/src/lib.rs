@@ -5,6 +5,8 @@
 //! `nftables` runs them, in the node's namespace and in the one that Wasm pods share. `loopback` serves node ports on
 //! 127.0.0.1. While the API server is away everything stays as it was; so it does after this process.
 
+mod conntrack;
+mod error;
 mod loopback;
 mod model;
 mod nftables;
@@ -19,13 +21,15 @@ use std::time::Duration;
 use client::{Informer, Informers, Scope, kinds, snapshot};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use conntrack::Leads;
+pub use error::Error;
 use loopback::Loopback;
 use model::Model;
-pub use nftables::Error;
 use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
@@ -33,8 +37,9 @@ use ruleset::TableName;
 
 /// How often everything is looked at without a reason.
 const PERIOD: Duration = Duration::from_secs(30);
-/// How often the tables themselves are read and made right, in case somebody else has changed them.
-const RESYNC: Duration = Duration::from_secs(600);
+/// How often the tables are made right as a whole, in case somebody else has changed them. With five thousand Services
+/// that keeps the kernel busy for seconds.
+const RESYNC: Duration = Duration::from_secs(3600);
 
 /// What the proxy of a node is told.
 pub struct Config {
@@ -80,16 +85,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
     tasks.wait().await;
 }
 
-/// Removes what [`run`] has left in the node's namespace and in that of Wasm pods.
+/// Removes what [`run`] has left in the node's namespace and in that of Wasm pods, as far as they are there.
 pub async fn remove(cluster_id: &str, netns_path: Option<&Path>) -> Result<(), Error> {
-    for namespace in [None, netns_path]
-        .into_iter()
-        .take(1 + usize::from(netns_path.is_some()))
-    {
+    let pods = netns_path
+        .filter(|path| path.exists())
+        .map(|path| Some(path.to_owned()));
+    for namespace in [None].into_iter().chain(pods) {
         for family in [Family::V4, Family::V6] {
-            table(cluster_id, family, namespace.map(Path::to_owned))
-                .remove()
-                .await?;
+            match table(cluster_id, family, namespace.clone()).remove().await {
+                // Then it has not been there to make anything either.
+                Err(Error::Missing) => return Ok(()),
+                removed => removed?,
+            }
         }
     }
     Ok(())
@@ -116,6 +123,8 @@ struct Proxy {
     addresses: Addresses,
     tables: Vec<(Family, Place, Table)>,
     loopback: Option<Loopback>,
+    /// What flows of datagrams have been held against.
+    leads: Leads,
     resynced: Instant,
 }
 
@@ -141,6 +150,7 @@ impl Proxy {
             loopback: config
                 .node_port_loopback
                 .then(|| Loopback::new(Ipv4Addr::LOCALHOST, tasks.clone(), shutdown)),
+            leads: Leads::new(),
             resynced: Instant::now(),
         }
     }
@@ -161,6 +171,25 @@ impl Proxy {
                 .await;
             result = result.and(applied);
         }
-        result
+        result?;
+        self.forget_astray(model).await
+    }
+
+    /// After the rules: forgets flows that lead where the rules no longer do.
+    async fn forget_astray(&mut self, model: &Model) -> Result<(), Error> {
+        let now = conntrack::leads(model, &self.addresses.node);
+        let changed = conntrack::changed(&self.leads, &now);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        for (.., table) in &self.tables {
+            let (namespace, changed) = (table.namespace().map(Path::to_owned), changed.clone());
+            let forgotten = spawn_blocking(move || conntrack::forget_astray(namespace, &changed)).await;
+            let forgotten = forgotten.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let flows = forgotten.map_err(|source| Error::Flows { source })?;
+            tracing::debug!(flows, "forgot flows that led astray");
+        }
+        self.leads = now;
+        Ok(())
     }
 }

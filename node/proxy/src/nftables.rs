@@ -14,47 +14,13 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command as Process;
 
+use crate::Error;
 use crate::ruleset::{Command, Names, Ruleset, Script, TableName, adopt, difference, replace};
 
 /// Where `nft` may be: services are often started with a short PATH.
 const PROGRAMS: [&str; 3] = ["nft", "/usr/sbin/nft", "/sbin/nft"];
 /// Five thousand Services take three seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why the rules are not what they should be.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The program is not installed.
-    #[error("cannot program Services: nft was not found; install the package \"nftables\"")]
-    Missing,
-    /// The namespace cannot be entered, or the program cannot be run.
-    #[error("cannot run nft{}", in_namespace(.namespace))]
-    Run {
-        /// The namespace, if not the own one.
-        namespace: Option<PathBuf>,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// It did not end.
-    #[error("nft did not end within {} seconds", TIMEOUT.as_secs())]
-    TimedOut,
-    /// It refused the rules; the table is as it was.
-    #[error("nft refused: {message}")]
-    Refused {
-        /// What it said first.
-        message: String,
-    },
-    /// It said something that is not understood.
-    #[error("cannot read what nft lists")]
-    Unreadable(#[from] serde_json::Error),
-}
-
-fn in_namespace(namespace: &Option<PathBuf>) -> String {
-    namespace
-        .as_ref()
-        .map_or_else(String::new, |path| format!(" in the namespace \"{}\"", path.display()))
-}
 
 /// A table and what is known of it.
 #[derive(Debug)]
@@ -82,6 +48,11 @@ impl Table {
         }
     }
 
+    /// Where it is, if not in the own namespace.
+    pub(crate) fn namespace(&self) -> Option<&Path> {
+        self.nft.namespace.as_deref()
+    }
+
     /// Forgets what was applied, so that the next [`Table::apply`] looks at the table itself.
     pub(crate) fn doubt(&mut self) {
         if matches!(self.known, Known::Applied(_)) {
@@ -89,11 +60,18 @@ impl Table {
         }
     }
 
-    /// Makes the table hold `desired`. On failure it is as it was.
+    /// Makes the table hold `desired`. Where it does already, as far as is known, looks whether there is a table: one
+    /// `nft flush ruleset` takes away everybody's. On failure the table is as it was.
     pub(crate) async fn apply(&mut self, desired: Ruleset) -> Result<(), Error> {
         let names;
         let (commands, on_failure) = match &self.known {
-            Known::Applied(applied) if *applied == desired => return Ok(()),
+            Known::Applied(applied) if *applied == desired => {
+                if self.nft.tables().await?.contains(&self.name) {
+                    return Ok(());
+                }
+                tracing::warn!(table = %self.name.0, "somebody has removed the Service rules");
+                (replace(&desired), Known::Nothing)
+            }
             Known::Applied(applied) => match difference(applied, &desired) {
                 Some(commands) => (commands, Known::Nothing),
                 None => (replace(&desired), Known::Nothing),
@@ -187,7 +165,9 @@ impl Nft {
     async fn run(&self, arguments: &[&str], input: &str) -> Result<Vec<u8>, Error> {
         match tokio::time::timeout(TIMEOUT, self.run_to_end(arguments, input)).await {
             Ok(result) => result,
-            Err(_) => Err(Error::TimedOut),
+            Err(_) => Err(Error::TimedOut {
+                seconds: TIMEOUT.as_secs(),
+            }),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 
 use super::*;
+use crate::conntrack;
 use crate::model::{Model, Policy, Port, PortId, Protocol};
 use crate::rules::tests::any_ruleset;
 use crate::rules::{Addresses, Family, Place, ruleset};
@@ -424,6 +425,44 @@ async fn datagrams_find_their_way() {
 }
 
 #[tokio::test]
+async fn a_client_of_datagrams_is_led_to_the_new_endpoint() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    let dns = |endpoints: &[&str]| Port {
+        id: PortId {
+            protocol: Protocol::Udp,
+            ..web(&[]).id
+        },
+        ..web(endpoints)
+    };
+    let leads = |port: Port| conntrack::leads(&[(port.id.clone(), port)].into(), &[]);
+    let servers = [A, B].map(|at| world.pods.run(|| UdpSocket::bind(at).unwrap()));
+    let client = world.pods.run(|| UdpSocket::bind("10.128.1.9:0").unwrap());
+    let mut datagram = [0; 16];
+    for socket in &servers {
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    }
+    world.apply([dns(&[A])]).await;
+    client.send_to(b"one", VIP).unwrap();
+    assert_eq!(servers[0].recv_from(&mut datagram).unwrap().0, 3);
+    world.apply([dns(&[B])]).await;
+    client.send_to(b"two", VIP).unwrap();
+    assert_eq!(
+        servers[0].recv_from(&mut datagram).unwrap().0,
+        3,
+        "the flow goes on as it began"
+    );
+    let changed = conntrack::changed(&leads(dns(&[A])), &leads(dns(&[B])));
+    let forget = || conntrack::forget_astray(Some(world.pods.path()), &changed).unwrap();
+    assert_eq!((forget(), forget()), (1, 0));
+    client.send_to(b"three", VIP).unwrap();
+    assert_eq!(servers[1].recv_from(&mut datagram).unwrap().0, 5, "it was forgotten");
+    assert_eq!(forget(), 0, "and the new one leads where it should");
+}
+
+#[tokio::test]
 async fn the_kernel_takes_every_difference_and_adopts_every_table() {
     if !can_run() {
         return;
@@ -479,6 +518,22 @@ async fn a_table_that_was_changed_or_removed_by_others_is_made_right() {
         }
         assert!(world.node.ask(None, VIP).is_ok(), "after {harm}");
     }
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_is_noticed_without_a_doubt() {
+    if !can_run() {
+        return;
+    }
+    let mut world = World::new();
+    world.pods.serve("a", A);
+    world.apply([web(&[A])]).await;
+    for (_, table) in &world.tables {
+        table.nft.load("flush ruleset\n").await.unwrap();
+    }
+    assert!(world.node.ask(None, VIP).is_err());
+    world.apply([web(&[A])]).await;
+    assert!(world.node.ask(None, VIP).is_ok());
 }
 
 #[tokio::test]
