@@ -160,16 +160,36 @@ async fn used(agent: &mut Agent) -> io::Result<u64> {
 async fn client(answered: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> io::Result<()> {
     let mut stream = TcpStream::connect((ADDRESS, 8080)).await?;
     stream.set_nodelay(true)?;
-    let mut reply = [0; 1024];
+    let mut reply = Vec::with_capacity(4096);
     while !stop.load(Relaxed) {
         stream.write_all(REQUEST).await?;
-        let length = stream.read(&mut reply).await?;
-        if !reply.get(..length).unwrap_or_default().starts_with(b"HTTP/1.1 200") {
+        reply.clear();
+        while !is_whole(&reply) {
+            if stream.read_buf(&mut reply).await? == 0 {
+                return Err(io::Error::other("the service closed the connection"));
+            }
+        }
+        if !reply.starts_with(b"HTTP/1.1 200") {
             return Err(io::Error::other(String::from_utf8_lossy(&reply).into_owned()));
         }
         answered.fetch_add(1, Relaxed);
     }
     Ok(())
+}
+
+/// Whether all of an answer is here: as many bytes as its head says, or the last chunk.
+fn is_whole(reply: &[u8]) -> bool {
+    let Some(end) = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return false;
+    };
+    let (head, body) = reply.split_at(end);
+    let length = String::from_utf8_lossy(head)
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    match length {
+        Some(length) => body.len() == 4_usize.saturating_add(length),
+        None => reply.ends_with(b"0\r\n\r\n"),
+    }
 }
 
 /// Hundredths of a second of CPU that the host has used.

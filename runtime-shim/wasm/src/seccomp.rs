@@ -8,6 +8,7 @@
 use std::io;
 
 /// For a compile child: memory, threads, and the descriptors it has.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const COMPILER: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
@@ -49,6 +50,7 @@ pub(crate) const COMPILER: &[i64] = &[
 ];
 
 /// For a sandbox host: besides, sockets, files and timers.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const HOST: &[i64] = &[
     libc::SYS_accept4,
     libc::SYS_bind,
@@ -132,6 +134,11 @@ pub(crate) const HOST: &[i64] = &[
     libc::SYS_timerfd_settime,
 ];
 
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const COMPILER: &[i64] = &[];
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) const HOST: &[i64] = &[];
+
 /// Lays the filter over this process and everything it will start. The compiler's list is part of every other.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn install(allowed: &[i64]) -> io::Result<()> {
@@ -159,7 +166,9 @@ pub(crate) fn install(_allowed: &[i64]) -> io::Result<()> {
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
 /// Offsets in `struct seccomp_data`.
+#[cfg(target_arch = "x86_64")]
 const NUMBER: u32 = 0;
+#[cfg(target_arch = "x86_64")]
 const ARCH: u32 = 4;
 
 #[cfg(target_arch = "x86_64")]

@@ -33,6 +33,8 @@ const BURST: Duration = Duration::from_millis(100);
 const TURN_PER_CORE: u64 = 10_000_000;
 /// Shares of one core, as CRI counts.
 const SHARES_PER_CORE: u64 = 1024;
+/// No turn is shorter, so that a tick that falls into a short request does not tear it in two.
+const SHORTEST_TURN: u64 = 1_000_000;
 /// No turn is longer, so that nobody waits longer for a turn of somebody else.
 const LONGEST_TURN: u64 = 20_000_000;
 
@@ -64,7 +66,7 @@ fn milli(resources: &cri::Resources) -> u64 {
 
 /// CPU nanoseconds of a turn for the shares that a container has.
 fn turn(resources: &cri::Resources) -> u64 {
-    (resources.cpu_shares * TURN_PER_CORE / SHARES_PER_CORE).min(LONGEST_TURN)
+    (resources.cpu_shares * TURN_PER_CORE / SHARES_PER_CORE).clamp(SHORTEST_TURN, LONGEST_TURN)
 }
 
 fn burst(milli: u64) -> i64 {

@@ -16,6 +16,8 @@ use std::sync::{
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiter;
 
+/// After how many instances a large one is mostly forgotten, so that it does not hold back the others for good.
+const FORGET: u64 = 64;
 /// Bytes that one element of a table takes.
 const TABLE_ELEMENT: u64 = 8;
 
@@ -25,7 +27,7 @@ pub(crate) struct Account {
     used: AtomicU64,
     /// Bytes; `u64::MAX`: none.
     limit: AtomicU64,
-    /// The most that one instance held.
+    /// The most that one instance held, less and less so as others hold less.
     peak: AtomicU64,
     /// What admitted instances are expected to hold.
     expected: AtomicU64,
@@ -90,6 +92,12 @@ impl Account {
                 used.checked_add(bytes).filter(|used| *used <= limit)
             })
             .is_ok()
+    }
+
+    /// An instance held this much at its end.
+    fn remember(&self, held: u64) {
+        let remembered = |peak: u64| Some(held.max(peak - peak.saturating_sub(held) / FORGET));
+        self.peak.fetch_update(Relaxed, Relaxed, remembered).ok();
     }
 
     fn give_back(&self, bytes: u64) {
@@ -165,7 +173,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.account.give_back(self.held);
-        self.account.peak.fetch_max(self.held, Relaxed);
+        self.account.remember(self.held);
     }
 }
 
@@ -260,6 +268,18 @@ mod tests {
         assert!(futures::poll!(&mut second).is_pending());
         drop(first);
         assert!(futures::poll!(&mut second).is_ready());
+    }
+
+    #[test]
+    fn a_large_instance_is_forgotten_in_time() {
+        let account = account(1000);
+        account.remember(1000);
+        for _ in 0..10 * FORGET {
+            account.remember(100);
+        }
+        assert!(account.peak.load(Relaxed) < 200);
+        account.remember(300);
+        assert_eq!(account.peak.load(Relaxed), 300);
     }
 
     proptest! {

@@ -136,3 +136,16 @@ fn a_guest_without_an_entry_point_is_told_what_is_wanted() {
     };
     assert!(detail.contains("wasi:http/incoming-handler@0.2"), "{detail}");
 }
+
+#[test]
+fn the_package_and_its_worlds_are_described() {
+    let mut resolve = Resolve::default();
+    let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
+    let (package, _) = resolve.push_path(Path::new(wit)).expect("valid WIT");
+    let package = &resolve.packages[package];
+    assert_eq!(package.name.to_string(), "wherry:workload@0.1.0");
+    assert!(package.docs.contents.is_some());
+    for (name, world) in &package.worlds {
+        assert!(resolve.worlds[*world].docs.contents.is_some(), "{name}");
+    }
+}

@@ -57,6 +57,7 @@ fn turns_follow_the_shares() {
     assert_eq!(turn_of(1024), TURN_PER_CORE);
     assert_eq!(turn_of(512), TURN_PER_CORE / 2);
     assert_eq!(turn_of(262_144), LONGEST_TURN);
+    assert_eq!(turn_of(2), SHORTEST_TURN);
 }
 
 #[test]

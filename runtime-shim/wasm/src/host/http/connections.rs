@@ -10,6 +10,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,14 @@ impl Service {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) {
+        // Before the first byte it is not known which HTTP this will be, and so no other timeout runs.
+        tokio::select! {
+            readable = timeout(HEAD, stream.readable()) => match readable {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            },
+            () = stop.cancelled() => return,
+        }
         let service = hyper::service::service_fn(|request| {
             let service = Arc::clone(&self);
             async move { Ok::<_, Infallible>(service.handle(request).await) }
