@@ -48,7 +48,10 @@ pub enum Error {
 impl Error {
     /// Wraps a cause with what was being attempted.
     pub fn failed(doing: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Failed { doing: doing.into(), source: source.into() }
+        Self::Failed {
+            doing: doing.into(),
+            source: source.into(),
+        }
     }
 
     /// The message with its causes, joined as people expect it in a pod's status.

@@ -118,7 +118,11 @@ pub enum Event {
     /// The sandbox with this id changed.
     Sandbox { id: SandboxId, pod_uid: String },
     /// The container with this id changed state.
-    Container { id: ContainerId, pod_uid: String, state: ContainerState },
+    Container {
+        id: ContainerId,
+        pod_uid: String,
+        state: ContainerState,
+    },
     /// Progress of preparing an image, in words fit for an Event object.
     Image { reference: String, message: String },
     /// Some events were dropped: list everything.

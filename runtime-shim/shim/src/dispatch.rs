@@ -31,7 +31,11 @@ enum Owner {
 }
 
 fn owner(id: &str) -> Owner {
-    if id.starts_with(WASM_IDS) { Owner::Wasm } else { Owner::Nobody }
+    if id.starts_with(WASM_IDS) {
+        Owner::Wasm
+    } else {
+        Owner::Nobody
+    }
 }
 
 impl Dispatch {
@@ -43,7 +47,9 @@ impl Dispatch {
     fn by_handler(&self, handler: &str) -> Result<&SharedRuntime, Error> {
         match WASM_HANDLERS.contains(&handler) {
             true => Ok(&self.wasm),
-            false => Err(Error::InvalidConfig { message: format!("no runtime for \"{handler}\" is configured") }),
+            false => Err(Error::InvalidConfig {
+                message: format!("no runtime for \"{handler}\" is configured"),
+            }),
         }
     }
 
@@ -56,11 +62,17 @@ impl Dispatch {
     }
 
     fn of_sandbox(&self, id: &SandboxId) -> Result<&SharedRuntime, Error> {
-        self.by_id(&id.0).ok_or_else(|| Error::NotFound { what: "sandbox", id: id.to_string() })
+        self.by_id(&id.0).ok_or_else(|| Error::NotFound {
+            what: "sandbox",
+            id: id.to_string(),
+        })
     }
 
     fn of_container(&self, id: &ContainerId) -> Result<&SharedRuntime, Error> {
-        self.by_id(&id.0).ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })
+        self.by_id(&id.0).ok_or_else(|| Error::NotFound {
+            what: "container",
+            id: id.to_string(),
+        })
     }
 }
 
@@ -94,12 +106,16 @@ impl Runtime for Dispatch {
     }
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        let Some(runtime) = self.by_id(&id.0) else { return Ok(()) };
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(());
+        };
         runtime.stop_sandbox(id).await
     }
 
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
-        let Some(runtime) = self.by_id(&id.0) else { return Ok(()) };
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(());
+        };
         runtime.remove_sandbox(id).await
     }
 
@@ -116,12 +132,16 @@ impl Runtime for Dispatch {
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
-        let Some(runtime) = self.by_id(&id.0) else { return Ok(()) };
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(());
+        };
         runtime.stop_container(id, grace).await
     }
 
     async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
-        let Some(runtime) = self.by_id(&id.0) else { return Ok(()) };
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(());
+        };
         runtime.remove_container(id).await
     }
 
@@ -184,7 +204,10 @@ mod tests {
     #[test]
     fn a_container_image_is_refused_by_naming_what_is_missing() {
         let reason = "image \"nginx\" holds no Wasm program".to_owned();
-        let error = without_containerd(Error::Unsupported { what: "an OCI container image", reason });
+        let error = without_containerd(Error::Unsupported {
+            what: "an OCI container image",
+            reason,
+        });
         assert_eq!(
             error.to_string(),
             "an OCI container image is not supported: image \"nginx\" holds no Wasm program; \

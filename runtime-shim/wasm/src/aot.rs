@@ -64,7 +64,13 @@ impl Cache {
     pub(crate) fn open(root: &Path, tasks: TaskTracker, shutdown: CancellationToken) -> io::Result<Self> {
         let entries = Arc::new(Entries::open(root)?);
         let slots = Arc::new(Semaphore::new(AT_ONCE));
-        Ok(Self { entries, compiling: Mutex::default(), slots, tasks, shutdown })
+        Ok(Self {
+            entries,
+            compiling: Mutex::default(),
+            slots,
+            tasks,
+            shutdown,
+        })
     }
 
     /// The code of a binary for a target; compiled if it is not there, once however many ask. `slow` hears when that
@@ -81,7 +87,9 @@ impl Cache {
             return Ok(code);
         }
         let lock = Arc::clone(self.compiling.lock().entry(key.clone()).or_default());
-        let result = self.locked(&key, module, target, compiler, slow, Arc::clone(&lock)).await;
+        let result = self
+            .locked(&key, module, target, compiler, slow, Arc::clone(&lock))
+            .await;
         drop(lock);
         self.forget_idle(&key);
         result
@@ -103,7 +111,10 @@ impl Cache {
             if let Some(code) = self.load(key)? {
                 return Ok(code);
             }
-            let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| CodeError::Stopping)?;
+            let slot = Arc::clone(&self.slots)
+                .acquire_owned()
+                .await
+                .map_err(|_| CodeError::Stopping)?;
             let (compiler, binary) = compiler()?;
             let job = Job {
                 entries: Arc::clone(&self.entries),
@@ -116,8 +127,10 @@ impl Cache {
                 let _until_done = (held, slot);
                 job.run(&compiler, binary)
             });
-            work.await.map_err(|error| CodeError::Cache(io::Error::other(error)))??;
-            self.load(key)?.ok_or_else(|| CodeError::Cache(io::ErrorKind::NotFound.into()))
+            work.await
+                .map_err(|error| CodeError::Cache(io::Error::other(error)))??;
+            self.load(key)?
+                .ok_or_else(|| CodeError::Cache(io::ErrorKind::NotFound.into()))
         };
         tokio::pin!(work);
         tokio::select! {
@@ -131,13 +144,22 @@ impl Cache {
     }
 
     fn load(&self, key: &Key) -> Result<Option<Code>, CodeError> {
-        let Some(outcome) = self.entries.outcome(key).map_err(CodeError::Cache)? else { return Ok(None) };
+        let Some(outcome) = self.entries.outcome(key).map_err(CodeError::Cache)? else {
+            return Ok(None);
+        };
         let compiled = match outcome {
             Outcome::Compiled(compiled) => compiled,
             Outcome::Refused(refusal) => return Err(CodeError::Refused(refusal)),
         };
-        let file = self.entries.open_code(key, compiled.code_length).map_err(CodeError::Cache)?;
-        Ok(file.map(|file| Code { key: key.clone(), guest: compiled.guest, file }))
+        let file = self
+            .entries
+            .open_code(key, compiled.code_length)
+            .map_err(CodeError::Cache)?;
+        Ok(file.map(|file| Code {
+            key: key.clone(),
+            guest: compiled.guest,
+            file,
+        }))
     }
 
     /// Nobody waits for the lock any more: only the map holds it.
@@ -174,7 +196,10 @@ impl Job {
             }
             // On a less busy machine it may fit.
             Outcome::Refused(refusal @ Refusal::TooLarge { .. }) => Err(CodeError::Refused(refusal.clone())),
-            _ => self.entries.keep(&self.key, &self.module, &self.target, outcome, code).map_err(CodeError::Cache),
+            _ => self
+                .entries
+                .keep(&self.key, &self.module, &self.target, outcome, code)
+                .map_err(CodeError::Cache),
         }
     }
 }

@@ -20,18 +20,18 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
+#[cfg(test)]
+pub(crate) use self::manifest::Execution;
+use self::{
+    blobs::Blobs,
+    catalogue::{Catalogue, NewerFormat},
+};
 pub(crate) use self::{
     catalogue::Entry,
     digest::Digest,
     import::{Content, ImportError},
     reference::{Reference, ReferenceError},
 };
-use self::{
-    blobs::Blobs,
-    catalogue::{Catalogue, NewerFormat},
-};
-#[cfg(test)]
-pub(crate) use self::manifest::Execution;
 use crate::durable;
 
 /// The images of this node.
@@ -65,7 +65,10 @@ pub(crate) struct InUse {
 impl Images {
     /// Opens the store at `root`, making it if it is absent, and frees what no image needs.
     pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Io { path: root.to_owned(), source };
+        let failed = |source| StoreError::Io {
+            path: root.to_owned(),
+            source,
+        };
         let blobs = Blobs::open(root).map_err(failed)?;
         let catalogue = load(&root.join("index.json"))?;
         let images = Self {
@@ -114,7 +117,8 @@ impl Images {
         let _changing = self.changing.lock();
         let imported = import::import(&self.blobs, name, content);
         let result = imported.and_then(|entry| {
-            self.change(|catalogue| catalogue.add(name, entry.clone())).map_err(ImportError::Store)?;
+            self.change(|catalogue| catalogue.add(name, entry.clone()))
+                .map_err(ImportError::Store)?;
             Ok(entry)
         });
         // What a failed import left, and what of an archive belonged to no chosen image.
@@ -146,20 +150,37 @@ impl Images {
 
     fn sweep(&self) -> io::Result<()> {
         let catalogue = self.catalogue.read();
-        self.blobs.list()?.iter().filter(|blob| !catalogue.needs(blob)).try_for_each(|blob| self.blobs.remove(blob))
+        self.blobs
+            .list()?
+            .iter()
+            .filter(|blob| !catalogue.needs(blob))
+            .try_for_each(|blob| self.blobs.remove(blob))
     }
 
     fn failed(&self, source: io::Error) -> StoreError {
-        StoreError::Io { path: self.root.clone(), source }
+        StoreError::Io {
+            path: self.root.clone(),
+            source,
+        }
     }
 }
 
 fn load(path: &Path) -> Result<Catalogue, StoreError> {
-    let bytes = durable::read(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-    let Some(bytes) = bytes else { return Ok(Catalogue::default()) };
-    let catalogue: Catalogue =
-        serde_json::from_slice(&bytes).map_err(|source| StoreError::Damaged { path: path.to_owned(), source })?;
-    catalogue.check_format().map_err(|source| StoreError::Newer { path: path.to_owned(), source })
+    let bytes = durable::read(path).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let Some(bytes) = bytes else {
+        return Ok(Catalogue::default());
+    };
+    let catalogue: Catalogue = serde_json::from_slice(&bytes).map_err(|source| StoreError::Damaged {
+        path: path.to_owned(),
+        source,
+    })?;
+    catalogue.check_format().map_err(|source| StoreError::Newer {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Bytes and files below a directory that has no deep nesting.

@@ -60,13 +60,19 @@ pub enum Call {
     StartContainer { container: cri::ContainerId },
     /// Asks the container to end, ends it by force after the grace period; answered when it has ended. Exited or absent:
     /// done. A second call with a shorter grace shortens the first.
-    StopContainer { container: cri::ContainerId, grace_milliseconds: u64 },
+    StopContainer {
+        container: cri::ContainerId,
+        grace_milliseconds: u64,
+    },
     /// Stops the container if needed and forgets it. Absent: done.
     RemoveContainer { container: cri::ContainerId },
     /// Writes the log to descriptor 0 of this message from now on.
     ReopenLog { container: cri::ContainerId },
     /// Changes the limits of a container.
-    UpdateResources { container: cri::ContainerId, resources: cri::Resources },
+    UpdateResources {
+        container: cri::ContainerId,
+        resources: cri::Resources,
+    },
     /// Follows the host's changes on this connection, from after the given sequence number; `None`: from now on.
     /// Answer: [`Answer::Subscribed`].
     Subscribe { after: Option<u64> },
@@ -303,7 +309,10 @@ pub enum Failure {
 
 /// The port that a container which serves HTTP listens on: the first TCP port it declares, else 8080.
 pub fn http_port(ports: &[cri::ContainerPort]) -> u16 {
-    ports.iter().find(|port| port.protocol.is_empty() || port.protocol == "TCP").map_or(8080, |port| port.port)
+    ports
+        .iter()
+        .find(|port| port.protocol.is_empty() || port.protocol == "TCP")
+        .map_or(8080, |port| port.port)
 }
 
 #[cfg(test)]
@@ -311,7 +320,11 @@ mod tests {
     use super::*;
 
     fn port(protocol: &str, port: u16) -> cri::ContainerPort {
-        cri::ContainerPort { name: String::new(), protocol: protocol.to_owned(), port }
+        cri::ContainerPort {
+            name: String::new(),
+            protocol: protocol.to_owned(),
+            port,
+        }
     }
 
     #[test]
@@ -325,13 +338,23 @@ mod tests {
     /// What hosts of version 1 send and understand: a change here is a new version.
     #[test]
     fn the_wire_form_of_version_1_is_kept() {
-        let hello = AgentHello { oldest_version: 1, newest_version: 1, wherry_version: "0.1.0".into(), generation: 7 };
+        let hello = AgentHello {
+            oldest_version: 1,
+            newest_version: 1,
+            wherry_version: "0.1.0".into(),
+            generation: 7,
+        };
         let calls = [
             Call::Hello(hello),
-            Call::StopContainer { container: cri::ContainerId("c".into()), grace_milliseconds: 30_000 },
+            Call::StopContainer {
+                container: cri::ContainerId("c".into()),
+                grace_milliseconds: 30_000,
+            },
             Call::Subscribe { after: None },
             Call::Snapshot { after: Cursor::Start },
-            Call::Snapshot { after: Cursor::Sandbox(cri::SandboxId("s".into())) },
+            Call::Snapshot {
+                after: Cursor::Sandbox(cri::SandboxId("s".into())),
+            },
             Call::Stats,
             Call::Shutdown,
         ];
@@ -342,11 +365,29 @@ mod tests {
             dialable_loopback: Vec::new(),
         };
         let answers = [
-            FromHost::Reply { id: 1, result: Ok(Answer::Done) },
-            FromHost::Reply { id: 1, result: Ok(Answer::Subscribed { complete: true }) },
-            FromHost::Reply { id: 1, result: Err(Failure::Fenced { current: 8 }) },
-            FromHost::Reply { id: 1, result: Err(Failure::PortTaken { port: 80, holder: "web".into() }) },
-            FromHost::Event(Event { sequence: 3, change: Change::SandboxRemoved(cri::SandboxId("s".into())) }),
+            FromHost::Reply {
+                id: 1,
+                result: Ok(Answer::Done),
+            },
+            FromHost::Reply {
+                id: 1,
+                result: Ok(Answer::Subscribed { complete: true }),
+            },
+            FromHost::Reply {
+                id: 1,
+                result: Err(Failure::Fenced { current: 8 }),
+            },
+            FromHost::Reply {
+                id: 1,
+                result: Err(Failure::PortTaken {
+                    port: 80,
+                    holder: "web".into(),
+                }),
+            },
+            FromHost::Event(Event {
+                sequence: 3,
+                change: Change::SandboxRemoved(cri::SandboxId("s".into())),
+            }),
         ];
         let received = answers.map(|answer| serde_json::to_string(&answer).unwrap());
         let network = serde_json::to_string(&network).unwrap();

@@ -114,8 +114,13 @@ impl Runtime {
             let path = config.data_dir.join(path);
             move |source| StartError::DataDir { path, source }
         };
-        let key = engine::key().map_err(|error| StartError::Engine { detail: format!("{error:#}") })?;
-        let target = Target { engine_key: key, wherry_version: crate::VERSION.to_owned() };
+        let key = engine::key().map_err(|error| StartError::Engine {
+            detail: format!("{error:#}"),
+        })?;
+        let target = Target {
+            engine_key: key,
+            wherry_version: crate::VERSION.to_owned(),
+        };
         let compiler = Compiler(Program::open(&config.compile_command)?);
         let program = Program::open(&config.host_command)?;
         let images = Arc::new(Images::open(&config.data_dir.join("images"))?);
@@ -126,14 +131,26 @@ impl Runtime {
         let hosts = Hosts::open(Arc::clone(&shared), program).map_err(hosts_failed)?;
         hosts.adopt_all().await.map_err(adopt_failed)?;
         tasks.spawn(Arc::clone(&hosts).end_idle());
-        let runtime = Arc::new(Self { shared, hosts, images, code, compiler });
+        let runtime = Arc::new(Self {
+            shared,
+            hosts,
+            images,
+            code,
+            compiler,
+        });
         runtime.evict_code().map_err(aot_failed)?;
         Ok(runtime)
     }
 
     /// Ends all pods and their hosts, as `wherry down` does; images stay.
     pub async fn down(&self) -> Result<(), Error> {
-        let sandboxes: Vec<_> = self.shared.model.lock().sandboxes().map(|sandbox| sandbox.id.clone()).collect();
+        let sandboxes: Vec<_> = self
+            .shared
+            .model
+            .lock()
+            .sandboxes()
+            .map(|sandbox| sandbox.id.clone())
+            .collect();
         let removals = sandboxes.iter().map(|id| self.remove(id));
         let results = futures::future::join_all(removals).await;
         self.hosts.end_all().await;
@@ -144,7 +161,10 @@ impl Runtime {
 #[async_trait]
 impl cri::Runtime for Runtime {
     fn version(&self) -> Version {
-        Version { name: "wherry-wasm".to_owned(), version: crate::VERSION.to_owned() }
+        Version {
+            name: "wherry-wasm".to_owned(),
+            version: crate::VERSION.to_owned(),
+        }
     }
 
     async fn status(&self) -> Vec<Condition> {

@@ -3,6 +3,8 @@
 //! A process of the agent is played by a `Runtime` that is started and stopped here; since it says nothing to its hosts
 //! when it stops, a stop is to them what a crash is. Hosts are found by being children of this process.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what a test runner reads")]
+
 #[path = "../src/host/fixtures.rs"]
 mod fixtures;
 mod support;
@@ -37,17 +39,33 @@ type Failure = Box<dyn std::error::Error>;
 type Test = (&'static str, fn() -> Result<(), Failure>);
 
 const TESTS: [Test; 11] = [
-    ("pods_outlive_the_agent_and_are_adopted", || play(pods_outlive_the_agent_and_are_adopted)),
+    ("pods_outlive_the_agent_and_are_adopted", || {
+        play(pods_outlive_the_agent_and_are_adopted)
+    }),
     ("repeated_calls_change_nothing", || play(repeated_calls_change_nothing)),
-    ("a_killed_host_takes_only_its_own_pods_down", || play(a_killed_host_takes_only_its_own_pods_down)),
-    ("a_host_killed_while_the_agent_is_away_is_noticed", || play(a_host_killed_while_the_agent_is_away_is_noticed)),
-    ("after_a_reboot_nothing_stale_is_adopted", || play(after_a_reboot_nothing_stale_is_adopted)),
-    ("a_newer_agent_takes_over_without_harm", || play(a_newer_agent_takes_over_without_harm)),
-    ("bad_images_are_refused_by_naming_what_is_wrong", || play(bad_images_are_refused_by_naming_what_is_wrong)),
-    ("a_host_that_does_not_come_up_is_reported", || play(a_host_that_does_not_come_up_is_reported)),
+    ("a_killed_host_takes_only_its_own_pods_down", || {
+        play(a_killed_host_takes_only_its_own_pods_down)
+    }),
+    ("a_host_killed_while_the_agent_is_away_is_noticed", || {
+        play(a_host_killed_while_the_agent_is_away_is_noticed)
+    }),
+    ("after_a_reboot_nothing_stale_is_adopted", || {
+        play(after_a_reboot_nothing_stale_is_adopted)
+    }),
+    ("a_newer_agent_takes_over_without_harm", || {
+        play(a_newer_agent_takes_over_without_harm)
+    }),
+    ("bad_images_are_refused_by_naming_what_is_wrong", || {
+        play(bad_images_are_refused_by_naming_what_is_wrong)
+    }),
+    ("a_host_that_does_not_come_up_is_reported", || {
+        play(a_host_that_does_not_come_up_is_reported)
+    }),
     ("hosts_without_pods_end", || play(hosts_without_pods_end)),
     ("down_ends_everything", || play(down_ends_everything)),
-    ("root_gives_hosts_users_and_namespaces", || play(root_gives_hosts_users_and_namespaces)),
+    ("root_gives_hosts_users_and_namespaces", || {
+        play(root_gives_hosts_users_and_namespaces)
+    }),
 ];
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -68,9 +86,15 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
     let wanted = words.iter().find(|word| !word.starts_with('-'));
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted.as_str()))) {
+    for (name, test) in TESTS
+        .iter()
+        .filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted.as_str())))
+    {
         if let Err(error) = test() {
             eprintln!("{name}: {error}");
             return ExitCode::FAILURE;
@@ -82,8 +106,13 @@ fn main() -> ExitCode {
 
 /// Runs one test on a node of its own, within a deadline.
 fn play<F: Future<Output = Result<(), Failure>>>(test: impl FnOnce(Arc<Node>) -> F) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let node = Arc::new(Node { dir: tempfile::tempdir()? });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let node = Arc::new(Node {
+        dir: tempfile::tempdir()?,
+    });
     runtime.block_on(async { timeout(DEADLINE, test(Arc::clone(&node))).await? })
 }
 
@@ -135,7 +164,11 @@ impl Node {
     async fn agent_with(&self, config: Config) -> Result<Agent, Failure> {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let runtime = Runtime::start(config, tasks.clone(), shutdown.clone()).await?;
-        Ok(Agent { runtime, tasks, shutdown })
+        Ok(Agent {
+            runtime,
+            tasks,
+            shutdown,
+        })
     }
 
     fn logs(&self) -> PathBuf {
@@ -144,7 +177,11 @@ impl Node {
 
     fn host_directories(&self) -> Result<BTreeSet<PathBuf>, Failure> {
         let entries = fs::read_dir(self.dir.path().join("sandbox-hosts"))?.collect::<io::Result<Vec<_>>>()?;
-        Ok(entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).collect())
+        Ok(entries
+            .iter()
+            .map(fs::DirEntry::path)
+            .filter(|path| path.is_dir())
+            .collect())
     }
 }
 
@@ -156,9 +193,14 @@ impl Agent {
     }
 
     async fn import(&self, name: &str) -> Result<(), Failure> {
-        let (_, bytes) = fixtures::all().into_iter().find(|(file, _)| *file == name).ok_or("no such guest")?;
+        let (_, bytes) = fixtures::all()
+            .into_iter()
+            .find(|(file, _)| *file == name)
+            .ok_or("no such guest")?;
         let image = name.trim_end_matches(".wasm");
-        self.runtime.import_image(image, ImportContent::Bytes(bytes.into())).await?;
+        self.runtime
+            .import_image(image, ImportContent::Bytes(bytes.into()))
+            .await?;
         Ok(())
     }
 
@@ -169,19 +211,29 @@ impl Agent {
     /// A pod with one running container.
     async fn pod(&self, node: &Node, namespace: &str, pod: &str) -> Result<(Sandbox, ContainerId), Error> {
         let sandbox = self.sandbox(node, namespace, pod).await?;
-        let container = self.runtime.create_container(&sandbox.id, container("http-hello")).await?;
+        let container = self
+            .runtime
+            .create_container(&sandbox.id, container("http-hello"))
+            .await?;
         self.runtime.start_container(&container).await?;
         Ok((sandbox, container))
     }
 
     async fn container(&self, id: &ContainerId) -> Result<Container, Failure> {
         let containers = self.runtime.list_containers().await?;
-        Ok(containers.into_iter().find(|container| container.id == *id).ok_or("no such container")?)
+        Ok(containers
+            .into_iter()
+            .find(|container| container.id == *id)
+            .ok_or("no such container")?)
     }
 
     async fn sandbox_state(&self, id: &cri::SandboxId) -> Result<SandboxState, Failure> {
         let sandboxes = self.runtime.list_sandboxes().await?;
-        Ok(sandboxes.iter().find(|sandbox| sandbox.id == *id).ok_or("no such sandbox")?.state)
+        Ok(sandboxes
+            .iter()
+            .find(|sandbox| sandbox.id == *id)
+            .ok_or("no such sandbox")?
+            .state)
     }
 }
 
@@ -199,7 +251,11 @@ fn container(image: &str) -> ContainerConfig {
     ContainerConfig {
         name: "main".to_owned(),
         image: image.to_owned(),
-        ports: vec![ContainerPort { name: "http".to_owned(), protocol: "TCP".to_owned(), port: 8080 }],
+        ports: vec![ContainerPort {
+            name: "http".to_owned(),
+            protocol: "TCP".to_owned(),
+            port: 8080,
+        }],
         log_path: "main.log".to_owned(),
         ..ContainerConfig::default()
     }
@@ -209,7 +265,9 @@ fn container(image: &str) -> ContainerConfig {
 async fn get(sandbox: &Sandbox) -> Result<String, Failure> {
     let address = *sandbox.ips.first().ok_or("the sandbox has no address")?;
     let mut stream = TcpStream::connect((address, 8080)).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
@@ -273,15 +331,27 @@ async fn pods_outlive_the_agent_and_are_adopted(node: Arc<Node>) -> Result<(), F
     first.import("http-hello.wasm").await?;
     let (sandbox, container) = first.pod(&node, "default", "web").await?;
     assert_serves(&sandbox).await?;
-    let before = (first.runtime.list_sandboxes().await?, first.runtime.list_containers().await?);
-    assert_eq!(before.1.first().map(|container| container.state), Some(ContainerState::Running));
+    let before = (
+        first.runtime.list_sandboxes().await?,
+        first.runtime.list_containers().await?,
+    );
+    assert_eq!(
+        before.1.first().map(|container| container.state),
+        Some(ContainerState::Running)
+    );
     let generation = fs::read_to_string(node.dir.path().join("sandbox-hosts/generation"))?;
     first.stop().await;
     assert_serves(&sandbox).await?;
 
     let second = node.agent().await?;
-    assert_ne!(fs::read_to_string(node.dir.path().join("sandbox-hosts/generation"))?, generation);
-    let after = (second.runtime.list_sandboxes().await?, second.runtime.list_containers().await?);
+    assert_ne!(
+        fs::read_to_string(node.dir.path().join("sandbox-hosts/generation"))?,
+        generation
+    );
+    let after = (
+        second.runtime.list_sandboxes().await?,
+        second.runtime.list_containers().await?,
+    );
     assert_eq!(after, before);
     let (other, _) = second.pod(&node, "default", "other").await?;
     assert_ne!(other.ips, sandbox.ips);
@@ -310,11 +380,23 @@ async fn repeated_calls_change_nothing(node: Arc<Node>) -> Result<(), Failure> {
     agent.import("http-hello.wasm").await?;
     let config = sandbox(&node, "default", "web");
     let runs = (0..4).map(|_| runtime.run_sandbox(config.clone(), "wasm"));
-    let ids: BTreeSet<_> = futures::future::try_join_all(runs).await?.into_iter().map(|sandbox| sandbox.id).collect();
-    let [id] = ids.into_iter().collect::<Vec<_>>().try_into().map_err(|_| "several sandboxes")?;
+    let ids: BTreeSet<_> = futures::future::try_join_all(runs)
+        .await?
+        .into_iter()
+        .map(|sandbox| sandbox.id)
+        .collect();
+    let [id] = ids
+        .into_iter()
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| "several sandboxes")?;
     let creates = (0..4).map(|_| runtime.create_container(&id, container("http-hello")));
     let ids: BTreeSet<_> = futures::future::try_join_all(creates).await?.into_iter().collect();
-    let [inside] = ids.into_iter().collect::<Vec<_>>().try_into().map_err(|_| "several containers")?;
+    let [inside] = ids
+        .into_iter()
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| "several containers")?;
     for _ in 0..2 {
         runtime.start_container(&inside).await?;
     }
@@ -325,21 +407,33 @@ async fn repeated_calls_change_nothing(node: Arc<Node>) -> Result<(), Failure> {
         runtime.stop_container(&inside, Duration::ZERO).await?;
     }
     assert_eq!(agent.container(&inside).await?.state, ContainerState::Exited);
-    assert!(matches!(runtime.start_container(&inside).await, Err(Error::Start { .. })));
+    assert!(matches!(
+        runtime.start_container(&inside).await,
+        Err(Error::Start { .. })
+    ));
     for _ in 0..2 {
         runtime.stop_sandbox(&id).await?;
     }
     assert_eq!(agent.sandbox_state(&id).await?, SandboxState::NotReady);
-    assert!(matches!(runtime.create_container(&id, container("other")).await, Err(Error::Start { .. })));
+    assert!(matches!(
+        runtime.create_container(&id, container("other")).await,
+        Err(Error::Start { .. })
+    ));
     for _ in 0..2 {
         runtime.remove_container(&inside).await?;
         runtime.remove_sandbox(&id).await?;
         runtime.stop_sandbox(&id).await?;
         runtime.stop_container(&inside, Duration::ZERO).await?;
     }
-    assert!(matches!(runtime.start_container(&inside).await, Err(Error::NotFound { .. })));
+    assert!(matches!(
+        runtime.start_container(&inside).await,
+        Err(Error::NotFound { .. })
+    ));
     assert!(runtime.list_sandboxes().await?.is_empty() && runtime.list_containers().await?.is_empty());
-    assert!(matches!(runtime.run_sandbox(config, "gvisor").await, Err(Error::InvalidConfig { .. })));
+    assert!(matches!(
+        runtime.run_sandbox(config, "gvisor").await,
+        Err(Error::InvalidConfig { .. })
+    ));
     agent.stop().await;
     Ok(())
 }
@@ -352,7 +446,15 @@ async fn a_killed_host_takes_only_its_own_pods_down(node: Arc<Node>) -> Result<(
     let (other, _) = agent.pod(&node, "b", "web").await?;
     let mut events = agent.runtime.events();
     kill(host_of("a")?);
-    let unknown = |event: &Event| matches!(event, Event::Container { state: ContainerState::Unknown, .. });
+    let unknown = |event: &Event| {
+        matches!(
+            event,
+            Event::Container {
+                state: ContainerState::Unknown,
+                ..
+            }
+        )
+    };
     until(&mut events, unknown).await?;
     let dead = agent.container(&container).await?;
     assert_eq!((dead.exit_code, dead.reason.as_str()), (255, "ContainerStatusUnknown"));
@@ -362,16 +464,26 @@ async fn a_killed_host_takes_only_its_own_pods_down(node: Arc<Node>) -> Result<(
     assert_eq!(agent.sandbox_state(&other.id).await?, SandboxState::Ready);
     assert_serves(&other).await?;
 
-    let again = SandboxConfig { attempt: 1, ..sandbox(&node, "a", "web") };
+    let again = SandboxConfig {
+        attempt: 1,
+        ..sandbox(&node, "a", "web")
+    };
     let again = agent.runtime.run_sandbox(again, "").await?;
-    let id = agent.runtime.create_container(&again.id, self::container("http-hello")).await?;
+    let id = agent
+        .runtime
+        .create_container(&again.id, self::container("http-hello"))
+        .await?;
     agent.runtime.start_container(&id).await?;
     assert_serves(&again).await?;
     assert_eq!(node.host_directories()?.len(), 3);
     agent.runtime.remove_container(&container).await?;
     agent.runtime.stop_sandbox(&lost.id).await?;
     agent.runtime.remove_sandbox(&lost.id).await?;
-    assert_eq!(node.host_directories()?.len(), 2, "nothing is left of the host that was killed");
+    assert_eq!(
+        node.host_directories()?.len(),
+        2,
+        "nothing is left of the host that was killed"
+    );
     agent.stop().await;
     Ok(())
 }
@@ -392,7 +504,11 @@ async fn a_host_killed_while_the_agent_is_away_is_noticed(node: Arc<Node>) -> Re
     let second = node.agent().await?;
     let lost = second.container(&running).await?;
     assert_eq!(lost.state, ContainerState::Unknown);
-    assert_eq!(second.container(&stopped).await?, known, "an exit that was recorded stays as it was");
+    assert_eq!(
+        second.container(&stopped).await?,
+        known,
+        "an exit that was recorded stays as it was"
+    );
     assert_eq!(second.sandbox_state(&sandbox.id).await?, SandboxState::NotReady);
     second.stop().await;
 
@@ -417,7 +533,12 @@ async fn after_a_reboot_nothing_stale_is_adopted(node: Arc<Node>) -> Result<(), 
     kill(pid);
     gone(pid).await?;
 
-    let second = node.agent_with(Config { boot_id: "another-boot".to_owned(), ..node.config() }).await?;
+    let second = node
+        .agent_with(Config {
+            boot_id: "another-boot".to_owned(),
+            ..node.config()
+        })
+        .await?;
     assert!(second.runtime.list_sandboxes().await?.is_empty() && second.runtime.list_containers().await?.is_empty());
     assert!(node.host_directories()?.is_empty());
     let (again, _) = second.pod(&node, "default", "web").await?;
@@ -433,7 +554,10 @@ async fn a_newer_agent_takes_over_without_harm(node: Arc<Node>) -> Result<(), Fa
     older.import("http-hello.wasm").await?;
     let (sandbox, container) = older.pod(&node, "default", "web").await?;
     let newer = node.agent().await?;
-    assert!(older.runtime.stop_container(&container, Duration::ZERO).await.is_err(), "the older agent is fenced off");
+    assert!(
+        older.runtime.stop_container(&container, Duration::ZERO).await.is_err(),
+        "the older agent is fenced off"
+    );
     // It tries to connect again, is refused, and leaves the host alone: only its search for idle hosts goes on.
     while older.tasks.len() > 1 {
         tokio::task::yield_now().await;
@@ -456,12 +580,26 @@ async fn bad_images_are_refused_by_naming_what_is_wrong(node: Arc<Node>) -> Resu
     ] {
         agent.import(guest).await?;
         let image = guest.trim_end_matches(".wasm");
-        let error = agent.runtime.create_container(&sandbox.id, container(image)).await.expect_err(guest);
-        assert!(matches!(error, Error::UnrunnableImage { .. }) && error.to_string().contains(expected), "{error}");
+        let error = agent
+            .runtime
+            .create_container(&sandbox.id, container(image))
+            .await
+            .expect_err(guest);
+        assert!(
+            matches!(error, Error::UnrunnableImage { .. }) && error.to_string().contains(expected),
+            "{error}"
+        );
     }
-    let error = agent.runtime.create_container(&sandbox.id, container("absent")).await.expect_err("absent");
+    let error = agent
+        .runtime
+        .create_container(&sandbox.id, container("absent"))
+        .await
+        .expect_err("absent");
     assert!(matches!(error, Error::NotFound { what: "image", .. }), "{error}");
-    let pull = cri::PullImage { reference: "absent:1".to_owned(), ..cri::PullImage::default() };
+    let pull = cri::PullImage {
+        reference: "absent:1".to_owned(),
+        ..cri::PullImage::default()
+    };
     let error = agent.runtime.pull_image(pull).await.expect_err("absent");
     assert_eq!(
         error.to_string(),
@@ -486,7 +624,12 @@ async fn a_host_that_does_not_come_up_is_reported(node: Arc<Node>) -> Result<(),
 }
 
 async fn hosts_without_pods_end(node: Arc<Node>) -> Result<(), Failure> {
-    let agent = node.agent_with(Config { host_idle: Duration::ZERO, ..node.config() }).await?;
+    let agent = node
+        .agent_with(Config {
+            host_idle: Duration::ZERO,
+            ..node.config()
+        })
+        .await?;
     let sandbox = agent.sandbox(&node, "default", "web").await?;
     let pid = host_of("default")?;
     agent.runtime.remove_sandbox(&sandbox.id).await?;
@@ -518,13 +661,20 @@ async fn root_gives_hosts_users_and_namespaces(node: Arc<Node>) -> Result<(), Fa
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let mut netns = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn()?;
+    let mut netns = Command::new("unshare")
+        .args(["--net", "cat"])
+        .stdin(Stdio::piped())
+        .spawn()?;
     let own = fs::read_link("/proc/self/ns/net")?;
     let path = PathBuf::from(format!("/proc/{}/ns/net", netns.id()));
     while fs::read_link(&path)? == own {
         tokio::task::yield_now().await;
     }
-    let config = Config { netns: Some(path.clone()), host_uid_base: Some(700_000), ..node.config() };
+    let config = Config {
+        netns: Some(path.clone()),
+        host_uid_base: Some(700_000),
+        ..node.config()
+    };
     let agent = node.agent_with(config).await?;
     for namespace in ["a", "b"] {
         agent.sandbox(&node, namespace, "web").await?;
@@ -532,9 +682,18 @@ async fn root_gives_hosts_users_and_namespaces(node: Arc<Node>) -> Result<(), Fa
     let mut users = BTreeSet::new();
     for pid in hosts() {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap_or_default()
+                .trim()
+        };
         users.insert(field("Uid:").to_owned());
-        assert_eq!((field("NoNewPrivs:"), field("CapEff:"), field("Groups:")), ("1", "0000000000000000", ""));
+        assert_eq!(
+            (field("NoNewPrivs:"), field("CapEff:"), field("Groups:")),
+            ("1", "0000000000000000", "")
+        );
         assert_eq!(fs::read_link(format!("/proc/{pid}/ns/net"))?, fs::read_link(&path)?);
     }
     let user = |uid: u32| format!("{uid}\t{uid}\t{uid}\t{uid}");

@@ -10,6 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{durable, images::Digest, protocol::compiled::Outcome};
@@ -53,6 +54,8 @@ struct Description {
 pub(super) struct Entries {
     root: PathBuf,
     counter: AtomicU64,
+    /// Held while entries come and go: one being made looks like one left behind.
+    changing: Mutex<()>,
 }
 
 /// Code on its way; removed unless kept.
@@ -83,13 +86,19 @@ impl Entries {
             _ => {}
         }
         fs::create_dir_all(&incoming)?;
-        Ok(Self { root: root.to_owned(), counter: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            counter: AtomicU64::new(0),
+            changing: Mutex::new(()),
+        })
     }
 
     /// What is known of a key. An unreadable description counts as none.
     pub(super) fn outcome(&self, key: &Key) -> io::Result<Option<Outcome>> {
         let bytes = durable::read(&self.description(key))?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice::<Description>(&bytes).ok()).map(|known| known.outcome))
+        Ok(bytes
+            .and_then(|bytes| serde_json::from_slice::<Description>(&bytes).ok())
+            .map(|known| known.outcome))
     }
 
     /// The code of a key, if it is there and whole.
@@ -106,7 +115,11 @@ impl Entries {
     pub(super) fn incoming(&self) -> io::Result<Incoming> {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join("incoming").join(number.to_string());
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)?;
         Ok(Incoming { file, path })
     }
 
@@ -119,16 +132,22 @@ impl Entries {
         outcome: Outcome,
         code: Incoming,
     ) -> io::Result<()> {
+        code.file.sync_all()?;
+        let _changing = self.changing.lock();
         if let Outcome::Compiled(_) = outcome {
-            code.file.sync_all()?;
             fs::rename(&code.path, self.code(key))?;
         }
-        let description = Description { module: module.clone(), target: target.clone(), outcome };
+        let description = Description {
+            module: module.clone(),
+            target: target.clone(),
+            outcome,
+        };
         durable::replace(&self.description(key), &serde_json::to_vec(&description)?)
     }
 
     /// Removes entries that are not wanted, and code without a description; answers how many descriptions went.
     pub(super) fn evict(&self, wanted: impl Fn(&Digest, &Target) -> bool) -> io::Result<usize> {
+        let _changing = self.changing.lock();
         let (mut descriptions, mut codes) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(&self.root)? {
             let path = entry?.path();
@@ -142,7 +161,10 @@ impl Entries {
         let is_wanted = |path: &PathBuf| known(path).is_some_and(|known| wanted(&known.module, &known.target));
         let gone: Vec<_> = descriptions.into_iter().filter(|path| !is_wanted(path)).collect();
         gone.iter().try_for_each(fs::remove_file)?;
-        codes.iter().filter(|code| !code.with_extension("json").exists()).try_for_each(fs::remove_file)?;
+        codes
+            .iter()
+            .filter(|code| !code.with_extension("json").exists())
+            .try_for_each(fs::remove_file)?;
         Ok(gone.len())
     }
 

@@ -24,12 +24,19 @@ fn setup() -> Setup {
 }
 
 fn target() -> Target {
-    Target { engine_key: "engine".into(), wherry_version: "1".into() }
+    Target {
+        engine_key: "engine".into(),
+        wherry_version: "1".into(),
+    }
 }
 
 fn compiled_for(engine_key: &str, code: &[u8]) -> Outcome {
     let code_length = code.len() as u64;
-    Outcome::Compiled(Compiled { guest: Guest::Http, engine_key: engine_key.into(), code_length })
+    Outcome::Compiled(Compiled {
+        guest: Guest::Http,
+        engine_key: engine_key.into(),
+        code_length,
+    })
 }
 
 impl Setup {
@@ -46,7 +53,9 @@ impl Setup {
             let binary = tempfile::tempfile().map_err(CompilerError::Binary)?;
             Ok((Compiler(Program::open(&words)?), binary))
         };
-        self.cache.code(&Digest::of(b"module"), &target(), compiler, || ()).await
+        self.cache
+            .code(&Digest::of(b"module"), &target(), compiler, || ())
+            .await
     }
 
     async fn code_of(&self, outcome: &Outcome, code: &[u8]) -> Result<Code, CodeError> {
@@ -78,8 +87,13 @@ async fn compiles_once_however_many_ask() {
 #[tokio::test]
 async fn a_refusal_is_remembered() {
     let setup = setup();
-    let refusal = Refusal::MissingImports { imports: vec!["env.abort".into()] };
-    let error = setup.code_of(&Outcome::Refused(refusal.clone()), b"").await.unwrap_err();
+    let refusal = Refusal::MissingImports {
+        imports: vec!["env.abort".into()],
+    };
+    let error = setup
+        .code_of(&Outcome::Refused(refusal.clone()), b"")
+        .await
+        .unwrap_err();
     assert!(matches!(error, CodeError::Refused(found) if found == refusal));
     let error = setup.code_by("exit 1").await.unwrap_err();
     assert_eq!(error.to_string(), "it imports what this host does not offer: env.abort");
@@ -88,7 +102,9 @@ async fn a_refusal_is_remembered() {
 #[tokio::test]
 async fn what_may_pass_another_time_is_not_remembered() {
     let setup = setup();
-    let refusal = Refusal::TooLarge { detail: "memory".into() };
+    let refusal = Refusal::TooLarge {
+        detail: "memory".into(),
+    };
     setup.code_of(&Outcome::Refused(refusal), b"").await.unwrap_err();
     assert!(setup.code_by("exit 3").await.is_err());
     setup.code_of(&compiled_for("engine", b"code"), b"code").await.unwrap();
@@ -97,7 +113,10 @@ async fn what_may_pass_another_time_is_not_remembered() {
 #[tokio::test]
 async fn nothing_a_bad_compiler_says_is_kept() {
     let setup = setup();
-    let answer = setup.answer(&compiled_for("engine", b"code"), b"code").display().to_string();
+    let answer = setup
+        .answer(&compiled_for("engine", b"code"), b"code")
+        .display()
+        .to_string();
     for (script, expected) in [
         ("exit 3".to_owned(), "exit status: 3"),
         ("echo no good >&2; exit 3".to_owned(), "no good"),
@@ -112,9 +131,15 @@ async fn nothing_a_bad_compiler_says_is_kept() {
         let text = cri::Error::failed("x", error).chain();
         assert!(text.contains(expected), "{script}: {text}");
     }
-    let error = setup.code_of(&compiled_for("other", b"code"), b"code").await.unwrap_err();
+    let error = setup
+        .code_of(&compiled_for("other", b"code"), b"code")
+        .await
+        .unwrap_err();
     assert!(matches!(error, CodeError::OtherEngine { .. }), "{error}");
-    let kept: Vec<_> = fs::read_dir(setup.dir.path().join("aot")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let kept: Vec<_> = fs::read_dir(setup.dir.path().join("aot"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
     assert_eq!(kept, ["incoming"]);
     assert_eq!(fs::read_dir(setup.dir.path().join("aot/incoming")).unwrap().count(), 0);
 }
@@ -152,7 +177,10 @@ async fn eviction_leaves_what_is_wanted() {
 
 #[test]
 fn keys_differ_by_everything_that_code_depends_on() {
-    let target = |engine: &str, version: &str| Target { engine_key: engine.into(), wherry_version: version.into() };
+    let target = |engine: &str, version: &str| Target {
+        engine_key: engine.into(),
+        wherry_version: version.into(),
+    };
     let keys = [
         Key::of(&Digest::of(b"a"), &target("1", "1")),
         Key::of(&Digest::of(b"b"), &target("1", "1")),

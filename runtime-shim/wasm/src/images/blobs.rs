@@ -39,7 +39,11 @@ impl Blobs {
         }
         fs::create_dir_all(&directory)?;
         fs::create_dir_all(&incoming)?;
-        Ok(Self { directory, incoming, counter: AtomicU64::new(0) })
+        Ok(Self {
+            directory,
+            incoming,
+            counter: AtomicU64::new(0),
+        })
     }
 
     /// Where a blob is, or would be.
@@ -81,7 +85,10 @@ impl Blobs {
             return Err(BlobError::TooLong { limit });
         }
         if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            return Err(BlobError::Mismatch { expected: expected.clone(), found: digest });
+            return Err(BlobError::Mismatch {
+                expected: expected.clone(),
+                found: digest,
+            });
         }
         incoming.keep(&self.path(&digest))?;
         Ok((digest, length))
@@ -97,8 +104,13 @@ impl Blobs {
 
     /// The digests of all blobs.
     pub(crate) fn list(&self) -> io::Result<Vec<Digest>> {
-        let names = fs::read_dir(&self.directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
-        Ok(names.iter().filter_map(|name| format!("sha256:{}", name.to_str()?).parse().ok()).collect())
+        let names = fs::read_dir(&self.directory)?
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(names
+            .iter()
+            .filter_map(|name| format!("sha256:{}", name.to_str()?).parse().ok())
+            .collect())
     }
 }
 
@@ -110,8 +122,14 @@ struct Incoming {
 
 impl Incoming {
     fn create(blobs: &Blobs) -> io::Result<Self> {
-        let path = blobs.incoming.join(blobs.counter.fetch_add(1, Ordering::Relaxed).to_string());
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        let path = blobs
+            .incoming
+            .join(blobs.counter.fetch_add(1, Ordering::Relaxed).to_string());
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&path)?;
         Ok(Self { file, path })
     }
 
@@ -145,7 +163,7 @@ mod tests {
         let (digest, length) = blobs.put(&mut &b"hello"[..], 5, Some(&Digest::of(b"hello"))).unwrap();
         assert_eq!((&digest, length), (&Digest::of(b"hello"), 5));
         assert_eq!(blobs.read(&digest, 5).unwrap(), b"hello");
-        assert_eq!(blobs.list().unwrap(), [digest.clone()]);
+        assert_eq!(blobs.list().unwrap(), std::slice::from_ref(&digest));
         blobs.remove(&digest).unwrap();
         blobs.remove(&digest).unwrap();
         assert!(blobs.list().unwrap().is_empty());
@@ -154,9 +172,15 @@ mod tests {
     #[test]
     fn leaves_nothing_of_what_it_refuses() {
         let (dir, blobs) = store();
-        assert!(matches!(blobs.put(&mut &b"hello!"[..], 5, None), Err(BlobError::TooLong { limit: 5 })));
+        assert!(matches!(
+            blobs.put(&mut &b"hello!"[..], 5, None),
+            Err(BlobError::TooLong { limit: 5 })
+        ));
         let expected = Digest::of(b"other");
-        assert!(matches!(blobs.put(&mut &b"hello"[..], 5, Some(&expected)), Err(BlobError::Mismatch { .. })));
+        assert!(matches!(
+            blobs.put(&mut &b"hello"[..], 5, Some(&expected)),
+            Err(BlobError::Mismatch { .. })
+        ));
         assert!(blobs.list().unwrap().is_empty());
         assert_eq!(fs::read_dir(dir.path().join("incoming")).unwrap().count(), 0);
     }

@@ -46,7 +46,12 @@ pub(crate) struct Entry {
 
 impl Default for Catalogue {
     fn default() -> Self {
-        Self { format: FORMAT, images: BTreeMap::new(), tags: BTreeMap::new(), names: BTreeMap::new() }
+        Self {
+            format: FORMAT,
+            images: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
     }
 }
 
@@ -60,7 +65,11 @@ pub(crate) struct NewerFormat {
 impl Catalogue {
     /// Refuses what a newer version wrote.
     pub(crate) fn check_format(self) -> Result<Self, NewerFormat> {
-        if self.format > FORMAT { Err(NewerFormat { found: self.format }) } else { Ok(self) }
+        if self.format > FORMAT {
+            Err(NewerFormat { found: self.format })
+        } else {
+            Ok(self)
+        }
     }
 
     /// Adds an image under a name; the name no longer points at what it pointed at.
@@ -68,13 +77,18 @@ impl Catalogue {
         if let Target::Tag(_) = &reference.target {
             self.tags.insert(reference.to_string(), entry.manifest.clone());
         }
-        self.names.entry(reference.name.clone()).or_default().insert(entry.manifest.clone());
+        self.names
+            .entry(reference.name.clone())
+            .or_default()
+            .insert(entry.manifest.clone());
         self.images.insert(entry.manifest.clone(), entry);
     }
 
     /// The image with this id or digest.
     pub(crate) fn by_id(&self, id: &Digest) -> Option<&Entry> {
-        self.images.get(id).or_else(|| self.images.values().find(|entry| entry.id == *id))
+        self.images
+            .get(id)
+            .or_else(|| self.images.values().find(|entry| entry.id == *id))
     }
 
     /// The image a reference names.
@@ -88,7 +102,9 @@ impl Catalogue {
 
     /// Removes an image with all its names. Answers the blobs that no other image needs.
     pub(crate) fn remove(&mut self, manifest: &Digest) -> Vec<Digest> {
-        let Some(entry) = self.images.remove(manifest) else { return Vec::new() };
+        let Some(entry) = self.images.remove(manifest) else {
+            return Vec::new();
+        };
         self.tags.retain(|_, target| target != manifest);
         self.names.retain(|_, targets| {
             targets.remove(manifest);
@@ -109,7 +125,10 @@ impl Catalogue {
     /// The image as the kubelet sees it.
     pub(crate) fn describe(&self, entry: &Entry) -> cri::Image {
         let tags = self.tags.iter().filter(|(_, target)| **target == entry.manifest);
-        let names = self.names.iter().filter(|(_, targets)| targets.contains(&entry.manifest));
+        let names = self
+            .names
+            .iter()
+            .filter(|(_, targets)| targets.contains(&entry.manifest));
         cri::Image {
             id: entry.id.to_string(),
             tags: tags.map(|(tag, _)| tag.clone()).collect(),
@@ -125,7 +144,11 @@ mod tests {
     use super::*;
 
     fn entry(manifest: &[u8], blobs: &[&[u8]]) -> Entry {
-        let blobs = blobs.iter().map(|b| Digest::of(b)).chain([Digest::of(manifest)]).collect();
+        let blobs = blobs
+            .iter()
+            .map(|b| Digest::of(b))
+            .chain([Digest::of(manifest)])
+            .collect();
         Entry {
             id: Digest::of(manifest),
             manifest: Digest::of(manifest),
@@ -148,7 +171,11 @@ mod tests {
         let digest = Digest::of(b"m1");
         let by_digest = reference(&format!("hello@{digest}"));
         let other_name = reference(&format!("other@{digest}"));
-        assert!(catalogue.by_reference(&reference("docker.io/library/hello:1")).is_some());
+        assert!(
+            catalogue
+                .by_reference(&reference("docker.io/library/hello:1"))
+                .is_some()
+        );
         assert!(catalogue.by_reference(&by_digest).is_some());
         assert!(catalogue.by_reference(&other_name).is_none());
         assert!(catalogue.by_reference(&reference("hello:2")).is_none());
@@ -163,7 +190,10 @@ mod tests {
         let mut catalogue = Catalogue::default();
         catalogue.add(&reference("hello:1"), entry(b"m1", &[]));
         catalogue.add(&reference("hello:1"), entry(b"m2", &[]));
-        assert_eq!(catalogue.by_reference(&reference("hello:1")).unwrap().manifest, Digest::of(b"m2"));
+        assert_eq!(
+            catalogue.by_reference(&reference("hello:1")).unwrap().manifest,
+            Digest::of(b"m2")
+        );
         let old = catalogue.describe(catalogue.by_id(&Digest::of(b"m1")).unwrap());
         assert!(old.tags.is_empty());
         assert_eq!(old.digests.len(), 1);

@@ -48,7 +48,9 @@ impl std::str::FromStr for Digest {
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         match text.strip_prefix("sha256:") {
             Some(hex) if hex.len() == 64 && hex.bytes().all(is_hex) => Ok(Self(text.to_owned())),
-            _ => Err(NotADigest { text: text.chars().take(80).collect() }),
+            _ => Err(NotADigest {
+                text: text.chars().take(80).collect(),
+            }),
         }
     }
 }
@@ -80,7 +82,11 @@ pub(crate) struct Digesting<W> {
 
 impl<W: Write> Digesting<W> {
     pub(crate) fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new(), length: 0 }
+        Self {
+            inner,
+            hash: Sha256::new(),
+            length: 0,
+        }
     }
 
     /// What was written through, and how many bytes.
@@ -114,12 +120,22 @@ mod tests {
         writer.write_all(b"ab").unwrap();
         writer.write_all(b"c").unwrap();
         let (inner, digest, length) = writer.finish();
-        assert_eq!((inner.as_slice(), digest, length), (b"abc".as_slice(), Digest::of(b"abc"), 3));
+        assert_eq!(
+            (inner.as_slice(), digest, length),
+            (b"abc".as_slice(), Digest::of(b"abc"), 3)
+        );
     }
 
     #[test]
     fn nothing_that_could_leave_a_directory_is_a_digest() {
-        for text in ["", "sha256:", "sha256:../../x", "sha512:00", "abc", &format!("sha256:{}", "A".repeat(64))] {
+        for text in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            "sha512:00",
+            "abc",
+            &format!("sha256:{}", "A".repeat(64)),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

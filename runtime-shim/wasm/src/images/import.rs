@@ -83,7 +83,11 @@ fn open(content: Content) -> Result<Box<dyn ReadSeek>, ImportError> {
 
 /// A pipe or a device could block for ever.
 fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
 }
 
 enum Kind {
@@ -126,7 +130,13 @@ fn import_binary(blobs: &Blobs, name: &Reference, content: &mut impl Read) -> Re
 
 fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
     let media_type = media_type.to_owned();
-    Descriptor { media_type, digest: digest.clone(), size, annotations: Default::default(), platform: None }
+    Descriptor {
+        media_type,
+        digest: digest.clone(),
+        size,
+        annotations: Default::default(),
+        platform: None,
+    }
 }
 
 fn put_json(blobs: &Blobs, value: &impl serde::Serialize) -> Result<(Digest, u64), ImportError> {
@@ -146,18 +156,30 @@ fn import_archive(blobs: &Blobs, name: &Reference, archive: impl Read) -> Result
         Form::Image { config, layers } => from_image(blobs, &layout, &digest, &config, &layers)?,
     };
     entry.blobs.extend(members);
-    entry.size = entry.blobs.iter().map(|blob| blobs.size(blob)).sum::<Result<u64, _>>()?;
+    entry.size = entry
+        .blobs
+        .iter()
+        .map(|blob| blobs.size(blob))
+        .sum::<Result<u64, _>>()?;
     Ok(entry)
 }
 
 /// The manifest and all that it names.
 fn members(digest: &Digest, manifest: &Manifest) -> Vec<Digest> {
-    let named = manifest.config.iter().chain(&manifest.layers).map(|descriptor| descriptor.digest.clone());
+    let named = manifest
+        .config
+        .iter()
+        .chain(&manifest.layers)
+        .map(|descriptor| descriptor.digest.clone());
     named.chain([digest.clone()]).collect()
 }
 
 fn from_artifact(name: &Reference, manifest: &Digest, layer: &Descriptor) -> Entry {
-    let title = layer.annotations.get(TITLE).and_then(|title| title.rsplit('/').next()).filter(|t| !t.is_empty());
+    let title = layer
+        .annotations
+        .get(TITLE)
+        .and_then(|title| title.rsplit('/').next())
+        .filter(|t| !t.is_empty());
     Entry {
         id: manifest.clone(),
         manifest: manifest.clone(),
@@ -182,15 +204,30 @@ fn from_image(
     let image: ImageConfig = document("the image's configuration", &layout.document(config, blobs)?)?;
     let mut files = WasmFiles::default();
     for (number, layer) in layers.iter().enumerate() {
-        let failed = |source| ImportError::Layer { digest: layer.digest.clone(), source };
+        let failed = |source| ImportError::Layer {
+            digest: layer.digest.clone(),
+            source,
+        };
         files.lay(number, blobs.open_blob(&layer.digest)?).map_err(failed)?;
     }
     let (path, number) = files.choose(&image.config).map_err(ImportError::ContainerImage)?;
-    let layer = layers.get(number).map(|layer| layer.digest.clone()).unwrap_or_else(|| manifest.clone());
-    let failed = |source| ImportError::Layer { digest: layer.clone(), source };
-    let module = extract(blobs.open_blob(&layer)?, path, |file| Ok(blobs.put(&mut &mut *file, MAX_BINARY, None)))
-        .map_err(failed)?
-        .ok_or_else(|| failed(LayerError::Missing { entrypoint: path.to_owned() }))?;
+    let layer = layers
+        .get(number)
+        .map(|layer| layer.digest.clone())
+        .unwrap_or_else(|| manifest.clone());
+    let failed = |source| ImportError::Layer {
+        digest: layer.clone(),
+        source,
+    };
+    let module = extract(blobs.open_blob(&layer)?, path, |file| {
+        Ok(blobs.put(&mut &mut *file, MAX_BINARY, None))
+    })
+    .map_err(failed)?
+    .ok_or_else(|| {
+        failed(LayerError::Missing {
+            entrypoint: path.to_owned(),
+        })
+    })?;
     let (module, _) = module?;
     Ok(Entry {
         id: config.digest.clone(),

@@ -47,7 +47,9 @@ impl WasmFiles {
         let mut added = Vec::new();
         each_file(layer, |name, entry| {
             match whiteout(name) {
-                Some(gone) => self.0.retain(|path, _| path != &gone && !path.starts_with(&format!("{gone}/"))),
+                Some(gone) => self
+                    .0
+                    .retain(|path, _| path != &gone && !path.starts_with(&format!("{gone}/"))),
                 None if name.ends_with(".wasm") && entry.header().entry_type().is_file() => added.push(name.to_owned()),
                 None => {}
             }
@@ -67,14 +69,18 @@ impl WasmFiles {
             };
         };
         if !entrypoint.ends_with(".wasm") {
-            return Err(LayerError::NotWasm { entrypoint: entrypoint.clone() });
+            return Err(LayerError::NotWasm {
+                entrypoint: entrypoint.clone(),
+            });
         }
         let path = match entrypoint.strip_prefix('/') {
             Some(absolute) => normalise(absolute),
             None => normalise(&format!("{}/{entrypoint}", execution.working_dir)),
         };
         let found = self.0.get_key_value(&path).map(|(path, layer)| (path.as_str(), *layer));
-        found.ok_or_else(|| LayerError::Missing { entrypoint: entrypoint.clone() })
+        found.ok_or_else(|| LayerError::Missing {
+            entrypoint: entrypoint.clone(),
+        })
     }
 }
 
@@ -155,14 +161,20 @@ fn read_long_name(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
 
 fn read_pax_path(entry: &mut impl Read) -> Result<Option<Vec<u8>>, LayerError> {
     let records = read_bounded(entry)?;
-    let path = tar::PaxExtensions::new(&records).flatten().find(|record| record.key_bytes() == b"path");
+    let path = tar::PaxExtensions::new(&records)
+        .flatten()
+        .find(|record| record.key_bytes() == b"path");
     Ok(path.map(|record| record.value_bytes().to_vec()))
 }
 
 fn read_bounded(entry: &mut impl Read) -> Result<Vec<u8>, LayerError> {
     let mut bytes = Vec::new();
     entry.take(MAX_NAME + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_NAME { Err(LayerError::TooLarge) } else { Ok(bytes) }
+    if bytes.len() as u64 > MAX_NAME {
+        Err(LayerError::TooLarge)
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// The path that a whiteout removes from the layers below: a file, or all of an opaque directory.
@@ -216,14 +228,32 @@ mod tests {
 
     fn run(entrypoint: &[&str], working_dir: &str) -> Execution {
         let entrypoint = entrypoint.iter().map(|s| (*s).to_owned()).collect();
-        Execution { entrypoint, working_dir: working_dir.to_owned(), ..Execution::default() }
+        Execution {
+            entrypoint,
+            working_dir: working_dir.to_owned(),
+            ..Execution::default()
+        }
     }
 
     #[test]
     fn the_uppermost_layer_decides() {
         let mut files = WasmFiles::default();
-        files.lay(0, &*tar(&[("app.wasm", b"old"), ("old/a.wasm", b""), ("gone.wasm", b"")])).unwrap();
-        files.lay(1, &*gzip(&tar(&[("app.wasm", b"new"), (".wh.gone.wasm", b""), ("old/.wh..wh..opq", b"")]))).unwrap();
+        files
+            .lay(
+                0,
+                &*tar(&[("app.wasm", b"old"), ("old/a.wasm", b""), ("gone.wasm", b"")]),
+            )
+            .unwrap();
+        files
+            .lay(
+                1,
+                &*gzip(&tar(&[
+                    ("app.wasm", b"new"),
+                    (".wh.gone.wasm", b""),
+                    ("old/.wh..wh..opq", b""),
+                ])),
+            )
+            .unwrap();
         assert_eq!(files.choose(&run(&["/app.wasm"], "")).unwrap(), ("app.wasm", 1));
         assert_eq!(files.choose(&run(&[], "")).unwrap(), ("app.wasm", 1));
         assert_eq!(files.choose(&run(&["app.wasm"], "/./")).unwrap(), ("app.wasm", 1));
@@ -234,8 +264,14 @@ mod tests {
         let mut files = WasmFiles::default();
         files.lay(0, &*tar(&[("a.wasm", b""), ("b.wasm", b"")])).unwrap();
         let text = |execution: &Execution| files.choose(execution).unwrap_err().to_string();
-        assert_eq!(text(&run(&["/bin/sh", "-c"], "")), "its entrypoint \"/bin/sh\" is not a .wasm file");
-        assert_eq!(text(&run(&["/c.wasm"], "")), "its entrypoint \"/c.wasm\" is not in the image");
+        assert_eq!(
+            text(&run(&["/bin/sh", "-c"], "")),
+            "its entrypoint \"/bin/sh\" is not a .wasm file"
+        );
+        assert_eq!(
+            text(&run(&["/c.wasm"], "")),
+            "its entrypoint \"/c.wasm\" is not in the image"
+        );
         assert_eq!(text(&run(&[], "")), "it has no entrypoint and 2 .wasm files");
     }
 
@@ -250,12 +286,17 @@ mod tests {
         });
         assert_eq!(content.unwrap().as_deref(), Some("x"));
         let too_long = tar(&[(&"n".repeat(70_000), b"")]);
-        assert!(matches!(WasmFiles::default().lay(0, &*too_long), Err(LayerError::TooLarge)));
+        assert!(matches!(
+            WasmFiles::default().lay(0, &*too_long),
+            Err(LayerError::TooLarge)
+        ));
     }
 
     #[test]
     fn zstd_is_named() {
-        let error = WasmFiles::default().lay(0, &[0x28u8, 0xb5, 0x2f, 0xfd, 0][..]).unwrap_err();
+        let error = WasmFiles::default()
+            .lay(0, &[0x28u8, 0xb5, 0x2f, 0xfd, 0][..])
+            .unwrap_err();
         assert!(matches!(error, LayerError::Zstd));
     }
 

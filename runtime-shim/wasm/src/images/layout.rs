@@ -35,7 +35,10 @@ pub(crate) enum LayoutError {
     #[error("it is larger than {MAX_ARCHIVE} bytes or has more than {MAX_ENTRIES} entries")]
     TooLarge,
     #[error("{document} cannot be read")]
-    Document { document: String, source: serde_json::Error },
+    Document {
+        document: String,
+        source: serde_json::Error,
+    },
     #[error("blob {digest} is missing from the archive")]
     MissingBlob { digest: Digest },
     #[error("indexes are nested more than {MAX_DEPTH} deep")]
@@ -74,7 +77,9 @@ pub(crate) fn read(archive: impl Read, blobs: &Blobs) -> Result<Layout, LayoutEr
             ("index.json", _) => index = Some(document("index.json", &read_small(&mut entry)?)?),
             ("manifest.json", _) => docker = true,
             (_, Some(hex)) => {
-                let Ok(digest) = format!("sha256:{hex}").parse() else { continue };
+                let Ok(digest) = format!("sha256:{hex}").parse() else {
+                    continue;
+                };
                 blobs.put(&mut entry, MAX_ARCHIVE, Some(&digest))?;
                 stored.insert(digest);
             }
@@ -121,10 +126,17 @@ impl Layout {
 fn read_small(entry: &mut impl Read) -> Result<Vec<u8>, LayoutError> {
     let mut bytes = Vec::new();
     entry.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_DOCUMENT { Err(LayoutError::TooLarge) } else { Ok(bytes) }
+    if bytes.len() as u64 > MAX_DOCUMENT {
+        Err(LayoutError::TooLarge)
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Parses one of the documents of an image.
 pub(crate) fn document<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, LayoutError> {
-    serde_json::from_slice(bytes).map_err(|source| LayoutError::Document { document: name.to_owned(), source })
+    serde_json::from_slice(bytes).map_err(|source| LayoutError::Document {
+        document: name.to_owned(),
+        source,
+    })
 }

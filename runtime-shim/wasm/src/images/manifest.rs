@@ -16,8 +16,10 @@ const OLD_WASM_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
 pub(crate) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const INDEXES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
 /// The annotation that names a layer's file.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 /// Annotations of an index by which a manifest is named, the more exact first.
@@ -97,7 +99,10 @@ pub(crate) enum Form {
     /// The layer is the binary.
     Artifact { layer: Descriptor },
     /// The layers are tars, one above the other.
-    Image { config: Descriptor, layers: Vec<Descriptor> },
+    Image {
+        config: Descriptor,
+        layers: Vec<Descriptor>,
+    },
 }
 
 /// Why no image can be made of a manifest or index.
@@ -132,14 +137,24 @@ impl Descriptor {
     }
 
     fn name(&self) -> Option<&str> {
-        NAMES.iter().find_map(|key| self.annotations.get(*key)).map(String::as_str)
+        NAMES
+            .iter()
+            .find_map(|key| self.annotations.get(*key))
+            .map(String::as_str)
     }
 }
 
 /// Chooses the image of an index: the only one, else the one with this name, else the only one for Wasm.
 pub(crate) fn choose<'a>(index: &'a Index, wanted: &str) -> Result<&'a Descriptor, ManifestError> {
-    let images: Vec<_> = index.manifests.iter().filter(|d| d.is_manifest() || d.is_index()).collect();
-    let named = |d: &&&Descriptor| d.name().is_some_and(|name| name == wanted || wanted.ends_with(&format!(":{name}")));
+    let images: Vec<_> = index
+        .manifests
+        .iter()
+        .filter(|d| d.is_manifest() || d.is_index())
+        .collect();
+    let named = |d: &&&Descriptor| {
+        d.name()
+            .is_some_and(|name| name == wanted || wanted.ends_with(&format!(":{name}")))
+    };
     let wasm: Vec<_> = images.iter().filter(|d| d.is_wasm_platform()).collect();
     match (images.as_slice(), images.iter().find(named), wasm.as_slice()) {
         ([], ..) => Err(ManifestError::NoImage),
@@ -147,8 +162,14 @@ pub(crate) fn choose<'a>(index: &'a Index, wanted: &str) -> Result<&'a Descripto
         (_, Some(named), _) => Ok(named),
         (_, None, [only]) => Ok(only),
         _ => {
-            let names = images.iter().map(|d| d.name().unwrap_or_else(|| d.digest.as_str()).to_owned()).collect();
-            Err(ManifestError::Ambiguous { count: images.len(), names })
+            let names = images
+                .iter()
+                .map(|d| d.name().unwrap_or_else(|| d.digest.as_str()).to_owned())
+                .collect();
+            Err(ManifestError::Ambiguous {
+                count: images.len(),
+                names,
+            })
         }
     }
 }
@@ -157,18 +178,31 @@ impl Manifest {
     /// A manifest around one Wasm binary, in CNCF's artifact format.
     pub(crate) fn artifact(layer: Descriptor, config: Descriptor) -> Self {
         let media_type = Some(OCI_MANIFEST.to_owned());
-        Self { schema_version: 2, media_type, config: Some(config), layers: vec![layer] }
+        Self {
+            schema_version: 2,
+            media_type,
+            config: Some(config),
+            layers: vec![layer],
+        }
     }
 
     /// Tells an artifact from an image of layers.
     pub(crate) fn form(&self) -> Result<Form, ManifestError> {
         let wasm: Vec<_> = self.layers.iter().filter(|layer| layer.is_wasm_layer()).collect();
-        let is_artifact = self.config.as_ref().is_some_and(|config| config.media_type == WASM_CONFIG);
+        let is_artifact = self
+            .config
+            .as_ref()
+            .is_some_and(|config| config.media_type == WASM_CONFIG);
         match wasm.as_slice() {
-            [layer] => Ok(Form::Artifact { layer: (*layer).clone() }),
+            [layer] => Ok(Form::Artifact {
+                layer: (*layer).clone(),
+            }),
             [] if !is_artifact => {
                 let config = self.config.clone().ok_or(ManifestError::NoConfig)?;
-                Ok(Form::Image { config, layers: self.layers.clone() })
+                Ok(Form::Image {
+                    config,
+                    layers: self.layers.clone(),
+                })
             }
             several => Err(ManifestError::WasmLayers { count: several.len() }),
         }
@@ -183,7 +217,10 @@ mod tests {
 
     fn descriptor(byte: u8, extra: Value) -> Value {
         let mut value = json!({"mediaType": OCI_MANIFEST, "digest": Digest::of(&[byte]), "size": 1});
-        value.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap());
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().cloned().unwrap());
         value
     }
 
@@ -200,7 +237,10 @@ mod tests {
         let attestation = json!({"mediaType": "application/x", "digest": Digest::of(b"x"), "size": 1});
         let name = "docker.io/library/hello:2";
         assert_eq!(chosen(vec![plain.clone(), attestation], name), Ok(Digest::of(&[1])));
-        assert_eq!(chosen(vec![plain.clone(), tagged.clone(), wasm.clone()], name), Ok(Digest::of(&[2])));
+        assert_eq!(
+            chosen(vec![plain.clone(), tagged.clone(), wasm.clone()], name),
+            Ok(Digest::of(&[2]))
+        );
         assert_eq!(chosen(vec![plain.clone(), wasm], name), Ok(Digest::of(&[3])));
         assert_eq!(chosen(vec![], name), Err(ManifestError::NoImage));
         let error = chosen(vec![plain, tagged], "docker.io/library/other:9").unwrap_err();
@@ -214,13 +254,28 @@ mod tests {
             let manifest = json!({"schemaVersion": 2, "config": layer(config), "layers": layers});
             serde_json::from_value::<Manifest>(manifest).unwrap().form()
         };
-        assert!(matches!(form(WASM_CONFIG, vec![layer(WASM_LAYER)]), Ok(Form::Artifact { .. })));
-        assert!(matches!(form("any/config", vec![layer(OLD_WASM_LAYER)]), Ok(Form::Artifact { .. })));
+        assert!(matches!(
+            form(WASM_CONFIG, vec![layer(WASM_LAYER)]),
+            Ok(Form::Artifact { .. })
+        ));
+        assert!(matches!(
+            form("any/config", vec![layer(OLD_WASM_LAYER)]),
+            Ok(Form::Artifact { .. })
+        ));
         let tar = "application/vnd.oci.image.layer.v1.tar+gzip";
-        assert!(matches!(form("application/vnd.oci.image.config.v1+json", vec![layer(tar)]), Ok(Form::Image { .. })));
-        assert_eq!(form(WASM_CONFIG, vec![]).unwrap_err(), ManifestError::WasmLayers { count: 0 });
+        assert!(matches!(
+            form("application/vnd.oci.image.config.v1+json", vec![layer(tar)]),
+            Ok(Form::Image { .. })
+        ));
+        assert_eq!(
+            form(WASM_CONFIG, vec![]).unwrap_err(),
+            ManifestError::WasmLayers { count: 0 }
+        );
         let two = vec![layer(WASM_LAYER), layer(WASM_LAYER)];
-        assert_eq!(form(WASM_CONFIG, two).unwrap_err(), ManifestError::WasmLayers { count: 2 });
+        assert_eq!(
+            form(WASM_CONFIG, two).unwrap_err(),
+            ManifestError::WasmLayers { count: 2 }
+        );
     }
 
     #[test]

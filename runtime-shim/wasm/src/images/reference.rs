@@ -103,9 +103,20 @@ fn split_domain(name: &str) -> (&str, String) {
         Some((first, rest)) if looks_like_domain(first) => (first, rest),
         _ => (DEFAULT_DOMAIN, name),
     };
-    let domain = if domain == LEGACY_DOMAIN { DEFAULT_DOMAIN } else { domain };
+    let domain = if domain == LEGACY_DOMAIN {
+        DEFAULT_DOMAIN
+    } else {
+        domain
+    };
     let official = domain == DEFAULT_DOMAIN && !path.contains('/');
-    (domain, if official { format!("{OFFICIAL_PATH}{path}") } else { path.to_owned() })
+    (
+        domain,
+        if official {
+            format!("{OFFICIAL_PATH}{path}")
+        } else {
+            path.to_owned()
+        },
+    )
 }
 
 fn looks_like_domain(part: &str) -> bool {
@@ -126,10 +137,14 @@ fn check_path(path: &str) -> Result<(), ReferenceError> {
 /// Lower-case letters and digits, with `.`, `_`, `__` or any number of `-` between them.
 fn is_path_component(part: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let separators = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
+    let separators = part
+        .split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        .filter(|s| !s.is_empty());
     part.bytes().next().is_some_and(alphanumeric)
         && part.bytes().next_back().is_some_and(alphanumeric)
-        && separators.into_iter().all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
+        && separators
+            .into_iter()
+            .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
 }
 
 fn is_domain(domain: &str) -> bool {
@@ -194,7 +209,11 @@ mod tests {
             ("[::1]:5000/a:1", "[::1]:5000/a:1"),
             ("HOST/a", "HOST/a:latest"),
         ] {
-            assert_eq!(text.parse::<Reference>().map(|r| r.to_string()), Ok(full.to_owned()), "{text}");
+            assert_eq!(
+                text.parse::<Reference>().map(|r| r.to_string()),
+                Ok(full.to_owned()),
+                "{text}"
+            );
         }
     }
 
@@ -217,7 +236,10 @@ mod tests {
             ("a___b", "invalid reference format"),
             ("../../etc/passwd", "invalid reference format"),
             ("https://host/a", "invalid reference format"),
-            ("Hello:1", "invalid reference format: repository name (library/Hello) must be lowercase"),
+            (
+                "Hello:1",
+                "invalid reference format: repository name (library/Hello) must be lowercase",
+            ),
             ("hello@sha256:abc", "invalid checksum digest length"),
             ("hello@md5:0123456789abcdef", "unsupported digest algorithm"),
         ] {

@@ -23,7 +23,8 @@ fn store() -> Store {
 
 impl Store {
     fn import(&self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<Entry, ImportError> {
-        self.images.import(&name.parse().unwrap(), Content::Bytes(bytes.into().into()))
+        self.images
+            .import(&name.parse().unwrap(), Content::Bytes(bytes.into().into()))
     }
 
     fn reopen(self) -> Self {
@@ -77,7 +78,11 @@ impl Layout {
     fn tar(&self, manifests: Vec<Value>) -> Vec<u8> {
         let index = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
         let mut files: Vec<(&str, &[u8])> = vec![("oci-layout", b"{}"), ("./index.json", index.as_bytes())];
-        files.extend(self.blobs.iter().map(|(name, content)| (name.as_str(), content.as_slice())));
+        files.extend(
+            self.blobs
+                .iter()
+                .map(|(name, content)| (name.as_str(), content.as_slice())),
+        );
         tar(&files)
     }
 }
@@ -147,7 +152,10 @@ fn artifacts_and_images_are_read_from_layouts() {
     assert_eq!(entry.id, entry.manifest);
 
     let files: &[(&str, &[u8])] = &[("app/hello.wasm", BINARY), ("etc/passwd", b"root")];
-    for (name, archive) in [("image", image("/app/hello.wasm", files)), ("gz", gzip(&image("/app/hello.wasm", files)))] {
+    for (name, archive) in [
+        ("image", image("/app/hello.wasm", files)),
+        ("gz", gzip(&image("/app/hello.wasm", files))),
+    ] {
         let entry = store.import(name, archive).unwrap();
         assert_eq!(store.module(&entry), BINARY, "{name}");
         assert_ne!(entry.id, entry.manifest);
@@ -159,7 +167,9 @@ fn artifacts_and_images_are_read_from_layouts() {
 #[test]
 fn a_container_image_is_told_apart() {
     let store = store();
-    let error = store.import("nginx", image("/bin/nginx", &[("bin/nginx", b"\x7fELF")])).unwrap_err();
+    let error = store
+        .import("nginx", image("/bin/nginx", &[("bin/nginx", b"\x7fELF")]))
+        .unwrap_err();
     assert!(matches!(error, ImportError::ContainerImage(_)), "{error}");
     assert_eq!(store.blobs(), 0);
 }
@@ -197,7 +207,11 @@ fn names_in_an_archive_reach_no_path_of_ours() {
     let target = outside.path().join("blobs/sha256/x");
     let absolute = target.display().to_string();
     let mut archive = Vec::new();
-    for name in ["../../escape", absolute.trim_start_matches('/'), "blobs/sha256/../../../escape"] {
+    for name in [
+        "../../escape",
+        absolute.trim_start_matches('/'),
+        "blobs/sha256/../../../escape",
+    ] {
         let mut header = tar::Header::new_gnu();
         let bytes = name.as_bytes();
         header.as_old_mut().name[..bytes.len()].copy_from_slice(bytes);

@@ -41,8 +41,11 @@ pub enum ChannelError {
 /// Splits a connection into its two directions.
 pub fn split(stream: UnixStream) -> (Sender, Receiver) {
     let stream = Arc::new(stream);
-    let receiver =
-        Receiver { stream: Arc::clone(&stream), decoder: Decoder::default(), buffer: vec![0; READ].into_boxed_slice() };
+    let receiver = Receiver {
+        stream: Arc::clone(&stream),
+        decoder: Decoder::default(),
+        buffer: vec![0; READ].into_boxed_slice(),
+    };
     (Sender { stream }, receiver)
 }
 
@@ -61,7 +64,10 @@ impl Sender {
         while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
             // The kernel attaches the descriptors to the first byte it takes.
             let fds = if sent == 0 { fds } else { &[] };
-            sent += self.stream.async_io(Interest::WRITABLE, || send_once(&self.stream, rest, fds)).await?;
+            sent += self
+                .stream
+                .async_io(Interest::WRITABLE, || send_once(&self.stream, rest, fds))
+                .await?;
         }
         Ok(())
     }
@@ -88,7 +94,9 @@ pub struct Receiver {
 impl Receiver {
     /// Receives one message with its descriptors; `None`: the peer closed the connection between two messages.
     pub async fn recv<M: DeserializeOwned>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
-        let Some(Frame { payload, fds }) = self.frame().await? else { return Ok(None) };
+        let Some(Frame { payload, fds }) = self.frame().await? else {
+            return Ok(None);
+        };
         let message = serde_json::from_slice(&payload).map_err(ChannelError::Message)?;
         Ok(Some((message, fds)))
     }
@@ -99,16 +107,26 @@ impl Receiver {
                 return Ok(Some(frame));
             }
             if !self.fill().await? {
-                return if self.decoder.is_empty() { Ok(None) } else { Err(ChannelError::CutOff) };
+                return if self.decoder.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ChannelError::CutOff)
+                };
             }
         }
     }
 
     /// Reads once; false at the end of the stream.
     async fn fill(&mut self) -> Result<bool, ChannelError> {
-        let Self { stream, decoder, buffer } = self;
+        let Self {
+            stream,
+            decoder,
+            buffer,
+        } = self;
         let mut fds = Vec::new();
-        let (read, lost) = stream.async_io(Interest::READABLE, || recv_once(stream, buffer, &mut fds)).await?;
+        let (read, lost) = stream
+            .async_io(Interest::READABLE, || recv_once(stream, buffer, &mut fds))
+            .await?;
         if lost {
             return Err(ChannelError::DescriptorsLost);
         }
@@ -166,7 +184,10 @@ mod tests {
                 File::from(fd).read_to_string(&mut text).unwrap();
                 text
             };
-            assert_eq!((received.as_str(), fds.into_iter().map(read).collect::<Vec<_>>()), (message, contents.iter().map(|s: &&str| (*s).to_owned()).collect()));
+            assert_eq!(
+                (received.as_str(), fds.into_iter().map(read).collect::<Vec<_>>()),
+                (message, contents.iter().map(|s: &&str| (*s).to_owned()).collect())
+            );
         }
     }
 
@@ -207,7 +228,9 @@ mod tests {
 
         let (mut left, right) = UnixStream::pair().unwrap();
         let (_sender, mut receiver) = split(right);
-        tokio::io::AsyncWriteExt::write_all(&mut left, &[5, 0, 0]).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut left, &[5, 0, 0])
+            .await
+            .unwrap();
         drop(left);
         assert!(matches!(receiver.recv::<()>().await, Err(ChannelError::CutOff)));
     }

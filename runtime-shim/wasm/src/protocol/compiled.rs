@@ -95,7 +95,9 @@ pub fn read(mut from: impl Read, code: &mut impl Write) -> Result<Outcome, ReadE
     let outcome = read_header(&mut from)?;
     let expected = match &outcome {
         Outcome::Compiled(compiled) if compiled.code_length > MAX_CODE => {
-            return Err(ReadError::CodeTooLong { length: compiled.code_length });
+            return Err(ReadError::CodeTooLong {
+                length: compiled.code_length,
+            });
         }
         Outcome::Compiled(compiled) => compiled.code_length,
         Outcome::Refused(_) => 0,
@@ -137,7 +139,11 @@ mod tests {
     use super::*;
 
     fn compiled(code_length: u64) -> Outcome {
-        Outcome::Compiled(Compiled { guest: Guest::Command, engine_key: "key".into(), code_length })
+        Outcome::Compiled(Compiled {
+            guest: Guest::Command,
+            engine_key: "key".into(),
+            code_length,
+        })
     }
 
     fn written(outcome: &Outcome, code: &[u8]) -> Vec<u8> {

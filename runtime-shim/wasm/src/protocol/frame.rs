@@ -66,7 +66,10 @@ pub struct Decoder<F> {
 
 impl<F> Default for Decoder<F> {
     fn default() -> Self {
-        Self { bytes: BytesMut::new(), fds: VecDeque::new() }
+        Self {
+            bytes: BytesMut::new(),
+            fds: VecDeque::new(),
+        }
     }
 }
 
@@ -86,17 +89,27 @@ impl<F> Decoder<F> {
     pub fn next_frame(&mut self) -> Result<Option<Frame<F>>, FrameError> {
         let Some((length, count)) = self.header()? else {
             let orphaned = self.bytes.is_empty() && !self.fds.is_empty();
-            return if orphaned { Err(FrameError::SurplusFds) } else { Ok(None) };
+            return if orphaned {
+                Err(FrameError::SurplusFds)
+            } else {
+                Ok(None)
+            };
         };
         if self.fds.len() < count {
-            return Err(FrameError::MissingFds { announced: count, arrived: self.fds.len() });
+            return Err(FrameError::MissingFds {
+                announced: count,
+                arrived: self.fds.len(),
+            });
         }
         if self.bytes.len() < HEADER + length {
             return Ok(None);
         }
         self.bytes.advance(HEADER);
         let payload = self.bytes.split_to(length).freeze();
-        Ok(Some(Frame { payload, fds: self.fds.drain(..count).collect() }))
+        Ok(Some(Frame {
+            payload,
+            fds: self.fds.drain(..count).collect(),
+        }))
     }
 
     /// Whether the stream may end here: no part of a frame is left.
@@ -105,7 +118,9 @@ impl<F> Decoder<F> {
     }
 
     fn header(&self) -> Result<Option<(usize, usize)>, FrameError> {
-        let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
+        let Some(header) = self.bytes.first_chunk::<HEADER>() else {
+            return Ok(None);
+        };
         let mut header = header.as_slice();
         let (length, count) = (header.get_u32_le() as usize, usize::from(header.get_u16_le()));
         if header.get_u16_le() != 0 {
@@ -124,12 +139,24 @@ mod tests {
 
     #[test]
     fn refuses_what_is_out_of_bounds() {
-        assert_eq!(encode(&[], MAX_FDS + 1), Err(FrameError::TooManyFds { count: MAX_FDS + 1 }));
+        assert_eq!(
+            encode(&[], MAX_FDS + 1),
+            Err(FrameError::TooManyFds { count: MAX_FDS + 1 })
+        );
         for (header, expected) in [
-            ([0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], FrameError::TooLong { length: 0xffff_ffff }),
+            (
+                [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+                FrameError::TooLong { length: 0xffff_ffff },
+            ),
             ([0, 0, 0, 0, 0xff, 0xff, 0, 0], FrameError::TooManyFds { count: 0xffff }),
             ([0, 0, 0, 0, 0, 0, 1, 0], FrameError::Malformed),
-            ([0, 0, 0, 0, 1, 0, 0, 0], FrameError::MissingFds { announced: 1, arrived: 0 }),
+            (
+                [0, 0, 0, 0, 1, 0, 0, 0],
+                FrameError::MissingFds {
+                    announced: 1,
+                    arrived: 0,
+                },
+            ),
         ] {
             let mut decoder = Decoder::<u8>::default();
             decoder.push(&header, []).unwrap();

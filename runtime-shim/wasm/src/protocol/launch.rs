@@ -31,7 +31,14 @@ pub struct UsageError {
 impl Arguments {
     /// The words of the command line.
     pub fn to_words(&self) -> Vec<String> {
-        let words = ["--id", &self.id, "--tenant", &self.tenant, "--agent-uid", &self.agent_uid.to_string()];
+        let words = [
+            "--id",
+            &self.id,
+            "--tenant",
+            &self.tenant,
+            "--agent-uid",
+            &self.agent_uid.to_string(),
+        ];
         words.map(str::to_owned).to_vec()
     }
 
@@ -68,7 +75,11 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_with_a_command_line() {
-        let parse = |words: &[&str]| Arguments::parse(words.iter().map(|w| (*w).to_owned())).unwrap_err().detail;
+        let parse = |words: &[&str]| {
+            Arguments::parse(words.iter().map(|w| (*w).to_owned()))
+                .unwrap_err()
+                .detail
+        };
         assert_eq!(parse(&["--id"]), "--id has no value");
         assert_eq!(parse(&["--id", "1", "--tenant", "t"]), "--agent-uid is missing");
         assert_eq!(parse(&["--agent-uid", "x"]), "bad uid x");

@@ -45,7 +45,13 @@ impl Addresses {
     pub(crate) fn of(range: Ipv4Net) -> Self {
         let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
         let count = (last - first).saturating_sub(2);
-        Self { first: first.saturating_add(2), count, next: 0, taken: HashSet::new(), resting: VecDeque::new() }
+        Self {
+            first: first.saturating_add(2),
+            count,
+            next: 0,
+            taken: HashSet::new(),
+            resting: VecDeque::new(),
+        }
     }
 
     /// Takes the next free address. `now` is on any clock that does not go back.
@@ -58,7 +64,10 @@ impl Addresses {
                 return Ok(address);
             }
         }
-        Err(NoneLeft { count: self.count, first: Ipv4Addr::from(self.first) })
+        Err(NoneLeft {
+            count: self.count,
+            first: Ipv4Addr::from(self.first),
+        })
     }
 
     /// Notes an address that is in use already, of this range or of an earlier one.
@@ -113,7 +122,9 @@ mod tests {
     #[test]
     fn leaves_out_network_gateway_and_broadcast() {
         let mut addresses = Addresses::of(range("10.0.0.0/29"));
-        let taken: Vec<_> = std::iter::from_fn(|| addresses.take(Duration::ZERO).ok()).map(|a| a.octets()[3]).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| addresses.take(Duration::ZERO).ok())
+            .map(|a| a.octets()[3])
+            .collect();
         assert_eq!(taken, [2, 3, 4, 5, 6]);
         assert!(Addresses::of(range("10.0.0.0/31")).take(Duration::ZERO).is_err());
     }

@@ -100,11 +100,20 @@ impl Runtime {
         let log_path = log_path(&pod.log_directory, &config.log_path)?;
         let (mounts, user) = (config.mounts.clone(), host.file.user);
         let pods = self.shared.config.data_dir.join("pods");
-        let work = self.shared.tasks.spawn_blocking(move || -> Result<Files, DescriptorError> {
-            let mounts = open_mounts(&mounts, Writer { user, pods: &pods })?;
-            Ok(Files { log: open_log(&log_path)?, log_path, mounts })
-        });
-        Ok(work.await.map_err(|error| Error::failed("opening its files", error))??)
+        let work = self
+            .shared
+            .tasks
+            .spawn_blocking(move || -> Result<Files, DescriptorError> {
+                let mounts = open_mounts(&mounts, Writer { user, pods: &pods })?;
+                Ok(Files {
+                    log: open_log(&log_path)?,
+                    log_path,
+                    mounts,
+                })
+            });
+        Ok(work
+            .await
+            .map_err(|error| Error::failed("opening its files", error))??)
     }
 
     pub(super) async fn start_created(&self, id: &ContainerId) -> Result<(), Error> {
@@ -113,22 +122,38 @@ impl Runtime {
             return Ok(());
         }
         let Some(host) = self.hosts.get(&host) else {
-            return Err(Error::Start { reason: "the sandbox host that held it is gone".to_owned() });
+            return Err(Error::Start {
+                reason: "the sandbox host that held it is gone".to_owned(),
+            });
         };
-        let image = self.shared.model.lock().container(id).map(|held| held.record.container.config.image.clone());
-        let result = host.link().order(Call::StartContainer { container: id.clone() }, Vec::new(), START).await;
+        let image = self
+            .shared
+            .model
+            .lock()
+            .container(id)
+            .map(|held| held.record.container.config.image.clone());
+        let result = host
+            .link()
+            .order(Call::StartContainer { container: id.clone() }, Vec::new(), START)
+            .await;
         let doing = format!("starting container \"{id}\"");
         result.map_err(|error| from_image_call(&image.unwrap_or_default(), doing, error))
     }
 
     pub(super) async fn stop_running(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
-        let Ok((host, state)) = self.find(id) else { return Ok(()) };
+        let Ok((host, state)) = self.find(id) else {
+            return Ok(());
+        };
         if state >= ContainerState::Exited {
             return Ok(());
         }
         let grace_milliseconds = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        let call = Call::StopContainer { container: id.clone(), grace_milliseconds };
-        self.order(&host, id, "stopping", call, Vec::new(), grace.saturating_add(PATIENCE)).await
+        let call = Call::StopContainer {
+            container: id.clone(),
+            grace_milliseconds,
+        };
+        self.order(&host, id, "stopping", call, Vec::new(), grace.saturating_add(PATIENCE))
+            .await
     }
 
     pub(super) async fn remove_stopped(&self, id: &ContainerId) -> Result<(), Error> {
@@ -141,18 +166,28 @@ impl Runtime {
 
     pub(super) async fn reopen_log(&self, id: &ContainerId) -> Result<(), Error> {
         let (host, _) = self.find(id)?;
-        let path = self.shared.model.lock().container(id).map(|held| held.record.container.log_path.clone());
+        let path = self
+            .shared
+            .model
+            .lock()
+            .container(id)
+            .map(|held| held.record.container.log_path.clone());
         let path = PathBuf::from(path.unwrap_or_default());
         let work = self.shared.tasks.spawn_blocking(move || open_log(&path));
         let log = work.await.map_err(|error| Error::failed("opening its log", error))??;
         let call = Call::ReopenLog { container: id.clone() };
-        self.order(&host, id, "reopening the log of", call, vec![log], PATIENCE).await
+        self.order(&host, id, "reopening the log of", call, vec![log], PATIENCE)
+            .await
     }
 
     pub(super) async fn update_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error> {
         let (host, _) = self.find(id)?;
-        let call = Call::UpdateResources { container: id.clone(), resources };
-        self.order(&host, id, "updating the resources of", call, Vec::new(), PATIENCE).await
+        let call = Call::UpdateResources {
+            container: id.clone(),
+            resources,
+        };
+        self.order(&host, id, "updating the resources of", call, Vec::new(), PATIENCE)
+            .await
     }
 
     /// Usage of every running container. A host that does not answer is left out.
@@ -169,12 +204,18 @@ impl Runtime {
         });
         let stats: Vec<_> = join_all(answers).await.into_iter().flatten().collect();
         let model = self.shared.model.lock();
-        stats.into_iter().filter(|usage| model.container(&usage.id).is_some()).collect()
+        stats
+            .into_iter()
+            .filter(|usage| model.container(&usage.id).is_some())
+            .collect()
     }
 
     fn find(&self, id: &ContainerId) -> Result<(HostId, ContainerState), Error> {
         let model = self.shared.model.lock();
-        let held = model.container(id).ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })?;
+        let held = model.container(id).ok_or_else(|| Error::NotFound {
+            what: "container",
+            id: id.to_string(),
+        })?;
         Ok((held.host.clone(), held.record.container.state))
     }
 
@@ -188,7 +229,9 @@ impl Runtime {
         fds: Vec<OwnedFd>,
         patience: Duration,
     ) -> Result<(), Error> {
-        let Some(host) = self.hosts.get(host) else { return Ok(()) };
+        let Some(host) = self.hosts.get(host) else {
+            return Ok(());
+        };
         let result = host.link().order(call, fds, patience).await;
         result.map_err(|error| from_call(format!("{doing} container \"{id}\""), error))
     }

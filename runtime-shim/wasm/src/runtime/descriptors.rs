@@ -34,17 +34,24 @@ pub(crate) enum DescriptorError {
 
 /// The absolute path of a container's log.
 pub(crate) fn log_path(directory: &str, relative: &str) -> Result<PathBuf, DescriptorError> {
-    let inside = Path::new(relative).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let inside = Path::new(relative)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match inside {
         true => Ok(Path::new(directory).join(relative)),
-        false => Err(DescriptorError::LogOutside { path: relative.to_owned() }),
+        false => Err(DescriptorError::LogOutside {
+            path: relative.to_owned(),
+        }),
     }
 }
 
 /// Opens a log for appending; made if it is absent.
 pub(crate) fn open_log(path: &Path) -> Result<OwnedFd, DescriptorError> {
     let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-    file.map(OwnedFd::from).map_err(|source| DescriptorError::Log { path: path.to_owned(), source })
+    file.map(OwnedFd::from).map_err(|source| DescriptorError::Log {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Who may write to writable volumes.
@@ -65,13 +72,24 @@ pub(crate) fn open_mounts(
     if count > max {
         return Err(DescriptorError::TooMany { count });
     }
-    mounts.iter().zip(FIRST_MOUNT..).map(|(mount, number)| open_mount(mount, number, writer)).collect()
+    mounts
+        .iter()
+        .zip(FIRST_MOUNT..)
+        .map(|(mount, number)| open_mount(mount, number, writer))
+        .collect()
 }
 
 fn open_mount(mount: &cri::Mount, number: usize, writer: Writer<'_>) -> Result<(MountedFd, OwnedFd), DescriptorError> {
     let path = Path::new(&mount.host_path);
-    let failed = |source| DescriptorError::Volume { path: path.to_owned(), source };
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map_err(failed)?;
+    let failed = |source| DescriptorError::Volume {
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(path)
+        .map_err(failed)?;
     let kind = file.metadata().map_err(failed)?;
     if !kind.is_dir() && !kind.is_file() {
         return Err(DescriptorError::Kind { path: path.to_owned() });
@@ -96,7 +114,13 @@ fn give(file: &File, user: u32) -> io::Result<()> {
     if file.metadata()?.uid() != 0 {
         return Ok(());
     }
-    chownat(file, c"", Some(Uid::from_raw(user)), Some(Gid::from_raw(user)), AtFlags::EMPTY_PATH)?;
+    chownat(
+        file,
+        c"",
+        Some(Uid::from_raw(user)),
+        Some(Gid::from_raw(user)),
+        AtFlags::EMPTY_PATH,
+    )?;
     Ok(())
 }
 
@@ -107,14 +131,24 @@ mod tests {
     use super::*;
 
     fn mount(path: &Path, readonly: bool) -> cri::Mount {
-        cri::Mount { host_path: path.display().to_string(), container_path: "/data".into(), readonly }
+        cri::Mount {
+            host_path: path.display().to_string(),
+            container_path: "/data".into(),
+            readonly,
+        }
     }
 
     #[test]
     fn logs_stay_in_their_directory() {
-        assert_eq!(log_path("/logs/pod", "c/0.log").unwrap(), Path::new("/logs/pod/c/0.log"));
+        assert_eq!(
+            log_path("/logs/pod", "c/0.log").unwrap(),
+            Path::new("/logs/pod/c/0.log")
+        );
         for bad in ["../x", "/etc/x", "c/../../x"] {
-            assert!(matches!(log_path("/logs/pod", bad), Err(DescriptorError::LogOutside { .. })), "{bad}");
+            assert!(
+                matches!(log_path("/logs/pod", bad), Err(DescriptorError::LogOutside { .. })),
+                "{bad}"
+            );
         }
     }
 
@@ -133,11 +167,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, b"x").unwrap();
-        let writer = Writer { user: None, pods: dir.path() };
+        let writer = Writer {
+            user: None,
+            pods: dir.path(),
+        };
         let opened = open_mounts(&[mount(dir.path(), true), mount(&file, false)], writer).unwrap();
-        let kinds: Vec<_> = opened.iter().map(|(mounted, _)| (mounted.fd, mounted.file, mounted.readonly)).collect();
+        let kinds: Vec<_> = opened
+            .iter()
+            .map(|(mounted, _)| (mounted.fd, mounted.file, mounted.readonly))
+            .collect();
         assert_eq!(kinds, [(2, false, true), (3, true, false)]);
-        assert!(matches!(open_mounts(&[mount(Path::new("/dev/null"), true)], writer), Err(DescriptorError::Kind { .. })));
+        assert!(matches!(
+            open_mounts(&[mount(Path::new("/dev/null"), true)], writer),
+            Err(DescriptorError::Kind { .. })
+        ));
         let missing = dir.path().join("missing");
         let error = open_mounts(&[mount(&missing, true)], writer).unwrap_err();
         assert!(error.to_string().ends_with("missing cannot be opened"), "{error}");
@@ -155,8 +198,15 @@ mod tests {
             fs::create_dir_all(path).unwrap();
         }
         let pods = dir.path().join("pods");
-        let writer = Writer { user: Some(4242), pods: &pods };
-        open_mounts(&[mount(&inside, false), mount(&readonly, true), mount(&outside, false)], writer).unwrap();
+        let writer = Writer {
+            user: Some(4242),
+            pods: &pods,
+        };
+        open_mounts(
+            &[mount(&inside, false), mount(&readonly, true), mount(&outside, false)],
+            writer,
+        )
+        .unwrap();
         assert_eq!([owner(&inside), owner(&readonly), owner(&outside)], [4242, 0, 0]);
     }
 }

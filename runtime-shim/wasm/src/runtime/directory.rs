@@ -94,7 +94,12 @@ impl Directory {
     /// The directories of all hosts.
     pub(crate) fn list(hosts: &Path) -> io::Result<Vec<Self>> {
         let entries = fs::read_dir(hosts)?.collect::<io::Result<Vec<_>>>()?;
-        Ok(entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir()).map(|path| Self { path }).collect())
+        Ok(entries
+            .iter()
+            .map(fs::DirEntry::path)
+            .filter(|path| path.is_dir())
+            .map(|path| Self { path })
+            .collect())
     }
 
     /// Makes the directory with its `host.json`, and `state/` for the host's user.
@@ -155,13 +160,21 @@ impl Directory {
 
     /// The host's log, for appending.
     pub(crate) fn open_log(&self) -> io::Result<File> {
-        OpenOptions::new().append(true).create(true).mode(0o640).open(self.path.join("host.log"))
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(self.path.join("host.log"))
     }
 
     /// Empties a log that has grown too long; the host goes on appending.
     pub(crate) fn bound_log(&self) -> io::Result<()> {
         let log = self.open_log()?;
-        if log.metadata()?.len() > MAX_LOG { log.set_len(0) } else { Ok(()) }
+        if log.metadata()?.len() > MAX_LOG {
+            log.set_len(0)
+        } else {
+            Ok(())
+        }
     }
 
     /// The last thing the host said for people.
@@ -171,7 +184,10 @@ impl Directory {
         log.seek(SeekFrom::Start(end.saturating_sub(MAX_LINE))).ok()?;
         let mut bytes = Vec::new();
         log.take(MAX_LINE).read_to_end(&mut bytes).ok()?;
-        String::from_utf8_lossy(&bytes).lines().rfind(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+        String::from_utf8_lossy(&bytes)
+            .lines()
+            .rfind(|line| !line.trim().is_empty())
+            .map(|line| line.trim().to_owned())
     }
 
     /// Everything the host had recorded. What cannot be read is left out.
@@ -218,11 +234,16 @@ fn read_record<R: DeserializeOwned>(path: &Path) -> Option<R> {
         file.take(MAX_STATE_FILE).read_to_end(&mut bytes)?;
         Ok(serde_json::from_slice(&bytes)?)
     };
-    read().inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a state file cannot be read")).ok()
+    read()
+        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a state file cannot be read"))
+        .ok()
 }
 
 fn open_in(path: &Path, flags: i32) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | flags).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | flags)
+        .open(path)
 }
 
 /// The next generation of the agent: one more than any before it.

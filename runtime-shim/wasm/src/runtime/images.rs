@@ -4,7 +4,11 @@ use std::{fs::File, sync::Arc};
 
 use cri::{ContainerConfig, Error, Event, FilesystemUsage, Image, ImportContent, PullImage};
 
-use super::{Runtime, errors::{from_code, from_reference}, hosts::Host};
+use super::{
+    Runtime,
+    errors::{from_code, from_reference},
+    hosts::Host,
+};
 use crate::{
     aot::{Code, Target},
     images::{Content, Entry, ImportError, InUse, Reference, usage},
@@ -13,7 +17,10 @@ use crate::{
 
 impl Runtime {
     pub(super) fn find_image(&self, reference: &str) -> Result<Option<Image>, Error> {
-        let found = self.images.find(reference).map_err(|error| from_reference(reference, error))?;
+        let found = self
+            .images
+            .find(reference)
+            .map_err(|error| from_reference(reference, error))?;
         Ok(found.map(|entry| self.images.describe(&entry)))
     }
 
@@ -38,18 +45,33 @@ impl Runtime {
             ImportContent::Bytes(bytes) => Content::Bytes(bytes),
         };
         let images = Arc::clone(&self.images);
-        let work = self.shared.tasks.spawn_blocking(move || images.import(&reference, content));
-        let imported = work.await.map_err(|error| Error::failed(format!("importing image \"{name}\""), error))?;
+        let work = self
+            .shared
+            .tasks
+            .spawn_blocking(move || images.import(&reference, content));
+        let imported = work
+            .await
+            .map_err(|error| Error::failed(format!("importing image \"{name}\""), error))?;
         let entry = imported.map_err(|error| refused_import(name, error))?;
         // Whoever runs it hears what is wrong with it; now is only the time to have it ready.
-        if let Err(error) = self.code(&entry, name, &self.shared.target, || Ok(self.compiler.clone())).await {
-            tracing::warn!(image = name, error = &error as &dyn std::error::Error, "the image cannot run");
+        if let Err(error) = self
+            .code(&entry, name, &self.shared.target, || Ok(self.compiler.clone()))
+            .await
+        {
+            tracing::warn!(
+                image = name,
+                error = &error as &dyn std::error::Error,
+                "the image cannot run"
+            );
         }
         Ok(self.images.describe(&entry))
     }
 
     pub(super) async fn remove_by_reference(&self, reference: &str) -> Result<(), Error> {
-        let found = self.images.find(reference).map_err(|error| from_reference(reference, error))?;
+        let found = self
+            .images
+            .find(reference)
+            .map_err(|error| from_reference(reference, error))?;
         let Some(entry) = found else { return Ok(()) };
         let failed = || format!("removing image \"{reference}\"");
         if let Some(container) = self.user_of(&entry) {
@@ -57,21 +79,30 @@ impl Runtime {
         }
         let images = Arc::clone(&self.images);
         let work = self.shared.tasks.spawn_blocking(move || images.remove(&entry));
-        work.await.map_err(|error| Error::failed(failed(), error))?.map_err(|error| Error::failed(failed(), error))?;
+        work.await
+            .map_err(|error| Error::failed(failed(), error))?
+            .map_err(|error| Error::failed(failed(), error))?;
         self.evict_code().map_err(|error| Error::failed(failed(), error))
     }
 
     /// A container that was made of the image and can still run.
     fn user_of(&self, entry: &Entry) -> Option<String> {
         let model = self.shared.model.lock();
-        let mut users = model.containers().filter(|container| container.state < cri::ContainerState::Exited);
-        users.find(|user| user.config.image_id == entry.id.as_str()).map(|user| user.id.to_string())
+        let mut users = model
+            .containers()
+            .filter(|container| container.state < cri::ContainerState::Exited);
+        users
+            .find(|user| user.config.image_id == entry.id.as_str())
+            .map(|user| user.id.to_string())
     }
 
     pub(super) async fn usage(&self) -> Result<FilesystemUsage, Error> {
         let directories = ["images", "aot"].map(|name| self.shared.config.data_dir.join(name));
         let work = self.shared.tasks.spawn_blocking(move || {
-            directories.iter().map(|directory| usage(directory)).collect::<Result<Vec<_>, _>>()
+            directories
+                .iter()
+                .map(|directory| usage(directory))
+                .collect::<Result<Vec<_>, _>>()
         });
         let failed = || "measuring the image store";
         let parts = work.await.map_err(|error| Error::failed(failed(), error))?;
@@ -84,9 +115,19 @@ impl Runtime {
 
     /// The image a container is made of.
     pub(super) fn image_of(&self, config: &ContainerConfig) -> Result<Entry, Error> {
-        let wanted = if config.image_id.is_empty() { &config.image } else { &config.image_id };
-        let found = self.images.find(wanted).map_err(|error| from_reference(wanted, error))?;
-        found.ok_or_else(|| Error::NotFound { what: "image", id: wanted.clone() })
+        let wanted = if config.image_id.is_empty() {
+            &config.image
+        } else {
+            &config.image_id
+        };
+        let found = self
+            .images
+            .find(wanted)
+            .map_err(|error| from_reference(wanted, error))?;
+        found.ok_or_else(|| Error::NotFound {
+            what: "image",
+            id: wanted.clone(),
+        })
     }
 
     /// The code of an image for a host. One of an earlier version gets it from its own compiler.
@@ -112,16 +153,24 @@ impl Runtime {
         };
         let slow = || {
             let message = format!("Compiling image \"{reference}\" to machine code; this is done once");
-            self.shared.tell(Event::Image { reference: reference.to_owned(), message });
+            self.shared.tell(Event::Image {
+                reference: reference.to_owned(),
+                message,
+            });
         };
-        self.code.code(&image.module, target, job, slow).await.map_err(|error| from_code(reference, error))
+        self.code
+            .code(&image.module, target, job, slow)
+            .await
+            .map_err(|error| from_code(reference, error))
     }
 
     /// Removes code that no image needs or no host can load.
     pub(super) fn evict_code(&self) -> std::io::Result<()> {
         let mut targets: Vec<_> = self.hosts.all().iter().map(|host| host.target()).collect();
         targets.push(self.shared.target.clone());
-        let evicted = self.code.evict(|module, target| self.images.runs(module) && targets.contains(target))?;
+        let evicted = self
+            .code
+            .evict(|module, target| self.images.runs(module) && targets.contains(target))?;
         if evicted > 0 {
             tracing::info!(evicted, "compiled code removed that nothing needs");
         }

@@ -98,7 +98,10 @@ impl Link {
     pub(crate) async fn call(&self, call: Call, fds: Vec<OwnedFd>, patience: Duration) -> Result<Answer, CallError> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.queue.send(Outgoing { call, fds, reply }).await.map_err(|_| CallError::Lost)?;
+            self.queue
+                .send(Outgoing { call, fds, reply })
+                .await
+                .map_err(|_| CallError::Lost)?;
             answer.await.map_err(|_| CallError::Lost)
         };
         let answer = tokio::select! {
@@ -131,7 +134,9 @@ async fn send_all(
             outgoing = calls.recv() => outgoing,
             () = closed.cancelled() => None,
         };
-        let Some(Outgoing { call, fds, reply }) = outgoing else { break };
+        let Some(Outgoing { call, fds, reply }) = outgoing else {
+            break;
+        };
         id += 1;
         waiting.lock().insert(id, reply);
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
@@ -143,7 +148,10 @@ async fn send_all(
         if let Err(error) = sent {
             // Too long to be sent: nothing of it is on the way, and the connection is as good as before.
             waiting.lock().remove(&id);
-            tracing::warn!(error = &error as &dyn std::error::Error, "a call to a sandbox host was not sent");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a call to a sandbox host was not sent"
+            );
             if !matches!(error, ChannelError::Frame(_) | ChannelError::Encode(_)) {
                 break;
             }
@@ -171,7 +179,10 @@ async fn receive_all(mut receiver: Receiver, mut listener: impl Listener, waitin
             }
             Ok(None) => break,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the connection to a sandbox host broke");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the connection to a sandbox host broke"
+                );
                 break;
             }
         }

@@ -4,6 +4,8 @@
 //! addresses are taken (they follow from the records), and which creations are under way, so that a repeated one gets the
 //! id and the address of the first.
 
+mod truth;
+
 use std::{
     collections::{BTreeSet, HashMap},
     net::Ipv4Addr,
@@ -12,18 +14,12 @@ use std::{
 
 use cri::{Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState};
 
+pub(crate) use self::truth::{Origin, Untrue};
 use super::addresses::{Addresses, NoneLeft};
 use crate::protocol::{Change, ContainerRecord, Network, SandboxRecord};
 
 /// A sandbox host's id.
 pub(crate) type HostId = std::sync::Arc<str>;
-
-/// Who tells of a change: a host, and the namespace whose pods it may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) host: HostId,
-    pub(crate) tenant: String,
-}
 
 /// What a host has told while a snapshot of it was read.
 #[derive(Debug, Default)]
@@ -55,8 +51,19 @@ pub(crate) struct SandboxKey {
 
 impl SandboxKey {
     pub(crate) fn of(config: &cri::SandboxConfig) -> Self {
-        let cri::SandboxConfig { namespace, name, uid, attempt, .. } = config.clone();
-        Self { namespace, name, uid, attempt }
+        let cri::SandboxConfig {
+            namespace,
+            name,
+            uid,
+            attempt,
+            ..
+        } = config.clone();
+        Self {
+            namespace,
+            name,
+            uid,
+            attempt,
+        }
     }
 }
 
@@ -70,7 +77,11 @@ pub(crate) struct ContainerKey {
 
 impl ContainerKey {
     pub(crate) fn of(sandbox: &SandboxId, config: &cri::ContainerConfig) -> Self {
-        Self { sandbox: sandbox.clone(), name: config.name.clone(), attempt: config.attempt }
+        Self {
+            sandbox: sandbox.clone(),
+            name: config.name.clone(),
+            attempt: config.attempt,
+        }
     }
 }
 
@@ -133,7 +144,10 @@ impl Model {
             Some(addresses) => addresses.change_range(range),
             None => {
                 let mut addresses = Addresses::of(range);
-                self.sandboxes.values().filter_map(held_addresses).for_each(|(pod, _)| addresses.hold(pod));
+                self.sandboxes
+                    .values()
+                    .filter_map(held_addresses)
+                    .for_each(|(pod, _)| addresses.hold(pod));
                 self.pod_addresses = Some(addresses);
             }
         }
@@ -161,8 +175,16 @@ impl Model {
 
     /// The ids of what a host holds.
     pub(crate) fn held_by(&self, host: &HostId) -> (BTreeSet<SandboxId>, BTreeSet<ContainerId>) {
-        let sandboxes = self.sandboxes.iter().filter(|(_, held)| held.host == *host).map(|(id, _)| id.clone());
-        let containers = self.containers.iter().filter(|(_, held)| held.host == *host).map(|(id, _)| id.clone());
+        let sandboxes = self
+            .sandboxes
+            .iter()
+            .filter(|(_, held)| held.host == *host)
+            .map(|(id, _)| id.clone());
+        let containers = self
+            .containers
+            .iter()
+            .filter(|(_, held)| held.host == *host)
+            .map(|(id, _)| id.clone());
         (sandboxes.collect(), containers.collect())
     }
 
@@ -186,7 +208,10 @@ impl Model {
         if let Some(pending) = self.pending_sandboxes.get(&key) {
             return Ok(Creation::Make(pending.clone()));
         }
-        let pending = Pending { id: fresh(), network: network(self)? };
+        let pending = Pending {
+            id: fresh(),
+            network: network(self)?,
+        };
         self.pending_sandboxes.insert(key, pending.clone());
         Ok(Creation::Make(pending))
     }
@@ -235,8 +260,12 @@ impl Model {
         match &change {
             Change::Sandbox(record) => self.check_sandbox(origin, record)?,
             Change::Container(record) => self.check_container(origin, record)?,
-            Change::SandboxRemoved(id) => check_holder(origin, &id.0, self.sandboxes.get(id).map(|held| &held.host))?,
-            Change::ContainerRemoved(id) => check_holder(origin, &id.0, self.containers.get(id).map(|held| &held.host))?,
+            Change::SandboxRemoved(id) => {
+                truth::check_holder(origin, &id.0, self.sandboxes.get(id).map(|held| &held.host))?
+            }
+            Change::ContainerRemoved(id) => {
+                truth::check_holder(origin, &id.0, self.containers.get(id).map(|held| &held.host))?
+            }
         }
         Ok(match change {
             Change::Sandbox(record) => self.apply_sandbox(&origin.host, *record, now),
@@ -257,81 +286,39 @@ impl Model {
     /// Forgets what a host held and a snapshot has not shown.
     pub(crate) fn sweep(&mut self, origin: &Origin, seen: &Seen, now: Duration) -> Vec<Event> {
         let (sandboxes, containers) = self.held_by(&origin.host);
-        let containers = containers.difference(&seen.containers).cloned().map(Change::ContainerRemoved);
-        let sandboxes = sandboxes.difference(&seen.sandboxes).cloned().map(Change::SandboxRemoved);
-        containers.chain(sandboxes).filter_map(|removed| self.forget(removed, now)).collect()
-    }
-
-    fn check_sandbox(&self, origin: &Origin, record: &SandboxRecord) -> Result<(), Untrue> {
-        let sandbox = &record.sandbox;
-        let untrue = |what| Err(Untrue { host: origin.host.clone(), id: sandbox.id.to_string(), what });
-        let key = SandboxKey::of(&sandbox.config);
-        if sandbox.config.namespace != origin.tenant {
-            return untrue("a pod of another namespace");
-        }
-        if self.sandbox_keys.get(&key).is_some_and(|known| *known != sandbox.id) {
-            return untrue("a pod that another sandbox holds");
-        }
-        if let Some(held) = self.sandboxes.get(&sandbox.id) {
-            let known = &held.record.sandbox;
-            let same = held.record.network == record.network && SandboxKey::of(&known.config) == key;
-            // Its address may have gone to another one since it was stopped.
-            let revived = known.state == SandboxState::NotReady && sandbox.state == SandboxState::Ready;
-            return match same && !revived && held.host == origin.host {
-                true => Ok(()),
-                false => untrue("a sandbox that is another one"),
-            };
-        }
-        if let Some(pending) = self.pending_sandboxes.get(&key) {
-            return match pending.id == sandbox.id && pending.network == record.network {
-                true => Ok(()),
-                false => untrue("a sandbox that was not asked for"),
-            };
-        }
-        match sandbox.state == SandboxState::Ready && self.is_taken(&record.network) {
-            true => untrue("an address that another sandbox has"),
-            false => Ok(()),
-        }
-    }
-
-    fn check_container(&self, origin: &Origin, record: &ContainerRecord) -> Result<(), Untrue> {
-        let container = &record.container;
-        let untrue = |what| Err(Untrue { host: origin.host.clone(), id: container.id.to_string(), what });
-        check_holder(origin, &container.id.0, self.containers.get(&container.id).map(|held| &held.host))?;
-        let Some(sandbox) = self.sandboxes.get(&container.sandbox).filter(|held| held.host == origin.host) else {
-            return untrue("a container in a sandbox it does not hold");
-        };
-        let key = ContainerKey::of(&container.sandbox, &container.config);
-        if self.container_keys.get(&key).is_some_and(|known| *known != container.id) {
-            return untrue("a container that another one is");
-        }
-        match sandbox.record.sandbox.config.uid == container.pod_uid {
-            true => Ok(()),
-            false => untrue("a container of another pod"),
-        }
-    }
-
-    fn is_taken(&self, network: &Network) -> bool {
-        match network {
-            Network::Pod { address, loopback, .. } => {
-                let pods = self.pod_addresses.as_ref();
-                pods.is_some_and(|pods| pods.is_taken(*address)) || self.loopbacks.is_taken(*loopback)
-            }
-            Network::Node => false,
-        }
+        let containers = containers
+            .difference(&seen.containers)
+            .cloned()
+            .map(Change::ContainerRemoved);
+        let sandboxes = sandboxes
+            .difference(&seen.sandboxes)
+            .cloned()
+            .map(Change::SandboxRemoved);
+        containers
+            .chain(sandboxes)
+            .filter_map(|removed| self.forget(removed, now))
+            .collect()
     }
 
     fn apply_sandbox(&mut self, host: &HostId, record: SandboxRecord, now: Duration) -> Option<Event> {
         let key = SandboxKey::of(&record.sandbox.config);
-        self.pending_sandboxes.remove(&key);
+        let id = record.sandbox.id.clone();
+        let was_pending = self.pending_sandboxes.remove(&key).is_some();
         match record.sandbox.state {
             SandboxState::Ready => self.hold(&record.network),
-            SandboxState::NotReady => self.give_back(&record.network, now),
+            SandboxState::NotReady if was_pending || self.is_ready(&id) => self.give_back(&record.network, now),
+            // It gave its address back before; another one may have it.
+            SandboxState::NotReady => {}
         }
-        let id = record.sandbox.id.clone();
         self.sandbox_keys.insert(key, id.clone());
-        let held = Held { host: host.clone(), record };
-        let event = Event::Sandbox { id: id.clone(), pod_uid: held.record.sandbox.config.uid.clone() };
+        let held = Held {
+            host: host.clone(),
+            record,
+        };
+        let event = Event::Sandbox {
+            id: id.clone(),
+            pod_uid: held.record.sandbox.config.uid.clone(),
+        };
         let before = self.sandboxes.insert(id.clone(), held);
         (before.as_ref() != self.sandboxes.get(&id)).then_some(event)
     }
@@ -341,31 +328,59 @@ impl Model {
         let key = ContainerKey::of(&container.sandbox, &container.config);
         self.pending_containers.remove(&key);
         let id = container.id.clone();
-        let event =
-            Event::Container { id: id.clone(), pod_uid: container.pod_uid.clone(), state: container.state };
+        let event = Event::Container {
+            id: id.clone(),
+            pod_uid: container.pod_uid.clone(),
+            state: container.state,
+        };
         self.container_keys.insert(key, id.clone());
-        let before = self.containers.insert(id.clone(), Held { host: host.clone(), record });
+        let before = self.containers.insert(
+            id.clone(),
+            Held {
+                host: host.clone(),
+                record,
+            },
+        );
         (before.as_ref() != self.containers.get(&id)).then_some(event)
     }
 
     fn remove_sandbox(&mut self, id: &SandboxId, now: Duration) -> Option<Event> {
+        let was_ready = self.is_ready(id);
         let Held { record, .. } = self.sandboxes.remove(id)?;
         self.sandbox_keys.remove(&SandboxKey::of(&record.sandbox.config));
-        self.give_back(&record.network, now);
-        Some(Event::Sandbox { id: id.clone(), pod_uid: record.sandbox.config.uid })
+        if was_ready {
+            self.give_back(&record.network, now);
+        }
+        Some(Event::Sandbox {
+            id: id.clone(),
+            pod_uid: record.sandbox.config.uid,
+        })
     }
 
     fn remove_container(&mut self, id: &ContainerId) -> Option<Event> {
         let Held { record, .. } = self.containers.remove(id)?;
         let container = record.container;
-        self.container_keys.remove(&ContainerKey::of(&container.sandbox, &container.config));
-        Some(Event::Sandbox { id: container.sandbox, pod_uid: container.pod_uid })
+        self.container_keys
+            .remove(&ContainerKey::of(&container.sandbox, &container.config));
+        Some(Event::Sandbox {
+            id: container.sandbox,
+            pod_uid: container.pod_uid,
+        })
     }
 
     /// The ids of a sandbox's containers.
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
         let of = |held: &&Held<ContainerRecord>| held.record.container.sandbox == *sandbox;
-        self.containers.values().filter(of).map(|held| held.record.container.id.clone()).collect()
+        self.containers
+            .values()
+            .filter(of)
+            .map(|held| held.record.container.id.clone())
+            .collect()
+    }
+
+    fn is_ready(&self, id: &SandboxId) -> bool {
+        let held = self.sandboxes.get(id);
+        held.is_some_and(|held| held.record.sandbox.state == SandboxState::Ready)
     }
 
     fn hold(&mut self, network: &Network) {
@@ -384,24 +399,6 @@ impl Model {
             }
             self.loopbacks.give_back(*loopback, now);
         }
-    }
-}
-
-/// A host tells of what it cannot hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sandbox host {host} tells of {what}: \"{id}\"")]
-pub(crate) struct Untrue {
-    host: HostId,
-    id: String,
-    what: &'static str,
-}
-
-fn check_holder(origin: &Origin, id: &str, holder: Option<&HostId>) -> Result<(), Untrue> {
-    match holder {
-        Some(holder) if *holder != origin.host => {
-            Err(Untrue { host: origin.host.clone(), id: id.to_owned(), what: "what another host holds" })
-        }
-        _ => Ok(()),
     }
 }
 

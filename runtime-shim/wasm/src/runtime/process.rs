@@ -51,7 +51,11 @@ impl Process {
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         // SAFETY: an `OwnedFd` owns a valid descriptor, and nobody replaces it while the `AsyncFd` has it.
         let pidfd = unsafe { AsyncFd::register(pidfd) }?;
-        Ok(Self { pid, pidfd, child: Mutex::new(child) })
+        Ok(Self {
+            pid,
+            pidfd,
+            child: Mutex::new(child),
+        })
     }
 
     pub(crate) fn pid(&self) -> i32 {

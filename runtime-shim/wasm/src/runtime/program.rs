@@ -24,13 +24,25 @@ pub(crate) fn program(guest: Guest, image: &Entry, config: &cri::ContainerConfig
         }
         (command, args) => [command, args].concat(),
     };
-    let working_dir = if config.working_dir.is_empty() { &execution.working_dir } else { &config.working_dir };
-    Program { guest, args, env: environment(&execution.env, &config.env), working_dir: working_dir.clone() }
+    let working_dir = if config.working_dir.is_empty() {
+        &execution.working_dir
+    } else {
+        &config.working_dir
+    };
+    Program {
+        guest,
+        args,
+        env: environment(&execution.env, &config.env),
+        working_dir: working_dir.clone(),
+    }
 }
 
 /// Each name once, with its last value, where it stood first.
 fn environment(image: &[String], pod: &[(String, String)]) -> Vec<(String, String)> {
-    let image = image.iter().filter_map(|entry| entry.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let image = image
+        .iter()
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
     let mut merged: Vec<(String, String)> = Vec::new();
     for (name, value) in image.chain(pod.iter().cloned()) {
         match merged.iter_mut().find(|(known, _)| *known == name) {
@@ -82,9 +94,17 @@ mod tests {
             ("", "/a.wasm foo", "", "", "/a.wasm foo"),
             ("", "/a.wasm foo", "", "zoo", "hello.wasm zoo"),
         ] {
-            let config = cri::ContainerConfig { command: words(command), args: words(args), ..Default::default() };
+            let config = cri::ContainerConfig {
+                command: words(command),
+                args: words(args),
+                ..Default::default()
+            };
             let program = program(Guest::Command, &image(entrypoint, cmd), &config);
-            assert_eq!(program.args, words(expected), "{entrypoint:?} {cmd:?} {command:?} {args:?}");
+            assert_eq!(
+                program.args,
+                words(expected),
+                "{entrypoint:?} {cmd:?} {command:?} {args:?}"
+            );
         }
     }
 

@@ -23,7 +23,9 @@ const HANDLERS: [&str; 2] = ["", "wasm"];
 impl Runtime {
     pub(super) async fn run(&self, config: SandboxConfig, handler: &str) -> Result<Sandbox, Error> {
         if !HANDLERS.contains(&handler) {
-            return Err(Error::InvalidConfig { message: format!("no runtime for \"{handler}\" is configured") });
+            return Err(Error::InvalidConfig {
+                message: format!("no runtime for \"{handler}\" is configured"),
+            });
         }
         let creation = self.shared.model.lock().begin_sandbox(
             &config,
@@ -51,7 +53,11 @@ impl Runtime {
             return Ok(Network::Node);
         }
         let (address, loopback) = take()?;
-        Ok(Network::Pod { address, loopback, dialable_loopback: self.shared.config.dialable_loopback.clone() })
+        Ok(Network::Pod {
+            address,
+            loopback,
+            dialable_loopback: self.shared.config.dialable_loopback.clone(),
+        })
     }
 
     async fn run_pending(&self, config: SandboxConfig, handler: &str, pending: Pending) -> Result<Sandbox, Error> {
@@ -60,7 +66,13 @@ impl Runtime {
         let doing = format!("creating a sandbox for pod \"{}/{}\"", config.namespace, config.name);
         let Pending { id, network } = pending;
         let (handler, created_at) = (handler.to_owned(), self.shared.now());
-        let call = Call::RunSandbox(Box::new(RunSandbox { id, config, handler, network, created_at }));
+        let call = Call::RunSandbox(Box::new(RunSandbox {
+            id,
+            config,
+            handler,
+            network,
+            created_at,
+        }));
         match host.link().call(call, Vec::new(), PATIENCE).await {
             Ok(Answer::Sandbox(record)) => Ok(record.sandbox),
             Ok(_) => Err(from_call(doing, CallError::Unfitting)),
@@ -69,7 +81,9 @@ impl Runtime {
     }
 
     pub(super) async fn stop(&self, id: &SandboxId) -> Result<(), Error> {
-        let Some((host, state)) = self.holder(id) else { return Ok(()) };
+        let Some((host, state)) = self.holder(id) else {
+            return Ok(());
+        };
         if state == SandboxState::NotReady {
             return Ok(());
         }
@@ -78,7 +92,9 @@ impl Runtime {
     }
 
     pub(super) async fn remove(&self, id: &SandboxId) -> Result<(), Error> {
-        let Some((host, _)) = self.holder(id) else { return Ok(()) };
+        let Some((host, _)) = self.holder(id) else {
+            return Ok(());
+        };
         let call = Call::RemoveSandbox { sandbox: id.clone() };
         self.order_sandbox(&host, id, "removing", call).await?;
         let forgotten = self.hosts.forget_sandbox(&host, id);
@@ -87,19 +103,26 @@ impl Runtime {
 
     fn holder(&self, id: &SandboxId) -> Option<(HostId, SandboxState)> {
         let model = self.shared.model.lock();
-        model.sandbox(id).map(|held| (held.host.clone(), held.record.sandbox.state))
+        model
+            .sandbox(id)
+            .map(|held| (held.host.clone(), held.record.sandbox.state))
     }
 
     /// Orders it of the host that holds the sandbox; a host that has ended has stopped everything already.
     async fn order_sandbox(&self, host: &HostId, id: &SandboxId, doing: &str, call: Call) -> Result<(), Error> {
-        let Some(host) = self.hosts.get(host) else { return Ok(()) };
+        let Some(host) = self.hosts.get(host) else {
+            return Ok(());
+        };
         let result = host.link().order(call, Vec::new(), PATIENCE).await;
         result.map_err(|error| from_call(format!("{doing} sandbox \"{id}\""), error))
     }
 
     /// The host of a sandbox that can hold running containers.
     pub(super) fn ready_host(&self, id: &SandboxId) -> Result<(Arc<Host>, SandboxConfig), Error> {
-        let not_found = || Error::NotFound { what: "sandbox", id: id.to_string() };
+        let not_found = || Error::NotFound {
+            what: "sandbox",
+            id: id.to_string(),
+        };
         let (host, sandbox) = {
             let model = self.shared.model.lock();
             let held = model.sandbox(id).ok_or_else(not_found)?;
@@ -107,7 +130,9 @@ impl Runtime {
         };
         match self.hosts.get(&host) {
             Some(host) if sandbox.state == SandboxState::Ready => Ok((host, sandbox.config)),
-            _ => Err(Error::Start { reason: format!("sandbox \"{id}\" is not ready") }),
+            _ => Err(Error::Start {
+                reason: format!("sandbox \"{id}\" is not ready"),
+            }),
         }
     }
 }

@@ -9,7 +9,7 @@ use cri::Event;
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use tokio::{sync::broadcast, time::Instant};
-use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -100,6 +100,7 @@ impl Shared {
     /// Everything that happens from now on.
     pub(crate) fn events(&self) -> BoxStream<'static, Event> {
         let events = BroadcastStream::new(self.events.subscribe());
-        events.map(|event| event.unwrap_or_else(|BroadcastStreamRecvError::Lagged(_)| Event::Lost)).boxed()
+        // The only error is that some were dropped.
+        events.map(|event| event.unwrap_or(Event::Lost)).boxed()
     }
 }

@@ -31,7 +31,11 @@ impl Tenants {
             Some(bytes) => serde_json::from_slice(&bytes)?,
             None => BTreeMap::new(),
         };
-        Ok(Self { path, base, offsets: Mutex::new(offsets) })
+        Ok(Self {
+            path,
+            base,
+            offsets: Mutex::new(offsets),
+        })
     }
 
     /// The user of a namespace; a new one is written down before it is used.

@@ -21,7 +21,10 @@ impl Cgroups {
     pub(crate) fn below(parent: &str) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let parent = parent.trim_start_matches('/');
-        let directories = hierarchies(&mounts).into_iter().map(|mount| mount.join(parent)).collect();
+        let directories = hierarchies(&mounts)
+            .into_iter()
+            .map(|mount| mount.join(parent))
+            .collect();
         Ok(Self { directories })
     }
 
@@ -44,7 +47,10 @@ impl Cgroups {
 
     /// Does it for every hierarchy and reports the first failure.
     fn each(&self, act: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-        self.directories.iter().map(|directory| act(directory)).fold(Ok(()), Result::and)
+        self.directories
+            .iter()
+            .map(|directory| act(directory))
+            .fold(Ok(()), Result::and)
     }
 }
 
@@ -60,7 +66,10 @@ fn hierarchy(line: &str) -> Option<PathBuf> {
     let mut filesystem = filesystem.split(' ');
     let counts = match filesystem.next()? {
         "cgroup2" => true,
-        "cgroup" => filesystem.nth(1)?.split(',').any(|option| CONTROLLERS.contains(&option)),
+        "cgroup" => filesystem
+            .nth(1)?
+            .split(',')
+            .any(|option| CONTROLLERS.contains(&option)),
         _ => false,
     };
     counts.then(|| PathBuf::from(point))
@@ -86,7 +95,9 @@ mod tests {
     fn places_in_every_hierarchy_and_removes_again() {
         let root = tempfile::tempdir().unwrap();
         let directories = vec![root.path().join("cpu/wherry"), root.path().join("memory/wherry")];
-        let cgroups = Cgroups { directories: directories.clone() };
+        let cgroups = Cgroups {
+            directories: directories.clone(),
+        };
         cgroups.place("h1", 42).unwrap();
         for directory in &directories {
             let procs = directory.join("h1/cgroup.procs");

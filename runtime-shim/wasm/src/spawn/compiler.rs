@@ -23,7 +23,10 @@ use crate::protocol::compiled::{self, Outcome, ReadError};
 /// The longest a compilation may take.
 const DEADLINE: Duration = Duration::from_secs(900);
 /// How often a waiting thread looks whether the agent stops.
-const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+const GLANCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 /// How long a child may live after its last word.
 const FAREWELL: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// What is kept of a child's complaints.
@@ -70,7 +73,12 @@ pub(crate) fn run(
     let Some(stdout) = child.0.stdout.take() else {
         return Err(CompilerError::Spawn(io::ErrorKind::BrokenPipe.into()));
     };
-    let mut watched = Watched { from: stdout, until: Instant::now() + DEADLINE, shutdown, gave_up: None };
+    let mut watched = Watched {
+        from: stdout,
+        until: Instant::now() + DEADLINE,
+        shutdown,
+        gave_up: None,
+    };
     let answer = compiled::read(&mut watched, &mut io::BufWriter::new(code));
     match (watched.gave_up, answer) {
         (Some(why), _) => Err(why),
@@ -98,10 +106,15 @@ impl Ending {
         let status = self.0.wait().map_err(CompilerError::Spawn)?;
         match status.signal() {
             _ if status.success() => Ok(()),
-            Some(libc::SIGXCPU) => Err(CompilerError::Limit { resource: "processor time" }),
+            Some(libc::SIGXCPU) => Err(CompilerError::Limit {
+                resource: "processor time",
+            }),
             // Rust's answer to a failed allocation.
             Some(libc::SIGABRT) => Err(CompilerError::Limit { resource: "memory" }),
-            _ => Err(CompilerError::Died { status, complaint: complaint(complaints) }),
+            _ => Err(CompilerError::Died {
+                status,
+                complaint: complaint(complaints),
+            }),
         }
     }
 }
@@ -116,7 +129,9 @@ impl Drop for Ending {
 
 fn complaint(mut file: File) -> String {
     let mut text = Vec::new();
-    let read = file.rewind().and_then(|()| file.take(MAX_COMPLAINT).read_to_end(&mut text));
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(MAX_COMPLAINT).read_to_end(&mut text));
     match read {
         Ok(length) if length > 0 => format!(": {}", String::from_utf8_lossy(&text).trim().replace('\n', " ")),
         _ => String::new(),

@@ -41,7 +41,15 @@ pub(crate) struct Launch<'a> {
 
 /// Starts a host. Blocks for a fork and an exec.
 pub(crate) fn spawn(launch: Launch<'_>) -> io::Result<Child> {
-    let Launch { program, arguments, listener, state, log, netns, user } = launch;
+    let Launch {
+        program,
+        arguments,
+        listener,
+        state,
+        log,
+        netns,
+        user,
+    } = launch;
     let mut command = program.command(arguments.to_words());
     command.stdin(listener).stdout(Stdio::null()).stderr(log);
     // SAFETY: between fork and exec the closure only makes system calls on descriptors that it owns; it allocates nothing.
@@ -51,7 +59,11 @@ pub(crate) fn spawn(launch: Launch<'_>) -> io::Result<Child> {
     let child = command.spawn()?;
     // Raising it needs no privilege; a sandbox around the agent may forbid it all the same.
     if let Err(error) = fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE) {
-        tracing::debug!(pid = child.id(), error = &error as &dyn std::error::Error, "OOM score stays");
+        tracing::debug!(
+            pid = child.id(),
+            error = &error as &dyn std::error::Error,
+            "OOM score stays"
+        );
     }
     Ok(child)
 }

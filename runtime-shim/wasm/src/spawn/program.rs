@@ -56,17 +56,29 @@ impl Program {
     }
 
     fn open_path(path: &Path, words: Vec<OsString>) -> Result<Self, ProgramError> {
-        let failed = |source| ProgramError { path: path.to_owned(), source };
+        let failed = |source| ProgramError {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(failed)?;
         let file = rustix::io::fcntl_dupfd_cloexec(&file, FIRST_FREE).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { file: Arc::new(file), name: "wherry".into(), words })
+        Ok(Self {
+            file: Arc::new(file),
+            name: "wherry".into(),
+            words,
+        })
     }
 
     /// A command without environment that runs the program; `extra` words follow its own.
     pub(crate) fn command(&self, extra: impl IntoIterator<Item = String>) -> Command {
         // `/proc/self` is the child's by the time it is looked up.
         let mut command = Command::new(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        command.arg0(&self.name).args(&self.words).args(extra).env_clear().current_dir("/");
+        command
+            .arg0(&self.name)
+            .args(&self.words)
+            .args(extra)
+            .env_clear()
+            .current_dir("/");
         command
     }
 }

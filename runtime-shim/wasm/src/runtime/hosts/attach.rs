@@ -65,7 +65,10 @@ impl Listener for Copying {
                 }
                 vec![event.change.clone()]
             }
-            FromHost::Reply { result: Ok(Answer::Page(page)), .. } => self.news(page),
+            FromHost::Reply {
+                result: Ok(Answer::Page(page)),
+                ..
+            } => self.news(page),
             // What a call changed has been told by events.
             FromHost::Reply { .. } => return,
         };
@@ -76,8 +79,16 @@ impl Listener for Copying {
 impl Copying {
     /// What of a page no event has told already, which may be newer.
     fn news(&self, page: &Page) -> Vec<Change> {
-        let sandboxes = page.sandboxes.iter().cloned().map(|record| Change::Sandbox(Box::new(record)));
-        let containers = page.containers.iter().cloned().map(|record| Change::Container(Box::new(record)));
+        let sandboxes = page
+            .sandboxes
+            .iter()
+            .cloned()
+            .map(|record| Change::Sandbox(Box::new(record)));
+        let containers = page
+            .containers
+            .iter()
+            .cloned()
+            .map(|record| Change::Container(Box::new(record)));
         let mut seen = self.seen.lock();
         let Some(seen) = seen.as_mut() else { return Vec::new() };
         sandboxes.chain(containers).filter(|change| seen.note(change)).collect()
@@ -106,7 +117,15 @@ impl Hosts {
         };
         let id: HostId = file.id.as_str().into();
         let (link, leases) = (Mutex::new(link), Default::default());
-        let host = Arc::new(Host { id: id.clone(), file, hello, directory, process, link, leases });
+        let host = Arc::new(Host {
+            id: id.clone(),
+            file,
+            hello,
+            directory,
+            process,
+            link,
+            leases,
+        });
         self.live.lock().insert(id, Arc::clone(&host));
         self.shared.tasks.spawn(Arc::clone(self).watch(Arc::clone(&host)));
         Ok(host)
@@ -114,9 +133,16 @@ impl Hosts {
 
     /// Hello, subscription and snapshot on a fresh connection.
     async fn introduce(&self, file: &HostFile, stream: StdStream) -> Result<(Link, HostHello), AttachError> {
-        let origin = Origin { host: file.id.as_str().into(), tenant: file.tenant.clone() };
+        let origin = Origin {
+            host: file.id.as_str().into(),
+            tenant: file.tenant.clone(),
+        };
         let seen = Arc::new(Mutex::new(Some(Seen::default())));
-        let copying = Copying { shared: Arc::clone(&self.shared), origin: origin.clone(), seen: Arc::clone(&seen) };
+        let copying = Copying {
+            shared: Arc::clone(&self.shared),
+            origin: origin.clone(),
+            seen: Arc::clone(&seen),
+        };
         let stream = UnixStream::from_std(stream)?;
         let link = Link::serve(stream, copying, &self.shared.tasks, &self.shared.shutdown);
         let closing = CloseUnless(Some(link.clone()));
@@ -143,7 +169,10 @@ impl Hosts {
             return Err(CallError::Unfitting.into());
         };
         if hello.host_id != file.id {
-            return Err(AttachError::OtherHost { wanted: file.id.clone(), found: hello.host_id });
+            return Err(AttachError::OtherHost {
+                wanted: file.id.clone(),
+                found: hello.host_id,
+            });
         }
         if hello.netns_inode != self.netns_inode(file.place)? {
             return Err(AttachError::OtherNetwork);
@@ -208,7 +237,10 @@ impl Hosts {
             // Half made, or of an earlier boot: whatever it held does not run any more.
             Ok(_) => return remove(&directory),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a sandbox host's directory is unreadable");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a sandbox host's directory is unreadable"
+                );
                 return;
             }
         };
@@ -247,7 +279,10 @@ impl Hosts {
 
 fn remove(directory: &Directory) {
     if let Err(error) = directory.remove() {
-        tracing::error!(error = &error as &dyn std::error::Error, "a stale sandbox host's directory stays");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a stale sandbox host's directory stays"
+        );
     }
 }
 

@@ -35,9 +35,23 @@ impl Hosts {
 
     /// Shows what is left of a host that has ended, and keeps it until it is removed.
     pub(super) async fn bury(&self, directory: &Directory, file: HostFile, cause: &str) {
-        let origin = Origin { host: file.id.as_str().into(), tenant: file.tenant.clone() };
-        let lost = file.lost.clone().unwrap_or_else(|| Lost { at: self.shared.now(), cause: cause.to_owned() });
-        let files = self.read_remains(directory, HostFile { lost: Some(lost.clone()), ..file }).await;
+        let origin = Origin {
+            host: file.id.as_str().into(),
+            tenant: file.tenant.clone(),
+        };
+        let lost = file.lost.clone().unwrap_or_else(|| Lost {
+            at: self.shared.now(),
+            cause: cause.to_owned(),
+        });
+        let files = self
+            .read_remains(
+                directory,
+                HostFile {
+                    lost: Some(lost.clone()),
+                    ..file
+                },
+            )
+            .await;
         let files = files.unwrap_or_else(|error| {
             tracing::error!(host = %origin.host, error = &error as &dyn std::error::Error, "its records are unreadable");
             StateFiles::default()
@@ -73,8 +87,18 @@ impl Hosts {
             let known = known_containers.iter().filter_map(|id| model.container(id));
             containers.extend(known.map(|held| (held.record.container.id.clone(), held.record.clone())));
         }
-        sandboxes.extend(files.sandboxes.into_iter().map(|record| (record.sandbox.id.clone(), record)));
-        containers.extend(files.containers.into_iter().map(|record| (record.container.id.clone(), record)));
+        sandboxes.extend(
+            files
+                .sandboxes
+                .into_iter()
+                .map(|record| (record.sandbox.id.clone(), record)),
+        );
+        containers.extend(
+            files
+                .containers
+                .into_iter()
+                .map(|record| (record.container.id.clone(), record)),
+        );
         let sandboxes = sandboxes.into_values().map(|mut record| {
             record.sandbox.state = SandboxState::NotReady;
             Change::Sandbox(Box::new(record))
@@ -89,7 +113,9 @@ impl Hosts {
 
     /// Removes the record of a sandbox, with its containers', of a host that has ended.
     pub(crate) fn forget_sandbox(&self, host: &HostId, id: &cri::SandboxId) -> io::Result<()> {
-        let Some(directory) = self.gone(host) else { return Ok(()) };
+        let Some(directory) = self.gone(host) else {
+            return Ok(());
+        };
         let containers = self.shared.model.lock().containers_of(id);
         for container in containers {
             directory.forget_container(&container)?;
@@ -103,7 +129,9 @@ impl Hosts {
 
     /// Removes the record of a container of a host that has ended.
     pub(crate) fn forget_container(&self, host: &HostId, id: &cri::ContainerId) -> io::Result<()> {
-        let Some(directory) = self.gone(host) else { return Ok(()) };
+        let Some(directory) = self.gone(host) else {
+            return Ok(());
+        };
         directory.forget_container(id)?;
         self.shared.forget(Change::ContainerRemoved(id.clone()));
         self.forget_if_empty(host);
@@ -114,7 +142,9 @@ impl Hosts {
         if !self.shared.model.lock().is_empty(host) {
             return;
         }
-        let Some(directory) = self.gone.lock().remove(host) else { return };
+        let Some(directory) = self.gone.lock().remove(host) else {
+            return;
+        };
         if let Err(error) = directory.remove() {
             tracing::error!(host = %host, error = &error as &dyn std::error::Error, "its directory stays");
         }

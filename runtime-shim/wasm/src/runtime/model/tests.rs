@@ -12,20 +12,43 @@ fn model() -> Model {
 }
 
 fn origin(host: &str) -> Origin {
-    Origin { host: host.into(), tenant: "default".into() }
+    Origin {
+        host: host.into(),
+        tenant: "default".into(),
+    }
 }
 
 fn config(name: &str, attempt: u32) -> SandboxConfig {
     let (name, namespace) = (name.to_owned(), "default".to_owned());
-    SandboxConfig { uid: format!("uid-{name}"), name, namespace, attempt, ..SandboxConfig::default() }
+    SandboxConfig {
+        uid: format!("uid-{name}"),
+        name,
+        namespace,
+        attempt,
+        ..SandboxConfig::default()
+    }
 }
 
 fn begin(model: &mut Model, config: &SandboxConfig, id: &str) -> Creation<Sandbox, Pending> {
+    begin_at(model, config, id, NOW).unwrap()
+}
+
+fn begin_at(
+    model: &mut Model,
+    config: &SandboxConfig,
+    id: &str,
+    now: Duration,
+) -> Result<Creation<Sandbox, Pending>, NetworkError> {
     let network = |model: &mut Model| {
-        let (address, loopback) = model.take_addresses(NOW)?;
-        Ok(Network::Pod { address, loopback, dialable_loopback: Vec::new() })
+        let (address, loopback) = model.take_addresses(now)?;
+        let dialable_loopback = Vec::new();
+        Ok(Network::Pod {
+            address,
+            loopback,
+            dialable_loopback,
+        })
     };
-    model.begin_sandbox(config, || SandboxId(id.to_owned()), network).unwrap()
+    model.begin_sandbox(config, || SandboxId(id.to_owned()), network)
 }
 
 fn record(config: &SandboxConfig, pending: &Pending, state: SandboxState) -> SandboxRecord {
@@ -37,7 +60,10 @@ fn record(config: &SandboxConfig, pending: &Pending, state: SandboxState) -> San
         created_at: 1,
         handler: String::new(),
     };
-    SandboxRecord { sandbox, network: pending.network.clone() }
+    SandboxRecord {
+        sandbox,
+        network: pending.network.clone(),
+    }
 }
 
 fn told(record: SandboxRecord) -> Change {
@@ -47,7 +73,9 @@ fn told(record: SandboxRecord) -> Change {
 /// A sandbox that host `h1` holds.
 fn held(model: &mut Model, name: &str) -> SandboxRecord {
     let config = config(name, 0);
-    let Creation::Make(pending) = begin(model, &config, name) else { panic!("made before") };
+    let Creation::Make(pending) = begin(model, &config, name) else {
+        panic!("made before")
+    };
     let record = record(&config, &pending, SandboxState::Ready);
     assert!(model.apply(&origin("h1"), told(record.clone()), NOW).unwrap().is_some());
     record
@@ -59,7 +87,10 @@ fn container(sandbox: &SandboxRecord, name: &str, state: ContainerState) -> Cont
         id: ContainerId(format!("{}-{name}", sandbox.id)),
         sandbox: sandbox.id.clone(),
         pod_uid: sandbox.config.uid.clone(),
-        config: ContainerConfig { name: name.to_owned(), ..ContainerConfig::default() },
+        config: ContainerConfig {
+            name: name.to_owned(),
+            ..ContainerConfig::default()
+        },
         state,
         created_at: 1,
         started_at: 0,
@@ -69,20 +100,33 @@ fn container(sandbox: &SandboxRecord, name: &str, state: ContainerState) -> Cont
         message: String::new(),
         log_path: String::new(),
     };
-    ContainerRecord { container, code_key: String::new() }
+    ContainerRecord {
+        container,
+        code_key: String::new(),
+    }
 }
 
 #[test]
 fn a_repeated_creation_gets_the_id_and_address_of_the_first() {
     let mut model = model();
     let pod = config("a", 0);
-    let Creation::Make(first) = begin(&mut model, &pod, "first") else { panic!() };
-    let Creation::Make(second) = begin(&mut model, &pod, "second") else { panic!() };
+    let Creation::Make(first) = begin(&mut model, &pod, "first") else {
+        panic!()
+    };
+    let Creation::Make(second) = begin(&mut model, &pod, "second") else {
+        panic!()
+    };
     assert_eq!(first, second);
-    model.apply(&origin("h1"), told(record(&pod, &first, SandboxState::Ready)), NOW).unwrap();
-    let Creation::Exists(sandbox) = begin(&mut model, &pod, "third") else { panic!() };
+    model
+        .apply(&origin("h1"), told(record(&pod, &first, SandboxState::Ready)), NOW)
+        .unwrap();
+    let Creation::Exists(sandbox) = begin(&mut model, &pod, "third") else {
+        panic!()
+    };
     assert_eq!(sandbox.id, first.id);
-    let Creation::Make(next) = begin(&mut model, &config("a", 1), "next") else { panic!() };
+    let Creation::Make(next) = begin(&mut model, &config("a", 1), "next") else {
+        panic!()
+    };
     assert_ne!(next.network, first.network);
 }
 
@@ -90,7 +134,9 @@ fn a_repeated_creation_gets_the_id_and_address_of_the_first() {
 fn an_abandoned_creation_gives_its_addresses_back() {
     let mut model = model();
     let pod = config("a", 0);
-    let Creation::Make(pending) = begin(&mut model, &pod, "a") else { panic!() };
+    let Creation::Make(pending) = begin(&mut model, &pod, "a") else {
+        panic!()
+    };
     assert!(model.is_taken(&pending.network));
     model.abandon_sandbox(&pod, NOW);
     assert!(!model.is_taken(&pending.network));
@@ -120,12 +166,43 @@ fn a_stopped_sandbox_frees_its_address_and_stays_listed() {
     let mut model = model();
     let mut sandbox = held(&mut model, "a");
     sandbox.sandbox.state = SandboxState::NotReady;
-    assert!(model.apply(&origin("h1"), told(sandbox.clone()), NOW).unwrap().is_some());
+    assert!(
+        model
+            .apply(&origin("h1"), told(sandbox.clone()), NOW)
+            .unwrap()
+            .is_some()
+    );
     assert!(!model.is_taken(&sandbox.network));
     assert_eq!(model.sandboxes().count(), 1);
-    assert_eq!(model.apply(&origin("h1"), told(sandbox.clone()), NOW).unwrap(), None, "nothing changed");
-    model.apply(&origin("h1"), Change::SandboxRemoved(sandbox.sandbox.id), NOW).unwrap();
+    assert_eq!(
+        model.apply(&origin("h1"), told(sandbox.clone()), NOW).unwrap(),
+        None,
+        "nothing changed"
+    );
+    model
+        .apply(&origin("h1"), Change::SandboxRemoved(sandbox.sandbox.id), NOW)
+        .unwrap();
     assert!(model.is_empty(&"h1".into()));
+}
+
+#[test]
+fn removing_a_stopped_sandbox_leaves_its_address_with_the_next_owner() {
+    let mut model = model();
+    model.set_pod_range("10.0.0.0/30".parse().unwrap());
+    let mut old = held(&mut model, "old");
+    old.sandbox.state = SandboxState::NotReady;
+    model.apply(&origin("h1"), told(old.clone()), NOW).unwrap();
+    let (pod, later) = (config("new", 0), NOW + super::super::addresses::REST);
+    let Ok(Creation::Make(pending)) = begin_at(&mut model, &pod, "new", later) else {
+        panic!("the only address is free again")
+    };
+    let new = record(&pod, &pending, SandboxState::Ready);
+    model.apply(&origin("h1"), told(new.clone()), later).unwrap();
+    assert!(model.apply(&origin("h1"), told(old.clone()), later).is_ok());
+    model
+        .apply(&origin("h1"), Change::SandboxRemoved(old.sandbox.id), later)
+        .unwrap();
+    assert!(model.is_taken(&new.network));
 }
 
 #[test]
@@ -133,7 +210,9 @@ fn a_host_is_not_believed_what_it_cannot_hold() {
     let mut model = model();
     let mine = held(&mut model, "a");
     let pod = container(&mine, "c", ContainerState::Running);
-    model.apply(&origin("h1"), Change::Container(Box::new(pod.clone())), NOW).unwrap();
+    model
+        .apply(&origin("h1"), Change::Container(Box::new(pod.clone())), NOW)
+        .unwrap();
     let changed = |edit: fn(&mut SandboxRecord)| {
         let mut record = mine.clone();
         edit(&mut record);
@@ -148,12 +227,36 @@ fn a_host_is_not_believed_what_it_cannot_hold() {
     }));
     for (host, change, why) in [
         ("h2", told(mine.clone()), "a sandbox that is another one"),
-        ("h2", Change::SandboxRemoved(mine.sandbox.id.clone()), "what another host holds"),
-        ("h2", Change::ContainerRemoved(pod.container.id.clone()), "what another host holds"),
-        ("h2", Change::Container(Box::new(pod.clone())), "what another host holds"),
-        ("h1", changed(|r| r.sandbox.config.namespace = "kube-system".into()), "a pod of another namespace"),
-        ("h1", changed(|r| r.sandbox.id = SandboxId("x".into())), "a pod that another sandbox holds"),
-        ("h1", changed(|r| r.network = Network::Node), "a sandbox that is another one"),
+        (
+            "h2",
+            Change::SandboxRemoved(mine.sandbox.id.clone()),
+            "what another host holds",
+        ),
+        (
+            "h2",
+            Change::ContainerRemoved(pod.container.id.clone()),
+            "what another host holds",
+        ),
+        (
+            "h2",
+            Change::Container(Box::new(pod.clone())),
+            "what another host holds",
+        ),
+        (
+            "h1",
+            changed(|r| r.sandbox.config.namespace = "kube-system".into()),
+            "a pod of another namespace",
+        ),
+        (
+            "h1",
+            changed(|r| r.sandbox.id = SandboxId("x".into())),
+            "a pod that another sandbox holds",
+        ),
+        (
+            "h1",
+            changed(|r| r.network = Network::Node),
+            "a sandbox that is another one",
+        ),
         (
             "h1",
             changed(|r| {
@@ -185,13 +288,18 @@ fn a_snapshot_removes_what_it_does_not_show() {
     let mut model = model();
     let (kept, gone) = (held(&mut model, "kept"), held(&mut model, "gone"));
     let inside = container(&gone, "c", ContainerState::Running);
-    model.apply(&origin("h1"), Change::Container(Box::new(inside)), NOW).unwrap();
+    model
+        .apply(&origin("h1"), Change::Container(Box::new(inside)), NOW)
+        .unwrap();
     let mut seen = Seen::default();
     assert!(seen.note(&told(kept.clone())));
     assert!(!seen.note(&told(kept.clone())), "told before");
     let events = model.sweep(&origin("h1"), &seen, NOW);
     assert_eq!(events.len(), 2);
-    assert_eq!(model.sandboxes().map(|s| s.id.clone()).collect::<Vec<_>>(), [kept.sandbox.id]);
+    assert_eq!(
+        model.sandboxes().map(|s| s.id.clone()).collect::<Vec<_>>(),
+        [kept.sandbox.id]
+    );
     assert_eq!(model.containers().count(), 0);
 }
 
@@ -205,7 +313,10 @@ fn after_a_loss_an_exit_stays_and_the_rest_is_unknown() {
     for state in [ContainerState::Created, ContainerState::Running] {
         let lost = after_loss(container(&sandbox, "c", state), 7, "killed by signal 9").container;
         assert_eq!(lost.state, ContainerState::Unknown);
-        assert_eq!((lost.finished_at, lost.exit_code, lost.reason.as_str()), (7, 255, "ContainerStatusUnknown"));
+        assert_eq!(
+            (lost.finished_at, lost.exit_code, lost.reason.as_str()),
+            (7, 255, "ContainerStatusUnknown")
+        );
         assert!(lost.message.ends_with("killed by signal 9"));
     }
 }
@@ -216,21 +327,17 @@ proptest! {
     fn no_two_ready_sandboxes_share_an_address(steps in proptest::collection::vec((0u8..5, 0usize..6), 1..120)) {
         let (mut model, mut held) = (model(), HashMap::<usize, SandboxRecord>::new());
         let mut now = NOW;
-        for (step, (action, which)) in steps.into_iter().enumerate() {
+        for (attempt, (action, which)) in (0..).zip(steps) {
             now += Duration::from_secs(3);
+            let (pod, id) = (config(&which.to_string(), attempt), format!("{which}-{attempt}"));
             match (action, held.get_mut(&which)) {
                 (0, None) => {
-                    let pod = config(&which.to_string(), u32::try_from(step).unwrap());
-                    let Creation::Make(pending) = begin(&mut model, &pod, &format!("{which}-{step}")) else { continue };
+                    let Ok(Creation::Make(pending)) = begin_at(&mut model, &pod, &id, now) else { continue };
                     let record = record(&pod, &pending, SandboxState::Ready);
                     model.apply(&origin("h1"), told(record.clone()), now).unwrap();
                     held.insert(which, record);
                 }
-                (1, None) => {
-                    let pod = config(&which.to_string(), u32::try_from(step).unwrap());
-                    begin(&mut model, &pod, &format!("{which}-{step}"));
-                    model.abandon_sandbox(&pod, now);
-                }
+                (1, None) if begin_at(&mut model, &pod, &id, now).is_ok() => model.abandon_sandbox(&pod, now),
                 (2, Some(record)) if record.sandbox.state == SandboxState::Ready => {
                     record.sandbox.state = SandboxState::NotReady;
                     model.apply(&origin("h1"), told(record.clone()), now).unwrap();
@@ -241,7 +348,7 @@ proptest! {
                     held.remove(&which);
                 }
                 (4, _) => {
-                    // The agent starts anew.
+                    // The agent starts anew, with a range that is easily used up.
                     model = Model::new(Addresses::of("127.64.0.0/24".parse().unwrap()));
                     model.set_pod_range("10.0.0.0/28".parse().unwrap());
                     for record in held.values() {
@@ -254,6 +361,7 @@ proptest! {
             let (pods, loopbacks): (Vec<_>, Vec<_>) = ready.unzip();
             let distinct = |list: &[Ipv4Addr]| list.iter().collect::<BTreeSet<_>>().len() == list.len();
             prop_assert!(distinct(&pods) && distinct(&loopbacks));
+            prop_assert_eq!(pods.len(), held.values().filter(|r| r.sandbox.state == SandboxState::Ready).count());
         }
     }
 }
