@@ -193,3 +193,8 @@ impl Proxy {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;

@@ -1,0 +1,153 @@
+//! The whole loop, against a fake API server and the kernel.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use client::fake::Fake;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::world::{A, B, NODE, VIP, World, can_run};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The proxy of a node, in that node's namespace; ends when dropped.
+struct Running {
+    shutdown: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(world: &World, fake: &Fake) -> Self {
+        let shutdown = CancellationToken::new();
+        let (node, pods, fake, quit) = (world.node.path(), world.pods.path(), fake.clone(), shutdown.clone());
+        let thread = std::thread::spawn(move || {
+            world::enter(&node);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let config = Config {
+                    informers: Informers::new(fake.client(), TaskTracker::new(), quit.clone()),
+                    node_name: "here".into(),
+                    cluster_id: "test".into(),
+                    netns_path: Some(pods),
+                    service_range: "10.96.0.0/16".parse().unwrap(),
+                    pod_range: "10.128.0.0/17".parse().unwrap(),
+                    node_ips: vec![NODE.parse().unwrap()],
+                    node_port_loopback: true,
+                };
+                run(config, quit).await;
+            });
+        });
+        Running {
+            shutdown,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn put_service(fake: &Fake) {
+    let port = json!({"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"});
+    let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [port]});
+    let metadata = json!({"namespace": "default", "name": "web"});
+    fake.put(
+        &kinds::SERVICE,
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}),
+    );
+}
+
+fn put_endpoints(fake: &Fake, endpoints: &[&str]) {
+    let labels = json!({"kubernetes.io/service-name": "web"});
+    let endpoints: Vec<Value> = endpoints
+        .iter()
+        .map(|endpoint| json!({"addresses": [endpoint.split(':').next()], "conditions": {"ready": true}}))
+        .collect();
+    fake.put(
+        &kinds::ENDPOINT_SLICE,
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"namespace": "default", "name": "web-1", "labels": labels},
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": endpoints,
+        }),
+    );
+}
+
+/// Asks until the answer is as wanted.
+fn until(what: &str, mut ask: impl FnMut() -> io::Result<String>, wanted: impl Fn(&io::Result<String>) -> bool) {
+    let started = Instant::now();
+    loop {
+        let said = ask();
+        if wanted(&said) {
+            return;
+        }
+        assert!(started.elapsed() < DEADLINE, "{what}: {said:?}");
+    }
+}
+
+fn is_from(name: &'static str) -> impl Fn(&io::Result<String>) -> bool {
+    move |said| said.as_ref().is_ok_and(|said| said.starts_with(name))
+}
+
+#[test]
+fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    world.pods.serve("a", A);
+    world.pods.serve("b", B);
+    let fake = Fake::new();
+    let running = Running::start(&world, &fake);
+    put_service(&fake);
+    put_endpoints(&fake, &[A]);
+    let (by_address, by_loopback) = (|| world.node.ask(None, VIP), || world.node.ask(None, "127.0.0.1:30080"));
+    until("the Service appears", by_address, is_from("a"));
+    until("on the loopback address too", by_loopback, is_from("a"));
+    until(
+        "and in the pods",
+        || world.pods.ask(Some("10.128.1.9"), VIP),
+        is_from("a"),
+    );
+    put_endpoints(&fake, &[B]);
+    until("another endpoint", by_address, is_from("b"));
+    until("on the loopback address too", by_loopback, is_from("b"));
+    drop(running);
+    assert!(is_from("b")(&by_address()), "connections do not need this process");
+    assert!(by_loopback().is_err(), "but on the loopback address");
+
+    put_endpoints(&fake, &[A]);
+    let running = Running::start(&world, &fake);
+    until("the next process takes over", by_address, is_from("a"));
+    fake.down.store(true, std::sync::atomic::Ordering::SeqCst);
+    fake.epoch.send_modify(|epoch| *epoch += 1);
+    assert!(
+        is_from("a")(&by_address()),
+        "and nothing changes while the API server is away"
+    );
+    drop(running);
+    let removed = world.node.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(remove("test", Some(&world.pods.path())))
+    });
+    removed.unwrap();
+    assert!(by_address().is_err(), "nothing is left");
+}
+
+#[test]
+fn the_proxy_can_be_a_task() {
+    fn is_send<F: Send>(_: impl Fn(Config, CancellationToken) -> F) {}
+    is_send(run);
+}
