@@ -73,6 +73,26 @@ async fn services_answer_from_everywhere() {
 }
 
 #[tokio::test]
+async fn the_node_itself_can_be_an_endpoint() {
+    if !can_run() {
+        return;
+    }
+    // As the Service `kubernetes` has it.
+    let mut world = World::new();
+    world.node.serve("api", "10.128.0.1:6443");
+    world.apply([web(&["10.128.0.1:6443"])]).await;
+    let World { node, pods, beyond, .. } = &world;
+    for (who, asked) in [
+        ("the node", node.ask(None, VIP)),
+        ("a pod", pods.ask(Some("10.128.1.9"), VIP)),
+        ("beyond", beyond.ask(None, VIP)),
+    ] {
+        let said = asked.unwrap_or_else(|error| panic!("{who}: {error}"));
+        assert!(said.starts_with("api "), "{who}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_serves_is_refused_at_once() {
     if !can_run() {
         return;
