@@ -651,7 +651,7 @@ async fn down_ends_everything(node: Arc<Node>) -> Result<(), Failure> {
     }
     agent.runtime.down().await?;
     assert!(agent.runtime.list_sandboxes().await?.is_empty());
-    assert!(hosts().is_empty());
+    assert!(hosts().is_empty() && node.host_directories()?.is_empty());
     assert_eq!(agent.runtime.list_images().await?.len(), 1);
     agent.stop().await;
     Ok(())

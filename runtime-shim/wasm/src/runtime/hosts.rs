@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::attach::AttachError;
 use super::{
@@ -50,6 +53,8 @@ pub(crate) struct Host {
     directory: Directory,
     process: Process,
     link: Mutex<Link>,
+    /// Cancelled when the host has ended and nothing is left to do about it.
+    buried: CancellationToken,
     /// Creations under way that no record shows yet.
     leases: AtomicUsize,
 }
@@ -242,15 +247,27 @@ impl Hosts {
         }
     }
 
-    /// Ends every host, whatever it holds.
+    /// Ends every host, whatever it holds, and removes what was made for them.
     pub(crate) async fn end_all(&self) {
-        for host in self.all() {
-            self.retire(&host).await;
-            if tokio::time::timeout(PATIENCE, host.process.ended()).await.is_err()
-                && let Err(error) = host.process.kill()
-            {
-                tracing::error!(host = %host.id, error = &error as &dyn std::error::Error, "a sandbox host goes on");
-            }
+        join_all(self.all().iter().map(|host| self.end(host))).await;
+        if let Some(cgroups) = &self.cgroups
+            && let Err(error) = cgroups.remove_all()
+        {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the cgroup of sandbox hosts stays"
+            );
+        }
+    }
+
+    async fn end(&self, host: &Arc<Host>) {
+        self.retire(host).await;
+        if timeout(PATIENCE, host.buried.cancelled()).await.is_ok() {
+            return;
+        }
+        let killed = host.process.kill();
+        if timeout(PATIENCE, host.buried.cancelled()).await.is_err() {
+            tracing::error!(host = %host.id, ?killed, "a sandbox host does not end");
         }
     }
 }

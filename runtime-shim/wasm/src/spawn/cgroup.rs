@@ -39,10 +39,12 @@ impl Cgroups {
 
     /// Removes the cgroup of a process that has ended.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
-        self.each(|directory| match fs::remove_dir(directory.join(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        })
+        self.each(|directory| remove(&directory.join(id)))
+    }
+
+    /// Removes the parent of all, which must be empty.
+    pub(crate) fn remove_all(&self) -> io::Result<()> {
+        self.each(remove)
     }
 
     /// Does it for every hierarchy and reports the first failure.
@@ -51,6 +53,13 @@ impl Cgroups {
             .iter()
             .map(|directory| act(directory))
             .fold(Ok(()), Result::and)
+    }
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -105,8 +114,10 @@ mod tests {
             // The kernel's files vanish with their directory.
             fs::remove_file(procs).unwrap();
         }
+        assert!(cgroups.remove_all().is_err(), "a host is left");
         cgroups.remove("h1").unwrap();
         cgroups.remove("h1").unwrap();
-        assert!(directories.iter().all(|directory| !directory.join("h1").exists()));
+        cgroups.remove_all().unwrap();
+        assert!(directories.iter().all(|directory| !directory.exists()));
     }
 }

@@ -8,6 +8,7 @@ use std::{io, os::unix::net::UnixStream as StdStream, sync::Arc, time::Duration}
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
 
 use super::{Host, Hosts, START};
 use crate::{
@@ -116,7 +117,7 @@ impl Hosts {
             }
         };
         let id: HostId = file.id.as_str().into();
-        let (link, leases) = (Mutex::new(link), Default::default());
+        let (link, buried, leases) = (Mutex::new(link), CancellationToken::new(), Default::default());
         let host = Arc::new(Host {
             id: id.clone(),
             file,
@@ -124,6 +125,7 @@ impl Hosts {
             directory,
             process,
             link,
+            buried,
             leases,
         });
         self.live.lock().insert(id, Arc::clone(&host));
@@ -185,6 +187,7 @@ impl Hosts {
         loop {
             let link = host.link();
             tokio::select! {
+                biased;
                 ended = host.process.ended() => return self.lose(&host, ended).await,
                 () = link.closed() => {}
             }

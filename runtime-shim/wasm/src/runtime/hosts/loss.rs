@@ -25,12 +25,8 @@ impl Hosts {
         let mut slot = self.slot(&host.file.tenant, host.file.place).lock_owned().await;
         slot.take_if(|current| current.id == host.id);
         drop(slot);
-        if let Some(cgroups) = &self.cgroups
-            && let Err(error) = cgroups.remove(&host.id)
-        {
-            tracing::debug!(host = %host.id, error = &error as &dyn std::error::Error, "its cgroup stays");
-        }
         self.bury(&host.directory, host.file.clone(), &cause).await;
+        host.buried.cancel();
     }
 
     /// Shows what is left of a host that has ended, and keeps it until it is removed.
@@ -43,6 +39,11 @@ impl Hosts {
             at: self.shared.now(),
             cause: cause.to_owned(),
         });
+        if let Some(cgroups) = &self.cgroups
+            && let Err(error) = cgroups.remove(&origin.host)
+        {
+            tracing::debug!(host = %origin.host, error = &error as &dyn std::error::Error, "its cgroup stays");
+        }
         let files = self
             .read_remains(
                 directory,
