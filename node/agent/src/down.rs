@@ -26,7 +26,9 @@ pub struct Leftovers {
 pub async fn down(left: Leftovers) -> Result<(), Error> {
     end_pods(&left.runtime).await.map_err(Error::EndPods)?;
     kubelet::remove_pod_directories(&left.data_dir);
-    let Some(cluster_id) = left.cluster_id else { return Ok(()) };
+    let Some(cluster_id) = left.cluster_id else {
+        return Ok(());
+    };
     let netns = network::netns_path(&cluster_id);
     let netns = Some(&*netns).filter(|path| path.exists());
     proxy::remove(&cluster_id, netns).await.map_err(Error::RemoveServices)?;
@@ -55,13 +57,20 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let runtime = FakeRuntime::new(client::Clock::system(), &[]);
         for uid in ["a", "b", "c"] {
-            let config = SandboxConfig { uid: uid.into(), ..SandboxConfig::default() };
+            let config = SandboxConfig {
+                uid: uid.into(),
+                ..SandboxConfig::default()
+            };
             runtime.run_sandbox(config, "").await.expect("runs");
             std::fs::create_dir_all(dir.path().join("pods").join(uid)).expect("dir");
         }
         for _ in 0..2 {
             let runtime: cri::SharedRuntime = Arc::new(runtime.clone());
-            let left = Leftovers { data_dir: dir.path().to_owned(), cluster_id: None, runtime };
+            let left = Leftovers {
+                data_dir: dir.path().to_owned(),
+                cluster_id: None,
+                runtime,
+            };
             down(left).await.expect("ends");
         }
         assert!(runtime.list_sandboxes().await.expect("lists").is_empty());

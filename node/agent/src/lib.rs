@@ -7,13 +7,7 @@ mod down;
 mod network;
 mod socket;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::IpAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 use client::{Client, Clock, Informers};
 use ipnet::Ipv4Net;
@@ -193,7 +187,9 @@ fn proxy(
     async move {
         let Some(network) = network else { return };
         let known = quit.run_until_cancelled(range.wait_for(Option::is_some)).await;
-        let Some(pod_range) = known.and_then(Result::ok).and_then(|range| *range) else { return };
+        let Some(pod_range) = known.and_then(Result::ok).and_then(|range| *range) else {
+            return;
+        };
         let settings = ::proxy::Config {
             informers,
             node_name,

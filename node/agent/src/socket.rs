@@ -65,8 +65,14 @@ impl Socket {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)
         };
-        let listener = bind().map_err(|source| Error::Socket { path: path.clone(), source })?;
-        Ok(Served { listener, app: app(self) })
+        let listener = bind().map_err(|source| Error::Socket {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Served {
+            listener,
+            app: app(self),
+        })
     }
 }
 
@@ -101,9 +107,17 @@ struct Import {
 async fn import(State(socket): State<Arc<Socket>>, Query(import): Query<Import>, body: Body) -> Response {
     let file = match receive(&socket.data_dir, body).await {
         Ok(file) => file,
-        Err(error) => return failed(StatusCode::INSUFFICIENT_STORAGE, format!("cannot receive the image: {error}")),
+        Err(error) => {
+            return failed(
+                StatusCode::INSUFFICIENT_STORAGE,
+                format!("cannot receive the image: {error}"),
+            );
+        }
     };
-    let imported = socket.runtime.import_image(&import.name, ImportContent::File(file.0.clone())).await;
+    let imported = socket
+        .runtime
+        .import_image(&import.name, ImportContent::File(file.0.clone()))
+        .await;
     match imported {
         Ok(image) => Json(json!({"id": image.id, "size": image.size})).into_response(),
         Err(error) => failed(StatusCode::UNPROCESSABLE_ENTITY, error.chain()),

@@ -45,7 +45,9 @@ impl Cluster {
 
     /// Asks the API which cluster it is; the first one that answers is ours from then on.
     pub(crate) async fn verify(&mut self, client: &Client) -> Verdict {
-        let found = client.get_opt::<MetaObject>(&kinds::NAMESPACE, &NamespacedName::cluster("kube-system")).await;
+        let found = client
+            .get_opt::<MetaObject>(&kinds::NAMESPACE, &NamespacedName::cluster("kube-system"))
+            .await;
         match found {
             Ok(Some(namespace)) => self.judge(&namespace.metadata.uid),
             Ok(None) if self.known.is_some() => Verdict::Foreign,
@@ -82,6 +84,9 @@ mod tests {
         assert_eq!(cluster.judge("a"), Verdict::Ours);
         assert_eq!(cluster.judge("b"), Verdict::Foreign);
         let mut reopened = Cluster::open(dir.path()).expect("opens");
-        assert_eq!((reopened.judge("b"), reopened.judge("a")), (Verdict::Foreign, Verdict::Ours));
+        assert_eq!(
+            (reopened.judge("b"), reopened.judge("a")),
+            (Verdict::Foreign, Verdict::Ours)
+        );
     }
 }

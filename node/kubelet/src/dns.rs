@@ -58,10 +58,18 @@ fn append(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
 
 fn of_cluster(namespace: &str, dns: &Dns) -> cri::DnsConfig {
     let domain = &dns.domain;
-    let mut searches = vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+    let mut searches = vec![
+        format!("{namespace}.svc.{domain}"),
+        format!("svc.{domain}"),
+        domain.clone(),
+    ];
     append(&mut searches, parse(&dns.node).searches.into_iter());
     let servers = dns.servers.iter().map(IpAddr::to_string).collect();
-    cri::DnsConfig { servers, searches, options: vec!["ndots:5".into()] }
+    cri::DnsConfig {
+        servers,
+        searches,
+        options: vec!["ndots:5".into()],
+    }
 }
 
 /// Reads `resolv.conf`; the last `search` line counts.
@@ -86,15 +94,27 @@ mod tests {
     use super::*;
 
     fn made(spec: Value, servers: &[&str]) -> cri::DnsConfig {
-        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})).expect("pod");
+        let pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})).expect("pod");
         let servers = servers.iter().map(|s| s.parse().expect("ip")).collect();
         let node = "# made\nnameserver 9.9.9.9\nsearch lan\noptions rotate\n".to_owned();
-        make(&pod, &Dns { servers, domain: "cluster.local".into(), node })
+        make(
+            &pod,
+            &Dns {
+                servers,
+                domain: "cluster.local".into(),
+                node,
+            },
+        )
     }
 
     fn config(servers: &[&str], searches: &[&str], options: &[&str]) -> cri::DnsConfig {
         let list = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect();
-        cri::DnsConfig { servers: list(servers), searches: list(searches), options: list(options) }
+        cri::DnsConfig {
+            servers: list(servers),
+            searches: list(searches),
+            options: list(options),
+        }
     }
 
     #[test]
@@ -102,9 +122,18 @@ mod tests {
         let cluster = ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"];
         let cases = [
             (json!({}), config(&["10.96.0.10"], &cluster, &["ndots:5"])),
-            (json!({"dnsPolicy": "Default"}), config(&["9.9.9.9"], &["lan"], &["rotate"])),
-            (json!({"hostNetwork": true}), config(&["9.9.9.9"], &["lan"], &["rotate"])),
-            (json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}), config(&["10.96.0.10"], &cluster, &["ndots:5"])),
+            (
+                json!({"dnsPolicy": "Default"}),
+                config(&["9.9.9.9"], &["lan"], &["rotate"]),
+            ),
+            (
+                json!({"hostNetwork": true}),
+                config(&["9.9.9.9"], &["lan"], &["rotate"]),
+            ),
+            (
+                json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+                config(&["10.96.0.10"], &cluster, &["ndots:5"]),
+            ),
             (
                 json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a"], "options": [{"name": "ndots", "value": "2"}]}}),
                 config(&["1.1.1.1"], &["a"], &["ndots:2"]),

@@ -66,7 +66,11 @@ pub(crate) fn of_change(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Vec<(Str
                 tell(Type::Warning, "BackOff", note);
             }
             "ImagePullBackOff" => {
-                tell(Type::Normal, "BackOff", format!("Back-off pulling image \"{}\"", container.image));
+                tell(
+                    Type::Normal,
+                    "BackOff",
+                    format!("Back-off pulling image \"{}\"", container.image),
+                );
                 tell(Type::Warning, "Failed", "Error: ImagePullBackOff".into());
             }
             _ => {}

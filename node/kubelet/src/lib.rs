@@ -119,7 +119,10 @@ pub enum Error {
 /// # Errors
 /// The data directory, the listener or the certificates cannot be used. Later failures are retried and logged.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let data_dir = |source| Error::DataDir { path: config.data_dir.clone(), source };
+    let data_dir = |source| Error::DataDir {
+        path: config.data_dir.clone(),
+        source,
+    };
     let cluster = Cluster::open(&config.data_dir).map_err(data_dir)?;
     for directory in ["pods", "logs/pods"] {
         std::fs::create_dir_all(config.data_dir.join(directory)).map_err(data_dir)?;
@@ -148,12 +151,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         observer: observer.clone(),
         recorder: recorder.clone(),
         clock: config.clock.clone(),
-        pods: config.informers.get(&kinds::POD, Scope::Fields(format!("spec.nodeName={}", config.node_name))),
+        pods: config.informers.get(
+            &kinds::POD,
+            Scope::Fields(format!("spec.nodeName={}", config.node_name)),
+        ),
         services: config.informers.get(&kinds::SERVICE, Scope::All),
         classes: config.informers.get(&kinds::RUNTIME_CLASS, Scope::All),
         node_name: config.node_name.clone(),
         data_dir: config.data_dir.clone(),
-        node: NodeFacts { host_ips: config.node_ips.clone(), runtime: config.runtime.version().name },
+        node: NodeFacts {
+            host_ips: config.node_ips.clone(),
+            runtime: config.runtime.version().name,
+        },
         capacity: node::allocatable(capacity),
         dns: config.dns,
     });
@@ -202,3 +211,6 @@ pub fn remove_pod_directories(data_dir: &std::path::Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,9 @@ use crate::{
 /// The directory of a pod's logs: `logs/pods/<namespace>_<name>_<uid>`.
 pub(crate) fn log_directory(data_dir: &Path, pod: &Pod) -> PathBuf {
     let meta = &pod.metadata;
-    data_dir.join("logs/pods").join(format!("{}_{}_{}", meta.namespace, meta.name, meta.uid))
+    data_dir
+        .join("logs/pods")
+        .join(format!("{}_{}_{}", meta.namespace, meta.name, meta.uid))
 }
 
 /// The log file of one attempt of a container, relative to the pod's log directory.
@@ -28,8 +30,10 @@ pub(crate) fn log_path(container: &str, attempt: u32) -> String {
 fn labels(pod: &Pod, container: Option<&str>) -> BTreeMap<String, String> {
     let meta = &pod.metadata;
     let known = [("name", &meta.name), ("namespace", &meta.namespace), ("uid", &meta.uid)];
-    let mut out: BTreeMap<_, _> =
-        known.into_iter().map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_string())).collect();
+    let mut out: BTreeMap<_, _> = known
+        .into_iter()
+        .map(|(key, value)| (format!("io.kubernetes.pod.{key}"), value.to_string()))
+        .collect();
     if let Some(container) = container {
         out.insert("io.kubernetes.container.name".into(), container.into());
     }
@@ -48,7 +52,11 @@ pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cr
         namespace: meta.namespace.to_string(),
         uid: meta.uid.to_string(),
         attempt,
-        hostname: if pod.spec.host_network { String::new() } else { pod.host_name() },
+        hostname: if pod.spec.host_network {
+            String::new()
+        } else {
+            pod.host_name()
+        },
         log_directory: log_directory(data_dir, pod).to_string_lossy().into_owned(),
         host_network: pod.spec.host_network,
         dns: dns::make(pod, dns),
@@ -59,7 +67,11 @@ pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cr
 }
 
 fn protocol(port: &Port) -> String {
-    if port.protocol.is_empty() { "TCP".into() } else { port.protocol.clone() }
+    if port.protocol.is_empty() {
+        "TCP".into()
+    } else {
+        port.protocol.clone()
+    }
 }
 
 fn mapping(port: &Port) -> cri::PortMapping {
@@ -81,9 +93,19 @@ pub(crate) struct Parts {
 
 /// The configuration of one container. Command and arguments may refer to its environment.
 pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::ContainerConfig {
-    let lookup = |name: &str| parts.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let lookup = |name: &str| {
+        parts
+            .env
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    };
     let expanded = |words: &[String]| words.iter().map(|word| expand(word, lookup)).collect();
-    let port = |p: &Port| cri::ContainerPort { name: p.name.clone(), protocol: protocol(p), port: p.container_port };
+    let port = |p: &Port| cri::ContainerPort {
+        name: p.name.clone(),
+        protocol: protocol(p),
+        port: p.container_port,
+    };
     cri::ContainerConfig {
         name: spec.name.clone(),
         attempt: parts.attempt,
@@ -140,12 +162,27 @@ mod tests {
             },
         }))
         .expect("pod");
-        let parts = Parts { attempt: 2, image_id: "sha256:1".into(), env: vec![("A".into(), "1".into())], mounts: vec![] };
+        let parts = Parts {
+            attempt: 2,
+            image_id: "sha256:1".into(),
+            env: vec![("A".into(), "1".into())],
+            mounts: vec![],
+        };
         let made = container(&pod, &pod.spec.containers[0], parts);
         assert_eq!(made.args, ["--a=1", "$(B)"]);
         assert_eq!(made.log_path, "web/2.log");
-        assert_eq!(made.ports, [cri::ContainerPort { name: String::new(), protocol: "TCP".into(), port: 80 }]);
-        assert_eq!((made.security.run_as_user, made.security.run_as_group), (Some(9), Some(2)));
+        assert_eq!(
+            made.ports,
+            [cri::ContainerPort {
+                name: String::new(),
+                protocol: "TCP".into(),
+                port: 80
+            }]
+        );
+        assert_eq!(
+            (made.security.run_as_user, made.security.run_as_group),
+            (Some(9), Some(2))
+        );
         assert_eq!(made.security.supplemental_groups, [3]);
         let sandbox = sandbox(&pod, 1, &Dns::default(), Path::new("/d"));
         assert_eq!(sandbox.log_directory, "/d/logs/pods/ns_p_u");

@@ -2,13 +2,15 @@
 //!
 //! Per object rather than per kind, because a node is entitled to read only what its pods name.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use api::NamespacedName;
 use base64::Engine;
 use client::{Informer, Informers, Scope, kinds};
 use serde::Deserialize;
 use tokio::sync::watch;
+
+use crate::env::Objects;
 
 /// Keys and values of a ConfigMap or Secret. Does not print the values.
 #[derive(Clone, Default, PartialEq)]
@@ -70,7 +72,10 @@ pub(crate) struct Id {
 
 impl Id {
     pub(crate) fn new(source: Source, namespace: &str, name: &str) -> Self {
-        Self { source, at: NamespacedName::new(namespace, name) }
+        Self {
+            source,
+            at: NamespacedName::new(namespace, name),
+        }
     }
 }
 
@@ -107,7 +112,9 @@ struct SecretWire {
 
 impl From<SecretWire> for Secret {
     fn from(wire: SecretWire) -> Self {
-        Self(Arc::new(wire.data.into_iter().map(|(key, value)| (key, value.0)).collect()))
+        Self(Arc::new(
+            wire.data.into_iter().map(|(key, value)| (key, value.0)).collect(),
+        ))
     }
 }
 
@@ -116,8 +123,34 @@ struct Base64(Vec<u8>);
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        base64::engine::general_purpose::STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
+}
+
+/// How long a watch may take to begin before that is told as a failure.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An object could not be read in time: the API is away, or this node may not read it.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to sync {} cache: timed out waiting for the condition", .0.word())]
+pub(crate) struct Unread(Source);
+
+/// Reads what is held.
+///
+/// # Errors
+/// The first object whose watch does not begin in time.
+pub(crate) async fn read_all(held: impl Iterator<Item = &(Id, Held)>) -> Result<Objects, Unread> {
+    let mut objects = Objects::new();
+    for (id, held) in held {
+        let content = tokio::time::timeout(PATIENCE, held.read())
+            .await
+            .map_err(|_elapsed| Unread(id.source))?;
+        objects.insert(id.clone(), content);
+    }
+    Ok(objects)
 }
 
 /// A held object: its watch lives as long as any holder.
@@ -166,7 +199,8 @@ mod tests {
 
     #[test]
     fn both_kinds_decode_to_bytes_and_never_print_values() {
-        let map: ConfigMap = serde_json::from_str(r#"{"data":{"a":"x"},"binaryData":{"b":"AAE="}}"#).expect("config map");
+        let map: ConfigMap =
+            serde_json::from_str(r#"{"data":{"a":"x"},"binaryData":{"b":"AAE="}}"#).expect("config map");
         assert_eq!(map.0.iter().collect::<Vec<_>>(), [("a", &b"x"[..]), ("b", &[0, 1])]);
         let secret: Secret = serde_json::from_str(r#"{"data":{"p":"c2VjcmV0"},"type":"Opaque"}"#).expect("secret");
         assert_eq!(secret.0.get("p"), Some(&b"secret"[..]));

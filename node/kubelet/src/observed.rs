@@ -59,7 +59,10 @@ impl Observed {
 
     /// The same, among the containers of one sandbox.
     pub(crate) fn latest_in(&self, sandbox: &SandboxId, name: &str) -> Option<&Container> {
-        self.containers.iter().rev().find(|c| c.name == name && c.sandbox == *sandbox)
+        self.containers
+            .iter()
+            .rev()
+            .find(|c| c.name == name && c.sandbox == *sandbox)
     }
 
     /// The one before the latest, for the container's last state.
@@ -105,10 +108,16 @@ impl Container {
 pub(crate) fn group(sandboxes: Vec<cri::Sandbox>, containers: Vec<cri::Container>) -> HashMap<Arc<str>, Observed> {
     let mut pods: HashMap<Arc<str>, Observed> = HashMap::with_capacity(sandboxes.len());
     for sandbox in sandboxes {
-        pods.entry(Arc::from(&*sandbox.config.uid)).or_default().sandboxes.push(Sandbox::from(sandbox));
+        pods.entry(Arc::from(&*sandbox.config.uid))
+            .or_default()
+            .sandboxes
+            .push(Sandbox::from(sandbox));
     }
     for container in containers {
-        pods.entry(Arc::from(&*container.pod_uid)).or_default().containers.push(Container::from(container));
+        pods.entry(Arc::from(&*container.pod_uid))
+            .or_default()
+            .containers
+            .push(Container::from(container));
     }
     for pod in pods.values_mut() {
         pod.sandboxes.sort_by_key(|s| s.attempt);
@@ -124,7 +133,11 @@ impl From<cri::Sandbox> for Sandbox {
             attempt: from.config.attempt,
             ready: from.state == cri::SandboxState::Ready,
             ips: from.ips,
-            grace: from.config.annotations.get(GRACE_ANNOTATION).and_then(|text| text.parse().ok()),
+            grace: from
+                .config
+                .annotations
+                .get(GRACE_ANNOTATION)
+                .and_then(|text| text.parse().ok()),
             log_directory: from.config.log_directory,
         }
     }
@@ -152,5 +165,7 @@ impl From<cri::Container> for Container {
 
 /// A CRI time; 0 means not yet.
 fn time(nanoseconds: i64) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(i128::from(nanoseconds)).ok().filter(|_| nanoseconds != 0)
+    Timestamp::from_nanosecond(i128::from(nanoseconds))
+        .ok()
+        .filter(|_| nanoseconds != 0)
 }

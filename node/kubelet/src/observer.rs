@@ -66,7 +66,11 @@ impl Observer {
 
     /// All pods as last listed.
     pub(crate) fn all(&self) -> Vec<(Arc<str>, Arc<Observed>)> {
-        self.pods.read().iter().map(|(uid, pod)| (uid.clone(), pod.clone())).collect()
+        self.pods
+            .read()
+            .iter()
+            .map(|(uid, pod)| (uid.clone(), pod.clone()))
+            .collect()
     }
 
     /// Progress of preparing images: reference and message. A slow reader misses some.
@@ -122,7 +126,12 @@ impl Observer {
     /// One listing; `false` if the runtime did not answer.
     async fn list(&self) -> bool {
         let ticket = self.asked.load(Ordering::SeqCst);
-        let listed = async { Ok::<_, cri::Error>((self.runtime.list_sandboxes().await?, self.runtime.list_containers().await?)) };
+        let listed = async {
+            Ok::<_, cri::Error>((
+                self.runtime.list_sandboxes().await?,
+                self.runtime.list_containers().await?,
+            ))
+        };
         match listed.await {
             Ok((sandboxes, containers)) => {
                 self.publish(group(sandboxes, containers));
@@ -130,7 +139,10 @@ impl Observer {
                 true
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the runtime does not list its containers");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the runtime does not list its containers"
+                );
                 false
             }
         }

@@ -62,7 +62,16 @@ pub(crate) async fn run(
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut deltas = shared.pods.deltas();
     let (workers, vanished, orphans) = (HashMap::new(), HashSet::new(), HashSet::new());
-    let mut pods = Pods { shared, workers, vanished, orphans, cluster, ended, tasks, shutdown: shutdown.clone() };
+    let mut pods = Pods {
+        shared,
+        workers,
+        vanished,
+        orphans,
+        cluster,
+        ended,
+        tasks,
+        shutdown: shutdown.clone(),
+    };
     if shutdown.run_until_cancelled(pods.recognise()).await.is_none() {
         return;
     }
@@ -100,7 +109,9 @@ impl Pods {
         loop {
             match self.cluster.verify(&self.shared.client).await {
                 Verdict::Ours => return,
-                Verdict::Foreign => tracing::error!("the API server is that of another cluster: leaving all pods as they are"),
+                Verdict::Foreign => {
+                    tracing::error!("the API server is that of another cluster: leaving all pods as they are")
+                }
                 Verdict::Unknown => tracing::debug!("the API server has not said yet which cluster it is"),
             }
             tokio::time::sleep(RETRY).await;
@@ -127,12 +138,22 @@ impl Pods {
         let (inbox, wake) = (watch::Sender::new(Desired::Pod(pod.clone())), Arc::new(Notify::new()));
         let (shared, receiver, shutdown) = (self.shared.clone(), inbox.subscribe(), self.shutdown.clone());
         let span = tracing::info_span!("pod", pod = %pod.key(), %uid);
-        self.workers.insert(uid.clone(), Handle { inbox, wake: wake.clone() });
+        self.workers.insert(
+            uid.clone(),
+            Handle {
+                inbox,
+                wake: wake.clone(),
+            },
+        );
         let ended = self.ended.clone();
         let work = async move {
             loop {
                 let worker = Worker::new(shared.clone(), pod.clone(), receiver.clone(), wake.clone());
-                if AssertUnwindSafe(worker.run(shutdown.clone())).catch_unwind().await.is_ok() {
+                if AssertUnwindSafe(worker.run(shutdown.clone()))
+                    .catch_unwind()
+                    .await
+                    .is_ok()
+                {
                     break;
                 }
                 tracing::error!("the worker of this pod panicked; it starts again");

@@ -33,9 +33,15 @@ fn request(container: &Container, name: &str) -> Option<Quantity> {
 pub(crate) fn for_runtime(container: &Container) -> cri::Resources {
     let request = request(container, "cpu").map_or(0, |q| q.milli());
     let limit = quantity(&container.resources.limits, "cpu").map_or(0, |q| q.milli());
-    let quota = if limit > 0 { limit.saturating_mul(CPU_PERIOD).div_euclid(1000).max(MIN_QUOTA) } else { 0 };
+    let quota = if limit > 0 {
+        limit.saturating_mul(CPU_PERIOD).div_euclid(1000).max(MIN_QUOTA)
+    } else {
+        0
+    };
     cri::Resources {
-        cpu_shares: u64::try_from(request.saturating_mul(1024).div_euclid(1000)).unwrap_or(0).max(2),
+        cpu_shares: u64::try_from(request.saturating_mul(1024).div_euclid(1000))
+            .unwrap_or(0)
+            .max(2),
         cpu_quota: quota,
         cpu_period: CPU_PERIOD,
         memory_limit: quantity(&container.resources.limits, "memory").map_or(0, |q| q.value().max(0)),
@@ -58,10 +64,12 @@ pub(crate) fn field(container: &Container, field: &ResourceFieldRef, node: &Capa
     let milli = |q: Quantity| i128::from(q.milli());
     let amount = match name {
         "cpu" => asked.map_or(i128::from(of_node(node.cpu_milli)), milli),
-        "memory" => asked.map_or(i128::from(of_node(node.memory_bytes)) * 1000, |q| i128::from(q.value()) * 1000),
-        "ephemeral-storage" => {
-            asked.map_or(i128::from(of_node(node.storage_bytes)) * 1000, |q| i128::from(q.value()) * 1000)
-        }
+        "memory" => asked.map_or(i128::from(of_node(node.memory_bytes)) * 1000, |q| {
+            i128::from(q.value()) * 1000
+        }),
+        "ephemeral-storage" => asked.map_or(i128::from(of_node(node.storage_bytes)) * 1000, |q| {
+            i128::from(q.value()) * 1000
+        }),
         _ if name.starts_with("hugepages-") => asked.map_or(0, |q| i128::from(q.value()) * 1000),
         _ => return Err(unknown()),
     };
@@ -107,27 +115,52 @@ mod tests {
 
     #[test]
     fn runtime_gets_shares_quota_and_memory() {
-        let made = for_runtime(&container(json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "0.5", "memory": "64Mi"}})));
-        let want = cri::Resources { cpu_shares: 256, cpu_quota: 50_000, cpu_period: 100_000, memory_limit: 64 << 20 };
+        let made = for_runtime(&container(
+            json!({"requests": {"cpu": "250m"}, "limits": {"cpu": "0.5", "memory": "64Mi"}}),
+        ));
+        let want = cri::Resources {
+            cpu_shares: 256,
+            cpu_quota: 50_000,
+            cpu_period: 100_000,
+            memory_limit: 64 << 20,
+        };
         assert_eq!(made, want);
-        assert_eq!(for_runtime(&container(json!({}))), cri::Resources { cpu_shares: 2, cpu_period: 100_000, ..cri::Resources::default() });
+        assert_eq!(
+            for_runtime(&container(json!({}))),
+            cri::Resources {
+                cpu_shares: 2,
+                cpu_period: 100_000,
+                ..cri::Resources::default()
+            }
+        );
     }
 
     #[test]
     fn resource_fields_divide_and_round_up() {
         let made = container(json!({"requests": {"cpu": "250m"}, "limits": {"memory": "64Mi"}}));
-        let node = Capacity { cpu_milli: 2000, memory_bytes: 1 << 30, ..Capacity::default() };
+        let node = Capacity {
+            cpu_milli: 2000,
+            memory_bytes: 1 << 30,
+            ..Capacity::default()
+        };
         let cases = [
             ("requests.cpu", None, Ok("1")),
             ("requests.cpu", Some("1m"), Ok("250")),
             ("limits.cpu", None, Ok("2")),
             ("limits.memory", Some("1Mi"), Ok("64")),
             ("requests.memory", None, Ok("67108864")),
-            ("limits.bananas", None, Err("unsupported container resource : limits.bananas")),
+            (
+                "limits.bananas",
+                None,
+                Err("unsupported container resource : limits.bananas"),
+            ),
         ];
         for (resource, divisor, want) in cases {
-            let reference =
-                ResourceFieldRef { resource: resource.into(), divisor: divisor.map(|d: &str| QuantityText(d.into())), ..ResourceFieldRef::default() };
+            let reference = ResourceFieldRef {
+                resource: resource.into(),
+                divisor: divisor.map(|d: &str| QuantityText(d.into())),
+                ..ResourceFieldRef::default()
+            };
             let want = want.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(field(&made, &reference, &node), want, "{resource}");
         }
@@ -139,7 +172,10 @@ mod tests {
             (json!({}), "BestEffort"),
             (json!({"requests": {"cpu": "1"}}), "Burstable"),
             (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed"),
-            (json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}), "Burstable"),
+            (
+                json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}),
+                "Burstable",
+            ),
         ];
         for (resources, class) in cases {
             let mut pod = Pod::default();

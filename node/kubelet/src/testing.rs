@@ -11,7 +11,8 @@ use std::{
 use async_trait::async_trait;
 use cri::{
     Condition, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Event, FilesystemUsage,
-    Image, ImportContent, PullImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, Version,
+    Image, ImportContent, PullImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState,
+    Version,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -43,8 +44,15 @@ impl FakeRuntime {
     /// A runtime that holds these images.
     pub fn new(clock: client::Clock, images: &[&str]) -> Self {
         let images = images.iter().map(|image| (*image).to_owned()).collect();
-        let state = State { images, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), events: broadcast::channel(1024).0, clock }
+        let state = State {
+            images,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events: broadcast::channel(1024).0,
+            clock,
+        }
     }
 
     /// Ends a running container by itself, as its program would.
@@ -53,7 +61,9 @@ impl FakeRuntime {
         let mut state = self.state.lock();
         let running = state.containers.values_mut().rev();
         let found = running.filter(|c| c.state == ContainerState::Running && c.pod_uid == pod_uid);
-        let Some(container) = found.filter(|c| c.config.name == name).max_by_key(|c| c.config.attempt) else { return };
+        let Some(container) = found.filter(|c| c.config.name == name).max_by_key(|c| c.config.attempt) else {
+            return;
+        };
         finish(container, code, now);
         let id = container.id.clone();
         drop(state);
@@ -63,8 +73,15 @@ impl FakeRuntime {
     /// Loses every sandbox, as a reboot or a crash of their host does.
     pub fn lose_sandboxes(&self) {
         let mut state = self.state.lock();
-        state.sandboxes.values_mut().for_each(|s| s.state = SandboxState::NotReady);
-        state.containers.values_mut().filter(|c| c.state < ContainerState::Exited).for_each(|c| c.state = ContainerState::Unknown);
+        state
+            .sandboxes
+            .values_mut()
+            .for_each(|s| s.state = SandboxState::NotReady);
+        state
+            .containers
+            .values_mut()
+            .filter(|c| c.state < ContainerState::Exited)
+            .for_each(|c| c.state = ContainerState::Unknown);
         drop(state);
         let _ = self.events.send(Event::Lost); // nobody may be listening
     }
@@ -98,14 +115,24 @@ impl FakeRuntime {
     }
 
     fn tell(&self, id: &ContainerId, pod_uid: &str, state: ContainerState) {
-        let event = Event::Container { id: id.clone(), pod_uid: pod_uid.into(), state };
+        let event = Event::Container {
+            id: id.clone(),
+            pod_uid: pod_uid.into(),
+            state,
+        };
         let _ = self.events.send(event); // nobody may be listening
     }
 
     fn end(&self, id: &ContainerId, code: i32) {
         let now = self.now();
         let mut state = self.state.lock();
-        let Some(container) = state.containers.get_mut(id).filter(|c| c.state < ContainerState::Exited) else { return };
+        let Some(container) = state
+            .containers
+            .get_mut(id)
+            .filter(|c| c.state < ContainerState::Exited)
+        else {
+            return;
+        };
         finish(container, code, now);
         let pod_uid = container.pod_uid.clone();
         drop(state);
@@ -121,18 +148,29 @@ fn finish(container: &mut Container, code: i32, now: i64) {
 }
 
 fn absent(what: &'static str, id: &impl ToString) -> Error {
-    Error::NotFound { what, id: id.to_string() }
+    Error::NotFound {
+        what,
+        id: id.to_string(),
+    }
 }
 
 #[async_trait]
 impl cri::Runtime for FakeRuntime {
     fn version(&self) -> Version {
-        Version { name: "fake".into(), version: "1".into() }
+        Version {
+            name: "fake".into(),
+            version: "1".into(),
+        }
     }
 
     async fn status(&self) -> Vec<Condition> {
         let network = !self.state.lock().pod_cidr.is_empty();
-        let condition = |kind: &str, status| Condition { kind: kind.into(), status, reason: String::new(), message: String::new() };
+        let condition = |kind: &str, status| Condition {
+            kind: kind.into(),
+            status,
+            reason: String::new(),
+            message: String::new(),
+        };
         vec![condition("RuntimeReady", true), condition("NetworkReady", network)]
     }
 
@@ -151,7 +189,14 @@ impl cri::Runtime for FakeRuntime {
         state.journal.push(format!("run {id}"));
         let ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let (pod_uid, handler) = (config.uid.clone(), handler.to_owned());
-        let sandbox = Sandbox { id: id.clone(), config, state: SandboxState::Ready, ips, created_at, handler };
+        let sandbox = Sandbox {
+            id: id.clone(),
+            config,
+            state: SandboxState::Ready,
+            ips,
+            created_at,
+            handler,
+        };
         state.sandboxes.insert(id.clone(), sandbox.clone());
         drop(state);
         let _ = self.events.send(Event::Sandbox { id, pod_uid }); // nobody may be listening
@@ -160,10 +205,17 @@ impl cri::Runtime for FakeRuntime {
 
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
         let mut state = self.state.lock();
-        let Some(sandbox) = state.sandboxes.get_mut(id) else { return Ok(()) };
+        let Some(sandbox) = state.sandboxes.get_mut(id) else {
+            return Ok(());
+        };
         sandbox.state = SandboxState::NotReady;
         state.journal.push(format!("stop {id}"));
-        let inside: Vec<ContainerId> = state.containers.values().filter(|c| c.sandbox == *id).map(|c| c.id.clone()).collect();
+        let inside: Vec<ContainerId> = state
+            .containers
+            .values()
+            .filter(|c| c.sandbox == *id)
+            .map(|c| c.id.clone())
+            .collect();
         drop(state);
         inside.iter().for_each(|container| self.end(container, 137));
         let _ = self.events.send(Event::Lost); // nobody may be listening
@@ -194,7 +246,10 @@ impl cri::Runtime for FakeRuntime {
             return Ok(id);
         }
         if let Some(reason) = state.refusals.get(&config.image) {
-            return Err(Error::UnrunnableImage { reference: config.image, reason: reason.clone() });
+            return Err(Error::UnrunnableImage {
+                reference: config.image,
+                reason: reason.clone(),
+            });
         }
         state.journal.push(format!("create {id}"));
         let container = Container {
@@ -220,13 +275,17 @@ impl cri::Runtime for FakeRuntime {
         let mut state = self.state.lock();
         let container = state.containers.get_mut(id).ok_or_else(|| absent("container", id))?;
         if container.state != ContainerState::Created {
-            return Err(Error::Start { reason: "it was started before".into() });
+            return Err(Error::Start {
+                reason: "it was started before".into(),
+            });
         }
         container.state = ContainerState::Running;
         container.started_at = started_at;
         let (pod_uid, name) = (container.pod_uid.clone(), container.config.name.clone());
         let running = state.containers.values().filter(|c| c.state == ContainerState::Running);
-        let copies = running.filter(|c| c.pod_uid == pod_uid && c.config.name == name).count();
+        let copies = running
+            .filter(|c| c.pod_uid == pod_uid && c.config.name == name)
+            .count();
         state.most_copies = state.most_copies.max(copies);
         state.journal.push(format!("start {id}"));
         drop(state);
@@ -286,21 +345,39 @@ impl cri::Runtime for FakeRuntime {
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {
         let images = self.state.lock().images.clone();
-        Ok(images.into_iter().map(|name| Image { id: format!("sha256:{name}"), tags: vec![name], ..Image::default() }).collect())
+        Ok(images
+            .into_iter()
+            .map(|name| Image {
+                id: format!("sha256:{name}"),
+                tags: vec![name],
+                ..Image::default()
+            })
+            .collect())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<Image>, Error> {
-        Ok(self.list_images().await?.into_iter().find(|image| image.tags.iter().any(|tag| tag == reference)))
+        Ok(self
+            .list_images()
+            .await?
+            .into_iter()
+            .find(|image| image.tags.iter().any(|tag| tag == reference)))
     }
 
     async fn pull_image(&self, pull: PullImage) -> Result<Image, Error> {
         let reason = "no such image".to_owned();
-        self.image(&pull.reference).await?.ok_or(Error::ImagePull { reference: pull.reference, reason })
+        self.image(&pull.reference).await?.ok_or(Error::ImagePull {
+            reference: pull.reference,
+            reason,
+        })
     }
 
     async fn import_image(&self, name: &str, _content: ImportContent) -> Result<Image, Error> {
         self.state.lock().images.insert(name.into());
-        Ok(Image { id: format!("sha256:{name}"), tags: vec![name.into()], ..Image::default() })
+        Ok(Image {
+            id: format!("sha256:{name}"),
+            tags: vec![name.into()],
+            ..Image::default()
+        })
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {

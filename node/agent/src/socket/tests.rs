@@ -30,12 +30,20 @@ fn serve() -> Fixture {
     };
     let quit = CancellationToken::new();
     tokio::spawn(socket.listen().expect("binds").run(quit.clone()));
-    Fixture { dir, runtime, asked, ready, _quit: quit.drop_guard() }
+    Fixture {
+        dir,
+        runtime,
+        asked,
+        ready,
+        _quit: quit.drop_guard(),
+    }
 }
 
 async fn call(data_dir: &Path, method: &str, target: &str, body: &'static str) -> (u16, Value) {
     let stream = UnixStream::connect(path(data_dir)).await.expect("connects");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("speaks");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("speaks");
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(target).header("host", "agent");
     let request = request.body(Full::new(Bytes::from(body))).expect("request");
@@ -52,7 +60,9 @@ async fn loads_an_image_and_leaves_no_file_behind() {
     assert_eq!((code, &answer["id"]), (200, &json!("sha256:hello:1")));
     let images = cri::Runtime::list_images(&fixture.runtime).await.expect("lists");
     assert_eq!(images.len(), 1);
-    let files = std::fs::read_dir(fixture.dir.path()).expect("dir").map(|e| e.expect("entry").file_name());
+    let files = std::fs::read_dir(fixture.dir.path())
+        .expect("dir")
+        .map(|e| e.expect("entry").file_name());
     assert_eq!(files.collect::<Vec<_>>(), ["agent.sock"]);
 }
 
@@ -67,7 +77,10 @@ async fn tells_its_status() {
 #[tokio::test]
 async fn answers_down_when_it_is_done_or_says_why_not() {
     let mut fixture = serve();
-    for (outcome, want) in [(Ok(()), (200, json!({}))), (Err("no".to_owned()), (500, json!({"error": "no"})))] {
+    for (outcome, want) in [
+        (Ok(()), (200, json!({}))),
+        (Err("no".to_owned()), (500, json!({"error": "no"}))),
+    ] {
         let asking = call(fixture.dir.path(), "POST", "/down", "");
         let answering = async { fixture.asked.recv().await.expect("asked").send(outcome).expect("waits") };
         let (answer, ()) = tokio::join!(asking, answering);
@@ -78,7 +91,10 @@ async fn answers_down_when_it_is_done_or_says_why_not() {
 #[tokio::test]
 async fn takes_the_place_of_a_socket_that_was_left() {
     let fixture = serve();
-    let mode = std::fs::metadata(path(fixture.dir.path())).expect("socket").permissions().mode();
+    let mode = std::fs::metadata(path(fixture.dir.path()))
+        .expect("socket")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     let left = tempfile::tempdir().expect("dir");
     drop(std::os::unix::net::UnixListener::bind(path(left.path())).expect("binds"));

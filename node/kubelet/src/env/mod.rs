@@ -28,7 +28,12 @@ pub(crate) enum Error {
     #[error("{kind} \"{name}\" not found")]
     ObjectNotFound { kind: &'static str, name: String },
     #[error("couldn't find key {key} in {kind} {namespace}/{name}")]
-    KeyNotFound { key: String, kind: &'static str, namespace: String, name: String },
+    KeyNotFound {
+        key: String,
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
     #[error("{0}")]
     Field(String),
 }
@@ -42,7 +47,12 @@ pub(crate) fn needs(pod: &Pod, container: &Container) -> Vec<Id> {
         out.extend(from.secret_ref.as_ref().map(|r| id(Source::Secret, &r.name)));
     }
     for source in container.env.iter().filter_map(|e| e.value_from.as_deref()) {
-        out.extend(source.config_map_key_ref.as_ref().map(|r| id(Source::ConfigMap, &r.name)));
+        out.extend(
+            source
+                .config_map_key_ref
+                .as_ref()
+                .map(|r| id(Source::ConfigMap, &r.name)),
+        );
         out.extend(source.secret_key_ref.as_ref().map(|r| id(Source::Secret, &r.name)));
     }
     out.sort();
@@ -85,7 +95,12 @@ pub(crate) fn make(
     services: &[(String, String)],
     facts: &Facts,
 ) -> Result<Vec<(String, String)>, Error> {
-    let reader = Reader { pod, container, objects, facts };
+    let reader = Reader {
+        pod,
+        container,
+        objects,
+        facts,
+    };
     let service = |name: &str| services.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
     let mut env = Env::default();
     env.set("HOSTNAME", facts.hostname.clone());
@@ -124,18 +139,30 @@ impl Reader<'_> {
         match self.objects.get(&id).and_then(Option::as_ref) {
             Some(content) => Ok(Some(content)),
             None if optional => Ok(None),
-            None => Err(Error::ObjectNotFound { kind: source.word(), name: name.to_owned() }),
+            None => Err(Error::ObjectNotFound {
+                kind: source.word(),
+                name: name.to_owned(),
+            }),
         }
     }
 
     /// Every key of an `envFrom` that can be a variable's name.
     fn all_of(&self, from: &EnvFrom) -> Result<Vec<(String, String)>, Error> {
         let mut out = Vec::new();
-        let references = [(Source::ConfigMap, &from.config_map_ref), (Source::Secret, &from.secret_ref)];
+        let references = [
+            (Source::ConfigMap, &from.config_map_ref),
+            (Source::Secret, &from.secret_ref),
+        ];
         for (source, reference) in references {
-            let Some(ObjectRef { name, optional }) = reference else { continue };
-            let Some(content) = self.object(source, name, *optional)? else { continue };
-            let pairs = content.iter().map(|(key, value)| (format!("{}{key}", from.prefix), text(value)));
+            let Some(ObjectRef { name, optional }) = reference else {
+                continue;
+            };
+            let Some(content) = self.object(source, name, *optional)? else {
+                continue;
+            };
+            let pairs = content
+                .iter()
+                .map(|(key, value)| (format!("{}{key}", from.prefix), text(value)));
             out.extend(pairs.filter(|(name, _)| is_name(name)));
         }
         Ok(out)
@@ -150,18 +177,27 @@ impl Reader<'_> {
             return self.key(Source::Secret, reference);
         }
         if let Some(reference) = &source.field_ref {
-            return field(self.pod, &reference.field_path, self.facts).map(Some).map_err(Error::Field);
+            return field(self.pod, &reference.field_path, self.facts)
+                .map(Some)
+                .map_err(Error::Field);
         }
         if let Some(reference) = &source.resource_field_ref {
             let named = self.pod.container(&reference.container_name).map(|(_, c)| c);
             let container = named.unwrap_or(self.container);
-            return resources::field(container, reference, &self.facts.capacity).map(Some).map_err(Error::Field);
+            return resources::field(container, reference, &self.facts.capacity)
+                .map(Some)
+                .map_err(Error::Field);
         }
-        Err(Error::Field(format!("environment variable {}: valueFrom names no source that is known", variable.name)))
+        Err(Error::Field(format!(
+            "environment variable {}: valueFrom names no source that is known",
+            variable.name
+        )))
     }
 
     fn key(&self, source: Source, reference: &KeyRef) -> Result<Option<String>, Error> {
-        let Some(content) = self.object(source, &reference.name, reference.optional)? else { return Ok(None) };
+        let Some(content) = self.object(source, &reference.name, reference.optional)? else {
+            return Ok(None);
+        };
         match content.get(&reference.key) {
             Some(value) => Ok(Some(text(value))),
             None if reference.optional => Ok(None),

@@ -55,7 +55,9 @@ pub(crate) fn variables<'a>(
 fn of_service(service: &Service) -> Vec<(String, String)> {
     let prefix = service.metadata.name.to_uppercase().replace('-', "_");
     let ip = &*service.spec.cluster_ip;
-    let Some(first) = service.spec.ports.first() else { return Vec::new() };
+    let Some(first) = service.spec.ports.first() else {
+        return Vec::new();
+    };
     let mut out = vec![
         (format!("{prefix}_SERVICE_HOST"), ip.to_owned()),
         (format!("{prefix}_SERVICE_PORT"), first.port.to_string()),
@@ -77,7 +79,11 @@ fn of_service(service: &Service) -> Vec<(String, String)> {
 }
 
 fn protocol(port: &Port) -> String {
-    if port.protocol.is_empty() { "tcp".into() } else { port.protocol.to_lowercase() }
+    if port.protocol.is_empty() {
+        "tcp".into()
+    } else {
+        port.protocol.to_lowercase()
+    }
 }
 
 fn url(ip: &str, port: &Port) -> String {
@@ -95,14 +101,17 @@ mod tests {
 
     fn service(namespace: &str, name: &str, ip: &str) -> Service {
         let ports = json!([{"name": "web-ui", "port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]);
-        let object = json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": ports}});
+        let object =
+            json!({"metadata": {"name": name, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": ports}});
         serde_json::from_value(object).expect("service")
     }
 
     #[test]
     fn tells_host_ports_and_links() {
-        let text: Vec<String> =
-            variables([service("a", "my-db", "10.96.0.7")].iter(), "a", true).iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let text: Vec<String> = variables([service("a", "my-db", "10.96.0.7")].iter(), "a", true)
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         assert_eq!(
             text,
             [
@@ -132,7 +141,9 @@ mod tests {
         ];
         let hosts = |links: bool| -> Vec<String> {
             let made = variables(all.iter(), "a", links).into_iter();
-            made.filter(|(k, _)| k.ends_with("SERVICE_HOST")).map(|(k, _)| k).collect()
+            made.filter(|(k, _)| k.ends_with("SERVICE_HOST"))
+                .map(|(k, _)| k)
+                .collect()
         };
         assert_eq!(hosts(true), ["KEPT_SERVICE_HOST", "KUBERNETES_SERVICE_HOST"]);
         assert_eq!(hosts(false), ["KUBERNETES_SERVICE_HOST"]);

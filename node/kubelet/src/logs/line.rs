@@ -16,10 +16,17 @@ pub(crate) struct Line<'a> {
 pub(crate) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let time = std::str::from_utf8(parts.next()?).ok()?;
-    let stream = std::str::from_utf8(parts.next()?).ok().filter(|s| matches!(*s, "stdout" | "stderr"))?;
+    let stream = std::str::from_utf8(parts.next()?)
+        .ok()
+        .filter(|s| matches!(*s, "stdout" | "stderr"))?;
     let tags = parts.next()?;
     let partial = tags.split(|byte| *byte == b':').next()? == b"P";
-    Some(Line { time, stream, partial, text: parts.next().unwrap_or_default() })
+    Some(Line {
+        time,
+        stream,
+        partial,
+        text: parts.next().unwrap_or_default(),
+    })
 }
 
 impl Line<'_> {
@@ -38,9 +45,19 @@ mod tests {
     #[test]
     fn reads_full_partial_and_empty_lines_and_refuses_others() {
         let time = "2026-11-20T11:26:41.5Z";
-        let line = |stream, partial, text| Some(Line { time, stream, partial, text });
+        let line = |stream, partial, text| {
+            Some(Line {
+                time,
+                stream,
+                partial,
+                text,
+            })
+        };
         let cases: [(&[u8], _); 6] = [
-            (b"2026-11-20T11:26:41.5Z stdout F hello  world", line("stdout", false, &b"hello  world"[..])),
+            (
+                b"2026-11-20T11:26:41.5Z stdout F hello  world",
+                line("stdout", false, &b"hello  world"[..]),
+            ),
             (b"2026-11-20T11:26:41.5Z stderr P half", line("stderr", true, b"half")),
             (b"2026-11-20T11:26:41.5Z stdout F ", line("stdout", false, b"")),
             (b"2026-11-20T11:26:41.5Z stdout F", line("stdout", false, b"")),

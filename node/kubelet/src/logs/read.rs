@@ -62,10 +62,11 @@ pub(crate) fn stream(
             loop {
                 let (directory, options) = (directory.clone(), options.clone());
                 let follow = options.follow;
-                let (back, read) = match tokio::task::spawn_blocking(move || state.next(&directory, attempt, options)).await {
-                    Ok(done) => done,
-                    Err(ended) => return Some((Err(io::Error::other(ended)), State::Over)),
-                };
+                let (back, read) =
+                    match tokio::task::spawn_blocking(move || state.next(&directory, attempt, options)).await {
+                        Ok(done) => done,
+                        Err(ended) => return Some((Err(io::Error::other(ended)), State::Over)),
+                    };
                 state = back;
                 match read {
                     Ok(Progress::Some(bytes)) => return Some((Ok(bytes), state)),
@@ -138,7 +139,13 @@ impl Reader {
             seek_to_tail(&mut open, lines)?;
         }
         let left = options.limit.unwrap_or(u64::MAX);
-        Ok(Self { options, current, open, rest: Vec::new(), left })
+        Ok(Self {
+            options,
+            current,
+            open,
+            rest: Vec::new(),
+            left,
+        })
     }
 
     fn next(&mut self) -> io::Result<Progress> {

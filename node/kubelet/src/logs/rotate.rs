@@ -24,7 +24,11 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         for (_, pod) in shared.observer.all() {
-            for container in pod.containers.iter().filter(|c| c.is_running() && !c.log_path.is_empty()) {
+            for container in pod
+                .containers
+                .iter()
+                .filter(|c| c.is_running() && !c.log_path.is_empty())
+            {
                 let path = PathBuf::from(&container.log_path);
                 let long = fs::metadata(&path).is_ok_and(|m| m.len() > MAX_SIZE);
                 if long && let Err(error) = rotate(&shared, &container.id, path).await {
@@ -54,18 +58,29 @@ async fn rotate(shared: &Shared, id: &ContainerId, path: PathBuf) -> Result<(), 
 /// `0.log` becomes `0.log.20261120-112641.123456789`, so that names sort by age.
 fn rotated(path: &Path, now: Timestamp) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.{:09}", now.strftime("%Y%m%d-%H%M%S"), now.subsec_nanosecond()));
+    name.push(format!(
+        ".{}.{:09}",
+        now.strftime("%Y%m%d-%H%M%S"),
+        now.subsec_nanosecond()
+    ));
     PathBuf::from(name)
 }
 
 /// Removes the oldest rotated logs, so that one more keeps to the limit. Blocking.
 fn make_room(path: &Path) -> io::Result<()> {
-    let attempt = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-    let (Some(directory), Some(attempt)) = (path.parent(), attempt) else { return Ok(()) };
+    let attempt = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .and_then(|stem| stem.parse().ok());
+    let (Some(directory), Some(attempt)) = (path.parent(), attempt) else {
+        return Ok(());
+    };
     let all = files(directory, attempt);
     // The one being written becomes a rotated one, and a new one is begun.
     let surplus = (all.len() + 1).saturating_sub(MAX_FILES);
-    all.iter().take(surplus.min(all.len() - 1)).try_for_each(fs::remove_file)
+    all.iter()
+        .take(surplus.min(all.len() - 1))
+        .try_for_each(fs::remove_file)
 }
 
 #[cfg(test)]
@@ -82,7 +97,10 @@ mod tests {
             fs::rename(&path, rotated(&path, Timestamp::from_second(second).expect("time"))).expect("renames");
         }
         fs::write(&path, "8").expect("writes");
-        let kept: Vec<String> = files(dir.path(), 0).iter().map(|f| fs::read_to_string(f).expect("reads")).collect();
+        let kept: Vec<String> = files(dir.path(), 0)
+            .iter()
+            .map(|f| fs::read_to_string(f).expect("reads"))
+            .collect();
         assert_eq!(kept, ["4", "5", "6", "7", "8"]);
     }
 }

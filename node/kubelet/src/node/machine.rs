@@ -32,7 +32,11 @@ pub(crate) fn machine(data_dir: &Path) -> Machine {
     Machine {
         cpus: i64::try_from(cpus).unwrap_or(i64::MAX),
         memory_bytes: meminfo("MemTotal:"),
-        system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid.to_lowercase() },
+        system_uuid: if uuid.is_empty() {
+            machine_id.clone()
+        } else {
+            uuid.to_lowercase()
+        },
         machine_id,
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
@@ -43,7 +47,10 @@ pub(crate) fn machine(data_dir: &Path) -> Machine {
 
 /// Reads what is free now.
 pub(crate) fn usage(data_dir: &Path) -> Usage {
-    let threads = text("/proc/loadavg").split_whitespace().nth(3).and_then(|f| f.split_once('/')?.1.parse::<i64>().ok());
+    let threads = text("/proc/loadavg")
+        .split_whitespace()
+        .nth(3)
+        .and_then(|f| f.split_once('/')?.1.parse::<i64>().ok());
     let pid_max: i64 = text("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX);
     Usage {
         memory_available: meminfo("MemAvailable:"),
@@ -53,7 +60,9 @@ pub(crate) fn usage(data_dir: &Path) -> Usage {
 }
 
 fn text(path: &str) -> String {
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 fn meminfo(field: &str) -> i64 {
@@ -70,7 +79,9 @@ fn os_image(os_release: &str) -> String {
 
 /// Size of the file system and what is free of it, bytes.
 fn storage(path: &Path) -> (i64, i64) {
-    let Ok(stat) = rustix::fs::statvfs(path) else { return (0, 0) };
+    let Ok(stat) = rustix::fs::statvfs(path) else {
+        return (0, 0);
+    };
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
     (bytes(stat.f_blocks), bytes(stat.f_bavail))
 }
@@ -82,15 +93,27 @@ mod tests {
     #[test]
     fn reads_this_machine() {
         let (machine, usage) = (machine(Path::new("/")), usage(Path::new("/")));
-        assert!(machine.cpus > 0 && machine.memory_bytes > 0 && machine.storage_bytes > 0, "{machine:?}");
-        assert!(!machine.boot_id.is_empty() && !machine.kernel_version.is_empty(), "{machine:?}");
-        assert!(usage.memory_available > 0 && usage.memory_available <= machine.memory_bytes, "{usage:?}");
+        assert!(
+            machine.cpus > 0 && machine.memory_bytes > 0 && machine.storage_bytes > 0,
+            "{machine:?}"
+        );
+        assert!(
+            !machine.boot_id.is_empty() && !machine.kernel_version.is_empty(),
+            "{machine:?}"
+        );
+        assert!(
+            usage.memory_available > 0 && usage.memory_available <= machine.memory_bytes,
+            "{usage:?}"
+        );
         assert!(usage.pids_available > 0, "{usage:?}");
     }
 
     #[test]
     fn names_the_distribution() {
-        assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
         assert_eq!(os_image(""), "Linux");
     }
 }

@@ -20,8 +20,8 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use machine::{Machine, machine};
-pub(crate) use status::{Node, allocatable};
 use status::Facts;
+pub(crate) use status::{Node, allocatable};
 
 use crate::{PodNetwork, resources::Capacity};
 
@@ -56,7 +56,9 @@ impl Reporter {
     /// Registers, then reports until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         self.tell(Type::Normal, "Starting", "Starting kubelet.".into());
-        shutdown.run_until_cancelled(async { tokio::join!(self.report(), self.beat()) }).await;
+        shutdown
+            .run_until_cancelled(async { tokio::join!(self.report(), self.beat()) })
+            .await;
     }
 
     fn at(&self) -> NamespacedName {
@@ -65,8 +67,13 @@ impl Reporter {
 
     fn tell(&self, type_: Type, reason: &str, note: String) {
         let name = self.name.clone();
-        let regarding =
-            ObjectRef { kind: "Node".into(), uid: name.clone(), name, api_version: "v1".into(), ..ObjectRef::default() };
+        let regarding = ObjectRef {
+            kind: "Node".into(),
+            uid: name.clone(),
+            name,
+            api_version: "v1".into(),
+            ..ObjectRef::default()
+        };
         self.recorder.event(&regarding, type_, reason, "", note);
     }
 
@@ -81,7 +88,12 @@ impl Reporter {
             block_owner_deletion: None,
         });
         let lease = NamespacedName::new("kube-node-lease", &self.name);
-        let heartbeat = Heartbeat { lease, holder: self.name.clone(), duration: LEASE, owner };
+        let heartbeat = Heartbeat {
+            lease,
+            holder: self.name.clone(),
+            duration: LEASE,
+            owner,
+        };
         match lease::beat(&self.client, &heartbeat, &self.clock).await {}
     }
 
@@ -106,7 +118,9 @@ impl Reporter {
 
     /// One look and, if it is due, one report; whether the node is ready.
     async fn round(&self, sent: &mut Sent) -> Result<bool, client::Error> {
-        let Some(node) = self.registered().await? else { return Ok(false) };
+        let Some(node) = self.registered().await? else {
+            return Ok(false);
+        };
         self.take_pod_range(&node, sent).await;
         let conditions = self.runtime.status().await;
         let images = self.runtime.list_images().await.unwrap_or_default();
@@ -125,12 +139,21 @@ impl Reporter {
         let now = self.clock.now();
         let status = status::make(&facts, &node.status, now);
         let ready = status::readiness(&conditions);
-        let taken = node.status.conditions.iter().any(|c| c.kind == "Ready" && (c.status == "True") == ready.is_ok());
+        let taken = node
+            .status
+            .conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && (c.status == "True") == ready.is_ok());
         let due = sent.at.is_none_or(|at| at.elapsed() >= SEND);
         if due || !taken || sent.status.as_ref().is_none_or(|old| !status::same(old, &status)) {
             self.send(&status).await?;
             self.tell_transition(sent.ready, ready.is_ok());
-            *sent = Sent { at: Some(Instant::now()), status: Some(status), ready: Some(ready.is_ok()), ..std::mem::take(sent) };
+            *sent = Sent {
+                at: Some(Instant::now()),
+                status: Some(status),
+                ready: Some(ready.is_ok()),
+                ..std::mem::take(sent)
+            };
             self.ready.send_replace(ready.is_ok());
         }
         Ok(ready.is_ok())
@@ -138,7 +161,11 @@ impl Reporter {
 
     fn tell_transition(&self, before: Option<bool>, ready: bool) {
         if before != Some(ready) {
-            let (type_, reason) = if ready { (Type::Normal, "NodeReady") } else { (Type::Normal, "NodeNotReady") };
+            let (type_, reason) = if ready {
+                (Type::Normal, "NodeReady")
+            } else {
+                (Type::Normal, "NodeNotReady")
+            };
             self.tell(type_, reason, format!("Node {} status is now: {reason}", self.name));
         }
     }
@@ -148,7 +175,11 @@ impl Reporter {
         self.node.synced().await;
         let labels = status::labels(&self.name, &self.labels);
         let Some(node) = self.node.get(&self.at()) else {
-            match self.client.create(&kinds::NODE, None, &status::object(&self.name, &labels)).await {
+            match self
+                .client
+                .create(&kinds::NODE, None, &status::object(&self.name, &labels))
+                .await
+            {
                 Ok(made) => {
                     tracing::info!(node = self.name, "registered this node");
                     self.node.wait_seen(made.resource_version().unwrap_or_default()).await;
@@ -158,7 +189,10 @@ impl Reporter {
             }
             return Ok(self.node.get(&self.at()));
         };
-        if labels.iter().any(|(key, value)| node.metadata.labels.get(key) != Some(value)) {
+        if labels
+            .iter()
+            .any(|(key, value)| node.metadata.labels.get(key) != Some(value))
+        {
             let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
             self.client.patch(&kinds::NODE, &self.at(), None, patch).await?;
         }
@@ -172,20 +206,41 @@ impl Reporter {
             return;
         }
         if let Err(error) = self.network.ensure(range).await {
-            tracing::error!(range, error = &*error as &dyn std::error::Error, "cannot set up the pod network");
+            tracing::error!(
+                range,
+                error = &*error as &dyn std::error::Error,
+                "cannot set up the pod network"
+            );
             return;
         }
-        match self.runtime.update_config(cri::RuntimeConfig { pod_cidr: range.clone() }).await {
+        match self
+            .runtime
+            .update_config(cri::RuntimeConfig {
+                pod_cidr: range.clone(),
+            })
+            .await
+        {
             Ok(()) => sent.pod_cidr.clone_from(range),
             Err(error) => {
-                tracing::warn!(range, error = &error as &dyn std::error::Error, "the runtime does not take the pod range");
+                tracing::warn!(
+                    range,
+                    error = &error as &dyn std::error::Error,
+                    "the runtime does not take the pod range"
+                );
             }
         }
     }
 
     async fn send(&self, status: &Value) -> Result<(), client::Error> {
         let patch = Patch::Strategic(json!({"status": status}));
-        self.client.patch(&kinds::NODE, &self.at(), Some("status"), patch).await.map(drop)
+        let sent = self
+            .client
+            .patch(&kinds::NODE, &self.at(), Some("status"), patch)
+            .await?;
+        // The next look must see what we wrote; a slow watch only means that the status is sent once more.
+        let seen = self.node.wait_seen(sent.resource_version().unwrap_or_default());
+        let _ = tokio::time::timeout(LOOK, seen).await;
+        Ok(())
     }
 }
 

@@ -2,10 +2,7 @@
 //!
 //! Reasons and messages of the conditions are the kubelet's.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use api::Quantity;
 use jiff::Timestamp;
@@ -110,8 +107,11 @@ pub(crate) fn object(name: &str, labels: &BTreeMap<String, String>) -> Value {
 /// The status as it is now; conditions whose status is as in `known` keep their transition time.
 pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
     let machine = facts.machine;
-    let mut addresses: Vec<Value> =
-        facts.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip.to_string()})).collect();
+    let mut addresses: Vec<Value> = facts
+        .addresses
+        .iter()
+        .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}))
+        .collect();
     addresses.push(json!({"type": "Hostname", "address": facts.name}));
     json!({
         "addresses": addresses,
@@ -149,17 +149,29 @@ fn images(all: &[cri::Image]) -> Vec<Value> {
     let mut largest: Vec<&cri::Image> = all.iter().collect();
     largest.sort_by_key(|image| std::cmp::Reverse(image.size));
     let names = |image: &cri::Image| image.digests.iter().chain(&image.tags).cloned().collect::<Vec<_>>();
-    largest.iter().take(MAX_IMAGES).map(|image| json!({"names": names(image), "sizeBytes": image.size})).collect()
+    largest
+        .iter()
+        .take(MAX_IMAGES)
+        .map(|image| json!({"names": names(image), "sizeBytes": image.size}))
+        .collect()
 }
 
 /// Whether the node is ready, and if not, why.
 pub(crate) fn readiness(runtime: &[cri::Condition]) -> Result<(), String> {
     let failing = runtime.iter().filter(|c| !c.status).map(|c| {
-        let what = if c.kind == "NetworkReady" { "container runtime network not ready" } else { "container runtime not ready" };
+        let what = if c.kind == "NetworkReady" {
+            "container runtime network not ready"
+        } else {
+            "container runtime not ready"
+        };
         format!("{what}: {}=false reason:{} message:{}", c.kind, c.reason, c.message)
     });
     let failing: Vec<String> = failing.collect();
-    if failing.is_empty() { Ok(()) } else { Err(failing.join(", ")) }
+    if failing.is_empty() {
+        Ok(())
+    } else {
+        Err(failing.join(", "))
+    }
 }
 
 fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
@@ -180,7 +192,10 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
             "MemoryPressure",
             pressure(
                 memory,
-                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+                (
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                ),
                 ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             ),
         ),
@@ -217,7 +232,12 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     let quiet = |status: &Value| {
         let mut status = status.clone();
-        for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        for condition in status
+            .get_mut("conditions")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             if let Some(fields) = condition.as_object_mut() {
                 fields.remove("lastHeartbeatTime");
             }
@@ -232,16 +252,27 @@ mod tests {
     use super::*;
 
     fn made(runtime_conditions: &[cri::Condition], usage: Usage, known: &Status, second: i64) -> Value {
-        let machine = Machine { cpus: 2, ..Machine::default() };
+        let machine = Machine {
+            cpus: 2,
+            ..Machine::default()
+        };
         let facts = Facts {
             name: "n1",
             addresses: &["10.0.0.1".parse().expect("ip")],
             port: 10250,
             version: "v1.36.0+wherry",
-            runtime: &cri::Version { name: "wherry-wasm".into(), version: "0.1.0".into() },
+            runtime: &cri::Version {
+                name: "wherry-wasm".into(),
+                version: "0.1.0".into(),
+            },
             machine: &machine,
             usage,
-            capacity: Capacity { cpu_milli: 2000, memory_bytes: 4 << 30, storage_bytes: 100 << 30, pods: 500 },
+            capacity: Capacity {
+                cpu_milli: 2000,
+                memory_bytes: 4 << 30,
+                storage_bytes: 100 << 30,
+                pods: 500,
+            },
             runtime_conditions,
             images: &[],
         };
@@ -249,13 +280,20 @@ mod tests {
     }
 
     fn plenty() -> Usage {
-        Usage { memory_available: 1 << 30, storage_available: 50 << 30, pids_available: 1000 }
+        Usage {
+            memory_available: 1 << 30,
+            storage_available: 50 << 30,
+            pids_available: 1000,
+        }
     }
 
     fn told(status: &Value) -> Vec<(String, String, String)> {
         let text = |c: &Value, field: &str| c[field].as_str().expect("text").to_owned();
         let conditions = status["conditions"].as_array().expect("list");
-        conditions.iter().map(|c| (text(c, "type"), text(c, "status"), text(c, "reason"))).collect()
+        conditions
+            .iter()
+            .map(|c| (text(c, "type"), text(c, "status"), text(c, "reason")))
+            .collect()
     }
 
     #[test]
@@ -267,10 +305,19 @@ mod tests {
             ("PIDPressure", "False", "KubeletHasSufficientPID"),
             ("Ready", "True", "KubeletReady"),
         ];
-        assert_eq!(told(&status), want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
-        assert_eq!(status["capacity"], json!({"cpu": "2", "memory": "4Gi", "ephemeral-storage": "100Gi", "pods": "500"}));
+        assert_eq!(
+            told(&status),
+            want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+        );
+        assert_eq!(
+            status["capacity"],
+            json!({"cpu": "2", "memory": "4Gi", "ephemeral-storage": "100Gi", "pods": "500"})
+        );
         assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10250);
-        assert_eq!(status["addresses"][0], json!({"type": "InternalIP", "address": "10.0.0.1"}));
+        assert_eq!(
+            status["addresses"][0],
+            json!({"type": "InternalIP", "address": "10.0.0.1"})
+        );
     }
 
     #[test]
@@ -283,16 +330,34 @@ mod tests {
         };
         let status = made(&[network], plenty(), &Status::default(), 5);
         let ready = &status["conditions"][3];
-        assert_eq!((ready["status"].as_str(), ready["reason"].as_str()), (Some("False"), Some("KubeletNotReady")));
+        assert_eq!(
+            (ready["status"].as_str(), ready["reason"].as_str()),
+            (Some("False"), Some("KubeletNotReady"))
+        );
         let want = "container runtime network not ready: NetworkReady=false reason:NoPodCIDR message:no pod range";
         assert_eq!(ready["message"], want);
     }
 
     #[test]
     fn scarcity_is_pressure() {
-        let status = made(&[], Usage { memory_available: 1, storage_available: 1, pids_available: 1 }, &Status::default(), 5);
-        let pressed = told(&status).into_iter().filter(|(_, status, _)| status == "True").map(|(kind, ..)| kind);
-        assert_eq!(pressed.collect::<Vec<_>>(), ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
+        let status = made(
+            &[],
+            Usage {
+                memory_available: 1,
+                storage_available: 1,
+                pids_available: 1,
+            },
+            &Status::default(),
+            5,
+        );
+        let pressed = told(&status)
+            .into_iter()
+            .filter(|(_, status, _)| status == "True")
+            .map(|(kind, ..)| kind);
+        assert_eq!(
+            pressed.collect::<Vec<_>>(),
+            ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
+        );
     }
 
     #[test]
@@ -300,7 +365,10 @@ mod tests {
         let first = made(&[], plenty(), &Status::default(), 5);
         let known: Status = serde_json::from_value(first.clone()).expect("status");
         let later = made(&[], plenty(), &known, 65);
-        assert_eq!(later["conditions"][3]["lastTransitionTime"], first["conditions"][3]["lastTransitionTime"]);
+        assert_eq!(
+            later["conditions"][3]["lastTransitionTime"],
+            first["conditions"][3]["lastTransitionTime"]
+        );
         assert!(later != first && same(&later, &first));
     }
 }

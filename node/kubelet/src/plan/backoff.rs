@@ -33,13 +33,19 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(crash: Option<Crash>, ended: Timestamp, now: Timestamp) -> Verdict {
     let current = crash.filter(|c| between(c.restarted, ended) <= FORGOTTEN_AFTER);
     let Some(Crash { delay, .. }) = current else {
-        return Verdict::Restart(Crash { delay: FIRST, restarted: now });
+        return Verdict::Restart(Crash {
+            delay: FIRST,
+            restarted: now,
+        });
     };
     let until = ended.saturating_add(delay).unwrap_or(Timestamp::MAX);
     if until > now {
         return Verdict::Wait { until, delay };
     }
-    Verdict::Restart(Crash { delay: delay.saturating_mul(2).min(LONGEST), restarted: now })
+    Verdict::Restart(Crash {
+        delay: delay.saturating_mul(2).min(LONGEST),
+        restarted: now,
+    })
 }
 
 fn between(from: Timestamp, to: Timestamp) -> Duration {
@@ -67,7 +73,9 @@ mod tests {
                     waits.push(delay.as_secs());
                     let ended = now;
                     now = until.as_second();
-                    let Verdict::Restart(next) = judge(crash, at(ended), at(now)) else { panic!("time is up") };
+                    let Verdict::Restart(next) = judge(crash, at(ended), at(now)) else {
+                        panic!("time is up")
+                    };
                     crash = Some(next);
                 }
             }
@@ -77,9 +85,15 @@ mod tests {
 
     #[test]
     fn a_container_that_ran_ten_minutes_starts_afresh() {
-        let crash = Crash { delay: Duration::from_secs(160), restarted: at(1_000) };
+        let crash = Crash {
+            delay: Duration::from_secs(160),
+            restarted: at(1_000),
+        };
         assert!(matches!(judge(Some(crash), at(1_600), at(1_600)), Verdict::Wait { .. }));
-        let fresh = Verdict::Restart(Crash { delay: FIRST, restarted: at(1_601) });
+        let fresh = Verdict::Restart(Crash {
+            delay: FIRST,
+            restarted: at(1_601),
+        });
         assert_eq!(judge(Some(crash), at(1_601), at(1_601)), fresh);
     }
 }

@@ -32,10 +32,15 @@ pub(super) fn plan(input: &Input<'_>, plan: &mut Plan) {
 
 /// Stops what runs; `true` while something runs or is being made.
 fn stop_containers(input: &Input<'_>, plan: &mut Plan) -> bool {
-    let being_made = input.memory.ops.any_busy(|key| matches!(key, Key::Start(_) | Key::Sandbox));
+    let being_made = input
+        .memory
+        .ops
+        .any_busy(|key| matches!(key, Key::Start(_) | Key::Sandbox));
     let running = |role: Role| {
         let containers = input.observed.containers.iter().rev().filter(|c| c.is_running());
-        containers.filter(move |c| (role_of(input, c) == Role::Sidecar) == (role == Role::Sidecar)).collect::<Vec<_>>()
+        containers
+            .filter(move |c| (role_of(input, c) == Role::Sidecar) == (role == Role::Sidecar))
+            .collect::<Vec<_>>()
     };
     let apps = running(Role::App);
     for container in &apps {
@@ -45,7 +50,14 @@ fn stop_containers(input: &Input<'_>, plan: &mut Plan) -> bool {
         return true;
     }
     let mut sidecars = running(Role::Sidecar);
-    sidecars.sort_by_key(|c| input.pod.spec.init_containers.iter().position(|spec| spec.name == c.name));
+    sidecars.sort_by_key(|c| {
+        input
+            .pod
+            .spec
+            .init_containers
+            .iter()
+            .position(|spec| spec.name == c.name)
+    });
     if let Some(last) = sidecars.last() {
         stop(input, plan, last);
     }
@@ -60,20 +72,39 @@ fn role_of(input: &Input<'_>, container: &Container) -> Role {
 fn stop(input: &Input<'_>, plan: &mut Plan, container: &Container) {
     let since = input.memory.ending_since.unwrap_or(input.now);
     let period = input.pod.grace_seconds();
-    let until = since.saturating_add(SignedDuration::from_secs(period)).unwrap_or(Timestamp::MAX);
-    let stopping = input.memory.health(&container.name, &container.id).and_then(|h| h.stopping_until);
+    let until = since
+        .saturating_add(SignedDuration::from_secs(period))
+        .unwrap_or(Timestamp::MAX);
+    let stopping = input
+        .memory
+        .health(&container.name, &container.id)
+        .and_then(|h| h.stopping_until);
     if stopping.is_some_and(|other| other <= until) {
         return;
     }
     let grace = until.duration_since(input.now).as_secs().max(0);
     let why = format!("Stopping container {}", container.name);
-    plan.act(input, Action::Stop { name: container.name.clone(), id: container.id.clone(), grace, period, why });
+    plan.act(
+        input,
+        Action::Stop {
+            name: container.name.clone(),
+            id: container.id.clone(),
+            grace,
+            period,
+            why,
+        },
+    );
 }
 
 /// `true` while a sandbox is still to be stopped.
 fn stop_sandboxes(input: &Input<'_>, plan: &mut Plan) -> bool {
     let mut left = false;
-    for sandbox in input.observed.sandboxes.iter().filter(|s| !input.memory.stopped.contains(&s.id)) {
+    for sandbox in input
+        .observed
+        .sandboxes
+        .iter()
+        .filter(|s| !input.memory.stopped.contains(&s.id))
+    {
         left = true;
         plan.act(input, Action::StopSandbox { id: sandbox.id.clone() });
     }

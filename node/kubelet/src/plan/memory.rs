@@ -149,14 +149,26 @@ impl Operations {
         let count = last.map_or(0, |f| f.count).saturating_add(1);
         let news = last.is_none_or(|f| f.reason != reason || f.message != message);
         let until = now + jiff::SignedDuration::try_from(reason.delay(count)).unwrap_or(jiff::SignedDuration::ZERO);
-        self.failed.insert(key.clone(), Failure { reason, message, count, at: now, until });
+        self.failed.insert(
+            key.clone(),
+            Failure {
+                reason,
+                message,
+                count,
+                at: now,
+                until,
+            },
+        );
         news
     }
 
     /// Forgets failures that another object may have cured, so that they are tried at once.
     pub(crate) fn retry_configuration(&mut self) {
         let cured = |reason| matches!(reason, Reason::CreateContainerConfigError | Reason::Sync);
-        self.failed.values_mut().filter(|f| cured(f.reason)).for_each(|f| f.until = f.at);
+        self.failed
+            .values_mut()
+            .filter(|f| cured(f.reason))
+            .for_each(|f| f.until = f.at);
     }
 
     pub(crate) fn is_busy(&self, key: &Key) -> bool {
@@ -182,7 +194,11 @@ impl Memory {
     pub(crate) fn health_mut(&mut self, name: &str, id: &ContainerId) -> &mut Health {
         let health = self.containers.entry(name.to_owned()).or_default();
         if health.id.as_ref() != Some(id) {
-            *health = Health { id: Some(id.clone()), crash: health.crash, ..Health::default() };
+            *health = Health {
+                id: Some(id.clone()),
+                crash: health.crash,
+                ..Health::default()
+            };
         }
         health
     }

@@ -51,16 +51,37 @@ pub(crate) struct Plan {
 pub(crate) enum Action {
     /// Prepare the pod's volumes.
     MountVolumes,
-    RunSandbox { attempt: u32 },
+    RunSandbox {
+        attempt: u32,
+    },
     /// Bring the image, create the container if it is not there, start it, run its postStart hook.
-    Start { name: String, attempt: u32, sandbox: SandboxId, crash: Option<Crash> },
+    Start {
+        name: String,
+        attempt: u32,
+        sandbox: SandboxId,
+        crash: Option<Crash>,
+    },
     /// Run the preStop hook, ask the container to end, end it by force when `grace` seconds are over.
     /// `period` is the grace period it stems from: a shorter one overtakes a longer one that is under way.
-    Stop { name: String, id: ContainerId, grace: i64, period: i64, why: String },
-    StopSandbox { id: SandboxId },
+    Stop {
+        name: String,
+        id: ContainerId,
+        grace: i64,
+        period: i64,
+        why: String,
+    },
+    StopSandbox {
+        id: SandboxId,
+    },
     /// Forget a container that a newer one replaced.
-    RemoveContainer { id: ContainerId, name: String, attempt: u32 },
-    RemoveSandbox { id: SandboxId },
+    RemoveContainer {
+        id: ContainerId,
+        name: String,
+        attempt: u32,
+    },
+    RemoveSandbox {
+        id: SandboxId,
+    },
     UnmountVolumes,
     /// Tell the API that the pod has ended, which removes the object.
     Finish,
@@ -103,7 +124,10 @@ impl Action {
 
 /// Plans the next steps of a pod.
 pub(crate) fn plan(input: &Input<'_>) -> Plan {
-    let mut plan = Plan { status: status::make(input), ..Plan::default() };
+    let mut plan = Plan {
+        status: status::make(input),
+        ..Plan::default()
+    };
     if is_over(input) {
         ending::plan(input, &mut plan);
     } else {
@@ -134,13 +158,20 @@ fn is_complete(input: &Input<'_>) -> bool {
 
 /// An init container failed and is not tried again.
 fn init_failed(input: &Input<'_>) -> bool {
-    let mut regular = input.pod.spec.init_containers.iter().filter(|c| c.init_role() == Role::Init);
+    let mut regular = input
+        .pod
+        .spec
+        .init_containers
+        .iter()
+        .filter(|c| c.init_role() == Role::Init);
     regular.any(|c| is_done(input, Role::Init, c) && exit_code(input, c).is_some_and(|code| code != 0))
 }
 
 /// The container has ended and its policy does not start it again.
 pub(crate) fn is_done(input: &Input<'_>, role: Role, container: &Container) -> bool {
-    let Some(code) = exit_code(input, container) else { return false };
+    let Some(code) = exit_code(input, container) else {
+        return false;
+    };
     match input.pod.restart_policy(role, container) {
         RestartPolicy::Always => false,
         RestartPolicy::OnFailure => code == 0,
@@ -166,13 +197,17 @@ pub(crate) const LOST_EXIT_CODE: i32 = 137;
 
 /// When `activeDeadlineSeconds` ends the pod.
 pub(crate) fn deadline(pod: &Pod, start: Timestamp) -> Option<Timestamp> {
-    start.checked_add(jiff::SignedDuration::from_secs(pod.spec.active_deadline_seconds?)).ok()
+    start
+        .checked_add(jiff::SignedDuration::from_secs(pod.spec.active_deadline_seconds?))
+        .ok()
 }
 
 impl Input<'_> {
     /// When the kubelet first acknowledged the pod.
     pub(crate) fn start_time(&self) -> Timestamp {
-        self.reported.start_time.unwrap_or_else(|| status::seconds(self.memory.first_seen))
+        self.reported
+            .start_time
+            .unwrap_or_else(|| status::seconds(self.memory.first_seen))
     }
 }
 

@@ -48,7 +48,12 @@ fn sandbox(input: &Input<'_>, plan: &mut Plan) -> Option<SandboxId> {
         Some(lost) if !input.memory.stopped.contains(&lost.id) => {
             plan.act(input, Action::StopSandbox { id: lost.id.clone() });
         }
-        _ => plan.act(input, Action::RunSandbox { attempt: latest.map_or(0, |s| s.attempt.saturating_add(1)) }),
+        _ => plan.act(
+            input,
+            Action::RunSandbox {
+                attempt: latest.map_or(0, |s| s.attempt.saturating_add(1)),
+            },
+        ),
     }
     None
 }
@@ -108,7 +113,14 @@ fn restart(
     let crash = input.memory.containers.get(&container.name).and_then(|h| h.crash);
     match backoff::judge(crash, ended.ended_at(), input.now) {
         Verdict::Restart(next) => {
-            start(input, plan, sandbox, container, next_attempt(input, container), Some(next));
+            start(
+                input,
+                plan,
+                sandbox,
+                container,
+                next_attempt(input, container),
+                Some(next),
+            );
         }
         Verdict::Wait { until, .. } => plan.wake_at(until, input.now),
     }
@@ -128,12 +140,23 @@ fn start(
         plan.wake_at(turn, input.now);
     }
     let (name, sandbox) = (container.name.clone(), sandbox.clone());
-    plan.act(input, Action::Start { name, attempt, sandbox, crash });
+    plan.act(
+        input,
+        Action::Start {
+            name,
+            attempt,
+            sandbox,
+            crash,
+        },
+    );
 }
 
 /// One more than any attempt the runtime or the API knows of, so that a restart count never falls.
 fn next_attempt(input: &Input<'_>, container: &Container) -> u32 {
-    let observed = input.observed.latest(&container.name).map_or(0, |c| c.attempt.saturating_add(1));
+    let observed = input
+        .observed
+        .latest(&container.name)
+        .map_or(0, |c| c.attempt.saturating_add(1));
     let reported = input.reported.container(&container.name).map_or(0, |s| {
         let has_run = s.state.running.is_some() || s.state.terminated.is_some() || s.last_state.terminated.is_some();
         s.restart_count.saturating_add(u32::from(has_run))
@@ -143,7 +166,9 @@ fn next_attempt(input: &Input<'_>, container: &Container) -> u32 {
 
 fn stop_if_unhealthy(input: &Input<'_>, plan: &mut Plan, running: &observed::Container) {
     let health = input.memory.health(&running.name, &running.id);
-    let Some(unhealthy) = health.and_then(|h| h.unhealthy.as_ref()) else { return };
+    let Some(unhealthy) = health.and_then(|h| h.unhealthy.as_ref()) else {
+        return;
+    };
     if health.is_some_and(|h| h.stopping_until.is_some()) {
         return;
     }
@@ -153,14 +178,26 @@ fn stop_if_unhealthy(input: &Input<'_>, plan: &mut Plan, running: &observed::Con
 
 fn stop(input: &Input<'_>, plan: &mut Plan, running: &observed::Container, grace: i64, why: String) {
     let (name, id) = (running.name.clone(), running.id.clone());
-    plan.act(input, Action::Stop { name, id, grace, period: grace, why });
+    plan.act(
+        input,
+        Action::Stop {
+            name,
+            id,
+            grace,
+            period: grace,
+            why,
+        },
+    );
 }
 
 /// Removes what nobody asks for any more: containers before the last but one of their name, and empty old sandboxes.
 fn retire(input: &Input<'_>, plan: &mut Plan) {
     let observed = input.observed;
     for container in observed.containers.iter().filter(|c| !c.is_running()) {
-        let newer = observed.containers.iter().filter(|c| c.name == container.name && c.attempt > container.attempt);
+        let newer = observed
+            .containers
+            .iter()
+            .filter(|c| c.name == container.name && c.attempt > container.attempt);
         if newer.count() >= 2 {
             let (id, name, attempt) = (container.id.clone(), container.name.clone(), container.attempt);
             plan.act(input, Action::RemoveContainer { id, name, attempt });

@@ -37,7 +37,10 @@ impl Sim {
         Self {
             pod: serde_json::from_value(pod).expect("pod"),
             observed: Observed::default(),
-            memory: Memory { first_seen: now, ..Memory::default() },
+            memory: Memory {
+                first_seen: now,
+                ..Memory::default()
+            },
             reported: PodStatus::default(),
             now,
             journal: Vec::new(),
@@ -47,7 +50,10 @@ impl Sim {
     }
 
     pub(super) fn plan(&self) -> Plan {
-        let node = NodeFacts { host_ips: vec!["10.0.0.1".parse().expect("ip")], runtime: "fake".into() };
+        let node = NodeFacts {
+            host_ips: vec!["10.0.0.1".parse().expect("ip")],
+            runtime: "fake".into(),
+        };
         plan(&Input {
             pod: &self.pod,
             observed: &self.observed,
@@ -87,7 +93,7 @@ impl Sim {
     }
 
     pub(super) fn pass(&mut self, seconds: i64) {
-        self.now = self.now + SignedDuration::from_secs(seconds);
+        self.now += SignedDuration::from_secs(seconds);
         self.settle();
     }
 
@@ -98,7 +104,12 @@ impl Sim {
             Action::MountVolumes => self.memory.volumes = Volumes::Ready,
             Action::UnmountVolumes => self.memory.volumes = Volumes::Removed,
             Action::RunSandbox { attempt } => self.run_sandbox(attempt),
-            Action::Start { name, attempt, sandbox, crash } => {
+            Action::Start {
+                name,
+                attempt,
+                sandbox,
+                crash,
+            } => {
                 if crash.is_some() {
                     self.memory.containers.entry(name.clone()).or_default().crash = crash;
                 }
@@ -120,8 +131,18 @@ impl Sim {
             }
             Action::StopSandbox { id } => {
                 self.journal.push(format!("stop {id}"));
-                self.observed.sandboxes.iter_mut().filter(|s| s.id == id).for_each(|s| s.ready = false);
-                let inside: Vec<String> = self.observed.containers.iter().filter(|c| c.sandbox == id).map(|c| c.name.clone()).collect();
+                self.observed
+                    .sandboxes
+                    .iter_mut()
+                    .filter(|s| s.id == id)
+                    .for_each(|s| s.ready = false);
+                let inside: Vec<String> = self
+                    .observed
+                    .containers
+                    .iter()
+                    .filter(|c| c.sandbox == id)
+                    .map(|c| c.name.clone())
+                    .collect();
                 inside.iter().for_each(|name| self.exit(name, 137));
                 self.memory.stopped.insert(id);
             }
@@ -161,7 +182,9 @@ impl Sim {
 
     fn start(&mut self, name: &str, attempt: u32, sandbox: &SandboxId) {
         self.journal.push(format!("start {name}/{attempt}"));
-        self.observed.containers.retain(|c| !(c.name == name && c.attempt == attempt));
+        self.observed
+            .containers
+            .retain(|c| !(c.name == name && c.attempt == attempt));
         self.observed.containers.push(observed::Container {
             id: ContainerId(format!("{name}-{attempt}")),
             sandbox: sandbox.clone(),
@@ -183,7 +206,12 @@ impl Sim {
     /// The running container of this name ends.
     pub(super) fn exit(&mut self, name: &str, code: i32) {
         let now = self.now;
-        for container in self.observed.containers.iter_mut().filter(|c| c.name == name && c.state == ContainerState::Running) {
+        for container in self
+            .observed
+            .containers
+            .iter_mut()
+            .filter(|c| c.name == name && c.state == ContainerState::Running)
+        {
             container.state = ContainerState::Exited;
             container.exit_code = code;
             container.finished_at = Some(now);

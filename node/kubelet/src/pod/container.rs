@@ -45,12 +45,15 @@ impl Container {
     /// The number a port reference means in this container.
     pub(crate) fn port(&self, reference: &IntOrString) -> Result<u16, String> {
         match reference {
-            IntOrString::Int(number) => {
-                u16::try_from(*number).ok().filter(|n| *n > 0).ok_or_else(|| format!("invalid port number: {number}"))
-            }
+            IntOrString::Int(number) => u16::try_from(*number)
+                .ok()
+                .filter(|n| *n > 0)
+                .ok_or_else(|| format!("invalid port number: {number}")),
             IntOrString::String(name) => {
                 let named = self.ports.iter().find(|p| p.name == *name).map(|p| p.container_port);
-                named.or_else(|| name.parse().ok()).ok_or_else(|| format!("couldn't find port: {name}"))
+                named
+                    .or_else(|| name.parse().ok())
+                    .ok_or_else(|| format!("couldn't find port: {name}"))
             }
         }
     }

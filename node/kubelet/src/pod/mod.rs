@@ -139,7 +139,10 @@ impl Pod {
 
     /// `name_namespace(uid)`, the form of Kubernetes' back-off messages.
     pub(crate) fn full_name(&self) -> String {
-        format!("{}_{}({})", self.metadata.name, self.metadata.namespace, self.metadata.uid)
+        format!(
+            "{}_{}({})",
+            self.metadata.name, self.metadata.namespace, self.metadata.uid
+        )
     }
 
     pub(crate) fn is_deleting(&self) -> bool {
@@ -182,8 +185,16 @@ impl Pod {
 
     /// The host name inside the pod: `spec.hostname` or the pod's name, cut to what a host name may be long.
     pub(crate) fn host_name(&self) -> String {
-        let name = if self.spec.hostname.is_empty() { &*self.metadata.name } else { &self.spec.hostname };
-        name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+        let name = if self.spec.hostname.is_empty() {
+            &*self.metadata.name
+        } else {
+            &self.spec.hostname
+        };
+        name.chars()
+            .take(63)
+            .collect::<String>()
+            .trim_end_matches(['-', '.'])
+            .to_owned()
     }
 }
 

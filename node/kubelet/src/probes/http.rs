@@ -16,23 +16,40 @@ use crate::pod::{Container, HttpGet};
 ///
 /// # Errors
 /// Why there was no answer, worded as Go's HTTP client does.
-pub(crate) async fn get(get: &HttpGet, container: &Container, ip: Option<IpAddr>, timeout: Duration) -> Result<u16, String> {
+pub(crate) async fn get(
+    get: &HttpGet,
+    container: &Container,
+    ip: Option<IpAddr>,
+    timeout: Duration,
+) -> Result<u16, String> {
     let (host, port) = tcp::target(&get.host, &get.port, container, ip)?;
     let tls = get.scheme.eq_ignore_ascii_case("https");
-    let path = if get.path.starts_with('/') { get.path.clone() } else { format!("/{}", get.path) };
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let path = if get.path.starts_with('/') {
+        get.path.clone()
+    } else {
+        format!("/{}", get.path)
+    };
+    let authority = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     let scheme = if tls { "https" } else { "http" };
     let shown = format!("Get \"{scheme}://{authority}{path}\"");
     let request = request(get, &authority, &path).map_err(|e| format!("{shown}: {e}"))?;
     let exchange = async {
         let stream = tcp::dial(&host, port, timeout).await?;
-        if tls { send(handshake(stream, &host).await?, request).await } else { send(stream, request).await }
+        if tls {
+            send(handshake(stream, &host).await?, request).await
+        } else {
+            send(stream, request).await
+        }
     };
     match tokio::time::timeout(timeout, exchange).await {
         Ok(answer) => answer.map_err(|why| format!("{shown}: {why}")),
-        Err(_elapsed) => {
-            Err(format!("{shown}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"))
-        }
+        Err(_elapsed) => Err(format!(
+            "{shown}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        )),
     }
 }
 
@@ -43,9 +60,13 @@ fn request(get: &HttpGet, authority: &str, path: &str) -> Result<Request<Empty<B
         headers.append(HeaderName::try_from(&*own.name)?, HeaderValue::try_from(&*own.value)?);
     }
     headers.entry(header::HOST).or_insert(HeaderValue::try_from(authority)?);
-    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("kube-probe/1.36"));
+    headers
+        .entry(header::USER_AGENT)
+        .or_insert(HeaderValue::from_static("kube-probe/1.36"));
     headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-    headers.entry(header::CONNECTION).or_insert(HeaderValue::from_static("close"));
+    headers
+        .entry(header::CONNECTION)
+        .or_insert(HeaderValue::from_static("close"));
     Ok(request)
 }
 
@@ -54,8 +75,9 @@ async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<u16, Strin
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     tokio::pin!(connection);
     let answer = sender.send_request(request);
     tokio::pin!(answer);
@@ -73,7 +95,11 @@ where
 }
 
 fn words(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() || error.is_canceled() { "EOF".into() } else { error.to_string() }
+    if error.is_incomplete_message() || error.is_canceled() {
+        "EOF".into()
+    } else {
+        error.to_string()
+    }
 }
 
 /// Probes check that something answers, not who: certificates are not verified, as Kubernetes documents.
@@ -91,7 +117,10 @@ async fn handshake(
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     let name = rustls_pki_types::ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| e.to_string())
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|e| e.to_string())
 }
 
 #[derive(Debug)]
@@ -168,7 +197,10 @@ mod tests {
         assert_eq!(status, Ok(503));
         let request = served.await.expect("served").to_lowercase();
         assert!(request.starts_with("get /healthz http/1.1\r\n"), "{request}");
-        assert!(request.contains("user-agent: kube-probe/1.36") && request.contains("x-probe: yes"), "{request}");
+        assert!(
+            request.contains("user-agent: kube-probe/1.36") && request.contains("x-probe: yes"),
+            "{request}"
+        );
     }
 
     #[tokio::test]
@@ -181,7 +213,8 @@ mod tests {
         let free = listener.local_addr().expect("address").port();
         drop(listener);
         let why = get(&handler(free), &Container::default(), ip, Duration::from_secs(5)).await;
-        let want = format!("Get \"http://127.0.0.1:{free}/healthz\": dial tcp 127.0.0.1:{free}: connect: connection refused");
+        let want =
+            format!("Get \"http://127.0.0.1:{free}/healthz\": dial tcp 127.0.0.1:{free}: connect: connection refused");
         assert_eq!(why, Err(want));
     }
 }

@@ -90,7 +90,11 @@ impl Prober {
             kind,
             period,
             success_threshold: probe.success_threshold.max(1),
-            failure_threshold: if probe.failure_threshold == 0 { 3 } else { probe.failure_threshold },
+            failure_threshold: if probe.failure_threshold == 0 {
+                3
+            } else {
+                probe.failure_threshold
+            },
             begins,
             eager: kind != Kind::Liveness && adopted.is_none(),
             pause: FIRST_PAUSE,
@@ -115,13 +119,19 @@ impl Prober {
         match outcome {
             Outcome::Failure(_) if extra => {
                 self.next = now.saturating_add(self.pause).unwrap_or(Timestamp::MAX);
-                self.pause = self.pause * 2;
-                Result { verdict: Verdict::Unchanged, failure: None }
+                self.pause *= 2;
+                Result {
+                    verdict: Verdict::Unchanged,
+                    failure: None,
+                }
             }
             Outcome::Failure(why) => {
                 self.eager = false;
                 self.rest(now);
-                Result { verdict: self.count(false), failure: Some(why) }
+                Result {
+                    verdict: self.count(false),
+                    failure: Some(why),
+                }
             }
             Outcome::Success => {
                 let verdict = self.count(true);
@@ -147,7 +157,11 @@ impl Prober {
             _ => 1,
         };
         self.last = Some((success, run));
-        let threshold = if success { self.success_threshold } else { self.failure_threshold };
+        let threshold = if success {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if run < threshold {
             return Verdict::Unchanged;
         }
@@ -201,7 +215,10 @@ mod tests {
     fn a_container_that_serves_at_once_is_ready_at_once() {
         let mut fast = prober(Kind::Readiness, json!({"periodSeconds": 10}));
         assert_eq!(fast.due(), Some(at(0)));
-        assert_eq!(simulate(&mut fast, 50, |now| now >= 10).first(), Some(&(12, Verdict::Passed)));
+        assert_eq!(
+            simulate(&mut fast, 50, |now| now >= 10).first(),
+            Some(&(12, Verdict::Passed))
+        );
         assert_eq!(fast.due(), Some(at(10_012)));
     }
 
@@ -210,15 +227,25 @@ mod tests {
         let mut slow = prober(Kind::Readiness, json!({"periodSeconds": 2, "failureThreshold": 1}));
         let verdicts = simulate(&mut slow, 5_500, |_| false);
         assert_eq!(verdicts.first(), Some(&(1_020, Verdict::Failed)));
-        assert_eq!(verdicts.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [1_020, 3_020, 5_020]);
+        assert_eq!(
+            verdicts.iter().map(|(t, _)| *t).collect::<Vec<_>>(),
+            [1_020, 3_020, 5_020]
+        );
     }
 
     #[test]
     fn liveness_keeps_its_rhythm_and_fails_at_its_threshold() {
-        let mut live = prober(Kind::Liveness, json!({"initialDelaySeconds": 3, "periodSeconds": 5, "failureThreshold": 3}));
+        let mut live = prober(
+            Kind::Liveness,
+            json!({"initialDelaySeconds": 3, "periodSeconds": 5, "failureThreshold": 3}),
+        );
         assert_eq!(live.due(), Some(at(3_000)));
         let verdicts = simulate(&mut live, 60_000, |now| now < 10_000);
-        let want = [(3_000, Verdict::Passed), (8_000, Verdict::Passed), (23_000, Verdict::Failed)];
+        let want = [
+            (3_000, Verdict::Passed),
+            (8_000, Verdict::Passed),
+            (23_000, Verdict::Failed),
+        ];
         assert_eq!(verdicts, want);
         assert_eq!(live.due(), None, "the container goes");
     }

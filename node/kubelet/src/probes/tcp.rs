@@ -37,7 +37,11 @@ pub(super) fn target(
 
 /// Connects to `host:port` within `timeout`.
 pub(super) async fn dial(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
-    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let shown = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     match tokio::time::timeout(timeout, TcpStream::connect((host, port))).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(format!("dial tcp {shown}: {}", words(&error))),

@@ -24,7 +24,10 @@ impl Peer {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+        let groups = subject
+            .iter_organization()
+            .filter_map(|o| o.as_str().ok().map(str::to_owned))
+            .collect();
         Some(Self { name, groups })
     }
 }
@@ -38,7 +41,9 @@ impl Allowed {
     /// # Errors
     /// The answer for somebody who is not let in.
     fn admit(&self, peer: Option<&Peer>) -> Result<(), (StatusCode, String)> {
-        let Some(peer) = peer else { return Err((StatusCode::UNAUTHORIZED, "Unauthorized".into())) };
+        let Some(peer) = peer else {
+            return Err((StatusCode::UNAUTHORIZED, "Unauthorized".into()));
+        };
         let admitted = peer.groups.iter().any(|group| group == "system:masters") || self.names.contains(&peer.name);
         if admitted {
             return Ok(());
@@ -66,9 +71,14 @@ mod tests {
 
     #[test]
     fn only_masters_and_the_api_server_are_let_in() {
-        let allowed = Allowed { names: vec!["kube-apiserver-kubelet-client".into()] };
+        let allowed = Allowed {
+            names: vec!["kube-apiserver-kubelet-client".into()],
+        };
         let peer = |name: &str, groups: &[&str]| {
-            Some(Peer { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() })
+            Some(Peer {
+                name: name.into(),
+                groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            })
         };
         let cases = [
             (None, Some(401)),

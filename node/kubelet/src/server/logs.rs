@@ -36,7 +36,10 @@ pub(super) struct Asked {
 
 impl Asked {
     fn options(&self, now: Timestamp) -> Options {
-        let ago = |seconds| now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+        let ago = |seconds| {
+            now.saturating_sub(SignedDuration::from_secs(seconds))
+                .unwrap_or(Timestamp::MIN)
+        };
         Options {
             follow: self.follow && !self.previous,
             tail: self.tail_lines,
@@ -72,7 +75,9 @@ pub(super) async fn serve(
     let (observer, uid) = (shared.observer.clone(), pod.metadata.uid.clone());
     let runs = move || {
         let pod = observer.pod(&uid);
-        pod.containers.iter().any(|c| c.name == container && c.attempt == attempt && !c.has_ended())
+        pod.containers
+            .iter()
+            .any(|c| c.name == container && c.attempt == attempt && !c.has_ended())
     };
     let body = Body::from_stream(logs::stream(directory, attempt, options, runs));
     ([(header::CONTENT_TYPE, "text/plain")], body).into_response()
@@ -85,7 +90,10 @@ pub(super) async fn serve(
 fn attempt(pod: &Pod, observed: &Observed, container: &str, previous: bool) -> Result<u32, Refusal> {
     let name = &pod.metadata.name;
     if pod.container(container).is_none() {
-        return Err((StatusCode::NOT_FOUND, format!("container {container} not found in pod {name}")));
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("container {container} not found in pod {name}"),
+        ));
     }
     if previous {
         let ended = observed.containers.iter().rev().filter(|c| c.name == container);
@@ -96,10 +104,17 @@ fn attempt(pod: &Pod, observed: &Observed, container: &str, previous: bool) -> R
         let none = format!("previous terminated container \"{container}\" in pod \"{name}\" not found");
         return last.ok_or((StatusCode::BAD_REQUEST, none));
     }
-    if let Some(latest) = observed.latest(container).filter(|c| c.started_at.is_some() || c.has_ended()) {
+    if let Some(latest) = observed
+        .latest(container)
+        .filter(|c| c.started_at.is_some() || c.has_ended())
+    {
         return Ok(latest.attempt);
     }
-    let waiting = pod.status.container(container).and_then(|c| c.state.waiting.as_ref()).map(|w| w.reason.as_str());
+    let waiting = pod
+        .status
+        .container(container)
+        .and_then(|c| c.state.waiting.as_ref())
+        .map(|w| w.reason.as_str());
     let reason = waiting.filter(|r| !r.is_empty()).unwrap_or("ContainerCreating");
     let message = format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}");
     Err((StatusCode::BAD_REQUEST, message))
@@ -107,5 +122,7 @@ fn attempt(pod: &Pod, observed: &Observed, container: &str, previous: bool) -> R
 
 /// The container waits for its next start, so that the one that ended is the previous one.
 fn is_waiting(pod: &Pod, container: &str) -> bool {
-    pod.status.container(container).is_some_and(|c| c.state.waiting.is_some())
+    pod.status
+        .container(container)
+        .is_some_and(|c| c.state.waiting.is_some())
 }

@@ -15,7 +15,10 @@ use crate::shared::Shared;
 
 pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     let pods = shared.observer.all();
-    let sandboxes = pods.iter().filter(|(_, pod)| pod.latest_sandbox().is_some_and(|s| s.ready)).count();
+    let sandboxes = pods
+        .iter()
+        .filter(|(_, pod)| pod.latest_sandbox().is_some_and(|s| s.ready))
+        .count();
     let mut states = BTreeMap::<&str, usize>::new();
     for container in pods.iter().flat_map(|(_, pod)| &pod.containers) {
         let state = match container.state {
@@ -32,15 +35,24 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn write_metrics(out: &mut String, pods: usize, states: &BTreeMap<&str, usize>, dropped: u64) -> std::fmt::Result {
-    writeln!(out, "# HELP kubelet_running_pods Number of pods that have a running pod sandbox")?;
+    writeln!(
+        out,
+        "# HELP kubelet_running_pods Number of pods that have a running pod sandbox"
+    )?;
     writeln!(out, "# TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}")?;
     writeln!(out, "# HELP kubelet_running_containers Number of containers by state")?;
     writeln!(out, "# TYPE kubelet_running_containers gauge")?;
     for (state, count) in states {
         writeln!(out, "kubelet_running_containers{{container_state=\"{state}\"}} {count}")?;
     }
-    writeln!(out, "# HELP kubelet_events_dropped_total Events that were not recorded because too many waited")?;
-    writeln!(out, "# TYPE kubelet_events_dropped_total counter\nkubelet_events_dropped_total {dropped}")
+    writeln!(
+        out,
+        "# HELP kubelet_events_dropped_total Events that were not recorded because too many waited"
+    )?;
+    writeln!(
+        out,
+        "# TYPE kubelet_events_dropped_total counter\nkubelet_events_dropped_total {dropped}"
+    )
 }
 
 pub(super) async fn summary(State(shared): State<Arc<Shared>>) -> Response {
@@ -66,7 +78,9 @@ pub(super) async fn summary(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn usage(stats: &cri::ContainerStats) -> Value {
-    let time = Timestamp::from_nanosecond(i128::from(stats.timestamp)).map(api::time::micro).unwrap_or_default();
+    let time = Timestamp::from_nanosecond(i128::from(stats.timestamp))
+        .map(api::time::micro)
+        .unwrap_or_default();
     json!({
         "name": stats.name,
         "cpu": {"time": time, "usageCoreNanoSeconds": stats.cpu_usage_core_nanoseconds},

@@ -37,7 +37,9 @@ impl Server {
     /// A server that is bound but does not accept yet.
     pub(crate) fn new(shared: Arc<Shared>, listener: std::net::TcpListener, tls: Tls) -> Result<Self, Error> {
         listener.set_nonblocking(true).map_err(Error::Listen)?;
-        let allowed = Arc::new(Allowed { names: tls.allowed_names.clone() });
+        let allowed = Arc::new(Allowed {
+            names: tls.allowed_names.clone(),
+        });
         Ok(Self {
             listener: TcpListener::from_std(listener).map_err(Error::Listen)?,
             tls: TlsAcceptor::from(Arc::new(config(tls)?)),
@@ -85,9 +87,13 @@ fn config(tls: Tls) -> Result<rustls::ServerConfig, Error> {
 }
 
 async fn serve(tls: TlsAcceptor, app: Router, stream: TcpStream) {
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, tls.accept(stream)).await else {
+        return;
+    };
     let certificates = stream.get_ref().1.peer_certificates();
-    let peer = certificates.and_then(|chain| chain.first()).and_then(|own| Peer::read(own));
+    let peer = certificates
+        .and_then(|chain| chain.first())
+        .and_then(|own| Peer::read(own));
     let service = TowerToHyperService::new(app.layer(Extension(peer)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -120,6 +126,3 @@ async fn pods(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let items: Vec<Value> = pods.iter().map(|(_, pod)| item(pod)).collect();
     Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
-
-#[cfg(test)]
-mod tests;

@@ -11,51 +11,90 @@ pub(super) fn make(input: &Input<'_>, status: &PodStatus) -> Vec<Condition> {
     let containers_ready = containers_ready(input, status);
     let ready = ready(input, &containers_ready);
     let generation = input.pod.metadata.generation;
-    let mut conditions = vec![sandbox_ready(input), initialized(input, status), ready, containers_ready];
+    let mut conditions = vec![
+        sandbox_ready(input),
+        initialized(input, status),
+        ready,
+        containers_ready,
+    ];
     for condition in &mut conditions {
         condition.observed_generation = generation;
     }
     conditions.push(match input.reported.condition("PodScheduled") {
         Some(scheduled) => scheduled.clone(),
-        None => Condition { observed_generation: generation, ..holds("PodScheduled") },
+        None => Condition {
+            observed_generation: generation,
+            ..holds("PodScheduled")
+        },
     });
     conditions
 }
 
 fn holds(kind: &str) -> Condition {
-    Condition { kind: kind.into(), status: "True".into(), ..Condition::default() }
+    Condition {
+        kind: kind.into(),
+        status: "True".into(),
+        ..Condition::default()
+    }
 }
 
 fn fails(kind: &str, reason: &str, message: String) -> Condition {
-    Condition { kind: kind.into(), status: "False".into(), reason: reason.into(), message, ..Condition::default() }
+    Condition {
+        kind: kind.into(),
+        status: "False".into(),
+        reason: reason.into(),
+        message,
+        ..Condition::default()
+    }
 }
 
 fn sandbox_ready(input: &Input<'_>) -> Condition {
     let kind = "PodReadyToStartContainers";
-    let latest = input.observed.latest_sandbox().filter(|s| s.ready && !input.memory.stopped.contains(&s.id));
+    let latest = input
+        .observed
+        .latest_sandbox()
+        .filter(|s| s.ready && !input.memory.stopped.contains(&s.id));
     let ready = latest.is_some_and(|s| input.pod.spec.host_network || !s.ips.is_empty());
-    if ready { holds(kind) } else { fails(kind, "", String::new()) }
+    if ready {
+        holds(kind)
+    } else {
+        fails(kind, "", String::new())
+    }
 }
 
 fn initialized(input: &Input<'_>, status: &PodStatus) -> Condition {
     let kind = "Initialized";
     if status.phase == Phase::Succeeded {
-        return Condition { reason: "PodCompleted".into(), ..holds(kind) };
+        return Condition {
+            reason: "PodCompleted".into(),
+            ..holds(kind)
+        };
     }
-    let begun = status.container_statuses.iter().any(|c| {
-        c.state.running.is_some() || c.state.terminated.is_some() || c.last_state.terminated.is_some()
-    });
+    let begun = status
+        .container_statuses
+        .iter()
+        .any(|c| c.state.running.is_some() || c.state.terminated.is_some() || c.last_state.terminated.is_some());
     let incomplete: Vec<&str> = input
         .pod
         .all_containers()
         .zip(&status.init_container_statuses)
-        .filter(|((role, _), c)| if *role == Role::Sidecar { c.started != Some(true) } else { !c.ready })
+        .filter(|((role, _), c)| {
+            if *role == Role::Sidecar {
+                c.started != Some(true)
+            } else {
+                !c.ready
+            }
+        })
         .map(|(_, c)| &*c.name)
         .collect();
     if begun || incomplete.is_empty() {
         return holds(kind);
     }
-    fails(kind, "ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" ")))
+    fails(
+        kind,
+        "ContainersNotInitialized",
+        format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+    )
 }
 
 fn containers_ready(input: &Input<'_>, status: &PodStatus) -> Condition {
@@ -65,19 +104,39 @@ fn containers_ready(input: &Input<'_>, status: &PodStatus) -> Condition {
         Phase::Failed => return fails(kind, "PodFailed", String::new()),
         Phase::Pending | Phase::Running | Phase::Unknown => {}
     }
-    let long_running = input.pod.all_containers().zip(status.all_containers()).filter(|((role, _), _)| *role != Role::Init);
-    let unready: Vec<&str> = long_running.filter(|(_, c)| !c.ready).map(|(_, c): (_, &ContainerStatus)| &*c.name).collect();
+    let long_running = input
+        .pod
+        .all_containers()
+        .zip(status.all_containers())
+        .filter(|((role, _), _)| *role != Role::Init);
+    let unready: Vec<&str> = long_running
+        .filter(|(_, c)| !c.ready)
+        .map(|(_, c): (_, &ContainerStatus)| &*c.name)
+        .collect();
     if unready.is_empty() {
         return holds(kind);
     }
-    fails(kind, "ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))
+    fails(
+        kind,
+        "ContainersNotReady",
+        format!("containers with unready status: [{}]", unready.join(" ")),
+    )
 }
 
 fn ready(input: &Input<'_>, containers_ready: &Condition) -> Condition {
     if containers_ready.status != "True" {
-        return Condition { kind: "Ready".into(), ..containers_ready.clone() };
+        return Condition {
+            kind: "Ready".into(),
+            ..containers_ready.clone()
+        };
     }
-    let closed: Vec<String> = input.pod.spec.readiness_gates.iter().filter_map(|gate| closed(input, gate)).collect();
+    let closed: Vec<String> = input
+        .pod
+        .spec
+        .readiness_gates
+        .iter()
+        .filter_map(|gate| closed(input, gate))
+        .collect();
     if closed.is_empty() {
         return holds("Ready");
     }
@@ -88,8 +147,13 @@ fn ready(input: &Input<'_>, containers_ready: &Condition) -> Condition {
 fn closed(input: &Input<'_>, gate: &ReadinessGate) -> Option<String> {
     let name = &gate.condition_type;
     match input.pod.status.condition(name) {
-        None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
+        None => Some(format!(
+            "corresponding condition of pod readiness gate \"{name}\" does not exist."
+        )),
         Some(c) if c.status == "True" => None,
-        Some(c) => Some(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", c.status)),
+        Some(c) => Some(format!(
+            "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+            c.status
+        )),
     }
 }

@@ -73,7 +73,9 @@ fn last_state(input: &Input<'_>, spec: &Container, latest: &observed::Container)
     if let Some(previous) = input.observed.previous(&spec.name).filter(|c| c.has_ended()) {
         return State::terminated(terminated(input, previous));
     }
-    let Some(reported) = input.reported.container(&spec.name) else { return State::default() };
+    let Some(reported) = input.reported.container(&spec.name) else {
+        return State::default();
+    };
     if reported.restart_count < latest.attempt && reported.state.terminated.is_some() {
         return reported.state.clone();
     }
@@ -83,13 +85,17 @@ fn last_state(input: &Input<'_>, spec: &Container, latest: &observed::Container)
 /// A container the runtime does not know: not made yet, or lost.
 fn of_unobserved(input: &Input<'_>, role: Role, spec: &Container) -> ContainerStatus {
     let Some(reported) = input.reported.container(&spec.name) else {
-        return ContainerStatus { state: not_yet(input), ..ContainerStatus::default() };
+        return ContainerStatus {
+            state: not_yet(input),
+            ..ContainerStatus::default()
+        };
     };
     let mut status = reported.clone();
     let lost = status.state.running.take().map(|running| Terminated {
         exit_code: plan::LOST_EXIT_CODE,
         reason: "ContainerStatusUnknown".into(),
-        message: "The container could not be located when the pod was deleted.  The container used to be Running".into(),
+        message: "The container could not be located when the pod was deleted.  The container used to be Running"
+            .into(),
         started_at: running.started_at,
         container_id: reported.container_id.clone(),
         ..Terminated::default()
@@ -110,7 +116,14 @@ fn of_unobserved(input: &Input<'_>, role: Role, spec: &Container) -> ContainerSt
 
 fn not_yet(input: &Input<'_>) -> State {
     let has_init = !input.pod.spec.init_containers.is_empty();
-    State::waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, "")
+    State::waiting(
+        if has_init {
+            "PodInitializing"
+        } else {
+            "ContainerCreating"
+        },
+        "",
+    )
 }
 
 fn terminated(input: &Input<'_>, ended: &observed::Container) -> Terminated {
@@ -147,7 +160,11 @@ fn crash_loop(input: &Input<'_>, role: Role, spec: &Container, ended: &observed:
 
 fn crash_message(input: &Input<'_>, spec: &Container, delay: Duration) -> String {
     let pod = input.pod.full_name();
-    format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), spec.name)
+    format!(
+        "back-off {} restarting failed container={} pod={pod}",
+        go_duration(delay),
+        spec.name
+    )
 }
 
 /// As Go prints a duration of whole seconds: `10s`, `1m20s`, `5m0s`.
@@ -161,7 +178,10 @@ fn go_duration(duration: Duration) -> String {
 fn waiting_for(input: &Input<'_>, spec: &Container, failure: &Failure) -> State {
     match pull_backoff_from(failure) {
         Some(turn) if turn <= input.now => {
-            let message = format!("Back-off pulling image \"{}\": ErrImagePull: {}", spec.image, failure.message);
+            let message = format!(
+                "Back-off pulling image \"{}\": ErrImagePull: {}",
+                spec.image, failure.message
+            );
             State::waiting("ImagePullBackOff", &message)
         }
         _ => State::waiting(failure.reason.as_str(), &failure.message),
@@ -184,7 +204,9 @@ pub(crate) fn is_started(input: &Input<'_>, spec: &Container, container: &observ
     }
     let health = input.memory.health(&spec.name, &container.id);
     spec.startup_probe.is_none()
-        || health.and_then(|h| h.started).unwrap_or_else(|| reported(input, container, |s| s.started == Some(true)))
+        || health
+            .and_then(|h| h.started)
+            .unwrap_or_else(|| reported(input, container, |s| s.started == Some(true)))
 }
 
 /// The container is started and its readiness probe, if it has one, passes.
@@ -192,12 +214,17 @@ fn is_ready(input: &Input<'_>, spec: &Container, container: &observed::Container
     let health = input.memory.health(&spec.name, &container.id);
     is_started(input, spec, container)
         && (spec.readiness_probe.is_none()
-            || health.and_then(|h| h.ready).unwrap_or_else(|| reported(input, container, |s| s.ready)))
+            || health
+                .and_then(|h| h.ready)
+                .unwrap_or_else(|| reported(input, container, |s| s.ready)))
 }
 
 fn reported(input: &Input<'_>, container: &observed::Container, was: impl Fn(&ContainerStatus) -> bool) -> bool {
     let id = format!("{}://{}", input.node.runtime, container.id);
-    input.reported.container(&container.name).is_some_and(|s| s.container_id == id && was(s))
+    input
+        .reported
+        .container(&container.name)
+        .is_some_and(|s| s.container_id == id && was(s))
 }
 
 #[cfg(test)]

@@ -24,8 +24,13 @@ pub(crate) struct NodeFacts {
 /// Makes the status that is true now.
 pub(crate) fn make(input: &Input<'_>) -> PodStatus {
     let statuses = |init: bool| {
-        let containers = input.pod.all_containers().filter(move |(role, _)| (*role == Role::App) != init);
-        containers.map(|(role, spec)| containers::make(input, role, spec)).collect()
+        let containers = input
+            .pod
+            .all_containers()
+            .filter(move |(role, _)| (*role == Role::App) != init);
+        containers
+            .map(|(role, spec)| containers::make(input, role, spec))
+            .collect()
     };
     let mut status = PodStatus {
         observed_generation: input.pod.metadata.generation,
@@ -40,7 +45,10 @@ pub(crate) fn make(input: &Input<'_>) -> PodStatus {
     status.pod_ips = pod_ips(input);
     status.pod_ip = first(&status.pod_ips);
     set_phase(input, &mut status);
-    status.conditions = conditions::make(input, &status).into_iter().map(|c| dated(input, c)).collect();
+    status.conditions = conditions::make(input, &status)
+        .into_iter()
+        .map(|c| dated(input, c))
+        .collect();
     status
 }
 
@@ -87,7 +95,10 @@ fn set_phase(input: &Input<'_>, status: &mut PodStatus) {
 
 /// Nothing of the pod runs or is about to.
 fn nothing_runs(input: &Input<'_>) -> bool {
-    let being_made = input.memory.ops.any_busy(|key| matches!(key, Key::Start(_) | Key::Sandbox));
+    let being_made = input
+        .memory
+        .ops
+        .any_busy(|key| matches!(key, Key::Start(_) | Key::Sandbox));
     !being_made && !input.observed.containers.iter().any(|c| c.is_running())
 }
 
@@ -105,7 +116,11 @@ fn phase(input: &Input<'_>, status: &PodStatus, ended: bool) -> Phase {
     let (mut count, mut init_failed) = (Count::default(), false);
     for ((role, _), container) in input.pod.all_containers().zip(status.all_containers()) {
         let state = &container.state;
-        let exit = state.terminated.as_ref().or(container.last_state.terminated.as_ref()).map(|t| t.exit_code);
+        let exit = state
+            .terminated
+            .as_ref()
+            .or(container.last_state.terminated.as_ref())
+            .map(|t| t.exit_code);
         let stopped = state.running.is_none() && exit.is_some();
         match role {
             Role::Init if stopped => init_failed |= exit != Some(0),
@@ -143,7 +158,9 @@ fn phase(input: &Input<'_>, status: &PodStatus, ended: bool) -> Phase {
 /// Keeps the time of a condition whose status is as it was reported.
 fn dated(input: &Input<'_>, mut condition: Condition) -> Condition {
     let reported = input.reported.condition(&condition.kind);
-    let unchanged = reported.filter(|old| old.status == condition.status).and_then(|old| old.last_transition_time);
+    let unchanged = reported
+        .filter(|old| old.status == condition.status)
+        .and_then(|old| old.last_transition_time);
     let now: Timestamp = seconds(input.now);
     condition.last_transition_time = Some(unchanged.unwrap_or(now));
     condition

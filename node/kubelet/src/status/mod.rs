@@ -59,7 +59,8 @@ impl Phase {
 }
 
 /// `PodIP` and `HostIP`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Ip {
     pub(crate) ip: String,
 }
@@ -150,15 +151,27 @@ pub(crate) struct Terminated {
 
 impl State {
     pub(crate) fn waiting(reason: &str, message: &str) -> Self {
-        Self { waiting: Some(Waiting { reason: reason.into(), message: message.into() }), ..Self::default() }
+        Self {
+            waiting: Some(Waiting {
+                reason: reason.into(),
+                message: message.into(),
+            }),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn running(started_at: Option<Timestamp>) -> Self {
-        Self { running: Some(Running { started_at }), ..Self::default() }
+        Self {
+            running: Some(Running { started_at }),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn terminated(terminated: Terminated) -> Self {
-        Self { terminated: Some(terminated), ..Self::default() }
+        Self {
+            terminated: Some(terminated),
+            ..Self::default()
+        }
     }
 }
 

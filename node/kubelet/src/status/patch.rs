@@ -16,7 +16,11 @@ pub(crate) fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value
             status.insert(name.clone(), outgoing(name, value));
         }
     }
-    let conditions: Vec<_> = new.conditions.iter().filter(|c| old.condition(&c.kind) != Some(c)).collect();
+    let conditions: Vec<_> = new
+        .conditions
+        .iter()
+        .filter(|c| old.condition(&c.kind) != Some(c))
+        .collect();
     if !conditions.is_empty() {
         status.insert("conditions".into(), json!(conditions));
     }
@@ -35,9 +39,9 @@ fn outgoing(name: &str, value: &Value) -> Value {
     match value {
         Value::String(text) if text.is_empty() => Value::Null,
         Value::Array(items) if items.is_empty() => Value::Null,
-        Value::Array(items) if matches!(name, "podIPs" | "hostIPs") => {
-            std::iter::once(json!({ "$patch": "replace" })).chain(items.iter().cloned()).collect()
-        }
+        Value::Array(items) if matches!(name, "podIPs" | "hostIPs") => std::iter::once(json!({ "$patch": "replace" }))
+            .chain(items.iter().cloned())
+            .collect(),
         other => other.clone(),
     }
 }
@@ -48,18 +52,28 @@ mod tests {
     use crate::status::{Condition, Ip, Phase};
 
     fn condition(kind: &str, status: &str) -> Condition {
-        Condition { kind: kind.into(), status: status.into(), ..Condition::default() }
+        Condition {
+            kind: kind.into(),
+            status: status.into(),
+            ..Condition::default()
+        }
     }
 
     #[test]
     fn equal_statuses_need_no_patch() {
-        let status = PodStatus { phase: Phase::Running, ..PodStatus::default() };
+        let status = PodStatus {
+            phase: Phase::Running,
+            ..PodStatus::default()
+        };
         assert_eq!(patch("u", &status, &status), None);
     }
 
     #[test]
     fn names_only_what_changed_with_the_uid_as_precondition() {
-        let old = PodStatus { conditions: vec![condition("Ready", "False"), condition("Initialized", "True")], ..PodStatus::default() };
+        let old = PodStatus {
+            conditions: vec![condition("Ready", "False"), condition("Initialized", "True")],
+            ..PodStatus::default()
+        };
         let new = PodStatus {
             phase: Phase::Running,
             conditions: vec![condition("Ready", "True"), condition("Initialized", "True")],
@@ -67,16 +81,29 @@ mod tests {
         };
         let made = patch("u1", &old, &new).expect("differs");
         assert_eq!(made["metadata"], json!({"uid": "u1"}));
-        assert_eq!(made["status"].as_object().expect("map").keys().collect::<Vec<_>>(), ["conditions", "phase"]);
+        assert_eq!(
+            made["status"].as_object().expect("map").keys().collect::<Vec<_>>(),
+            ["conditions", "phase"]
+        );
         assert_eq!(made["status"]["conditions"].as_array().expect("list").len(), 1);
     }
 
     #[test]
     fn replaces_addresses_and_removes_emptied_fields() {
-        let old = PodStatus { pod_ips: vec![Ip { ip: "10.0.0.1".into() }], reason: "Evicted".into(), ..PodStatus::default() };
-        let new = PodStatus { pod_ips: vec![Ip { ip: "10.0.0.2".into() }], ..PodStatus::default() };
+        let old = PodStatus {
+            pod_ips: vec![Ip { ip: "10.0.0.1".into() }],
+            reason: "Evicted".into(),
+            ..PodStatus::default()
+        };
+        let new = PodStatus {
+            pod_ips: vec![Ip { ip: "10.0.0.2".into() }],
+            ..PodStatus::default()
+        };
         let made = patch("u1", &old, &new).expect("differs");
-        assert_eq!(made["status"]["podIPs"], json!([{"$patch": "replace"}, {"ip": "10.0.0.2"}]));
+        assert_eq!(
+            made["status"]["podIPs"],
+            json!([{"$patch": "replace"}, {"ip": "10.0.0.2"}])
+        );
         assert_eq!(made["status"]["reason"], Value::Null);
         let emptied = patch("u1", &new, &PodStatus::default()).expect("differs");
         assert_eq!(emptied["status"]["podIPs"], Value::Null);

@@ -23,6 +23,7 @@ pub(crate) use token::Tokens;
 
 use crate::{
     env::{Facts, Objects},
+    objects::Unread,
     pod::{EmptyDir, HostPath, Pod, Volume},
 };
 
@@ -31,10 +32,16 @@ use crate::{
 pub(crate) enum Error {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Content { volume: String, source: payload::Error },
+    #[error("MountVolume.SetUp failed: {0}")]
+    Unread(#[from] Unread),
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Io { volume: String, source: io::Error },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : hostPath type check failed: {path} is not {wanted}")]
-    HostPath { volume: String, path: String, wanted: String },
+    HostPath {
+        volume: String,
+        path: String,
+        wanted: String,
+    },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token: {source}")]
     Token { volume: String, source: client::Error },
 }
@@ -77,11 +84,22 @@ pub(crate) fn prepare(
     facts: &Facts,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let sources = payload::Sources { pod, objects, tokens, facts };
+    let sources = payload::Sources {
+        pod,
+        objects,
+        tokens,
+        facts,
+    };
     let version = version(now);
     for volume in &pod.spec.volumes {
-        let content = |source| Error::Content { volume: volume.name.clone(), source };
-        let io = |source| Error::Io { volume: volume.name.clone(), source };
+        let content = |source| Error::Content {
+            volume: volume.name.clone(),
+            source,
+        };
+        let io = |source| Error::Io {
+            volume: volume.name.clone(),
+            source,
+        };
         let Some(path) = path(data_dir, &pod.metadata.uid, volume) else {
             let kind = volume.other.keys().next().cloned().unwrap_or_default();
             return Err(content(payload::Error::Unsupported { kind }));
@@ -110,7 +128,10 @@ fn empty_dir(path: &Path, source: &EmptyDir) -> io::Result<()> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     if source.medium == "Memory" {
-        let size = source.size_limit.as_ref().and_then(|q| q.0.parse::<api::Quantity>().ok());
+        let size = source
+            .size_limit
+            .as_ref()
+            .and_then(|q| q.0.parse::<api::Quantity>().ok());
         let options = size.map_or_else(|| "mode=0777".to_owned(), |q| format!("mode=0777,size={}", q.value()));
         let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
         nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(&*options))?;
@@ -142,7 +163,11 @@ fn host_path(volume: &Volume, host: &HostPath) -> Result<(), Error> {
     if holds {
         return Ok(());
     }
-    Err(Error::HostPath { volume: volume.name.clone(), path: host.path.clone(), wanted: wanted.to_owned() })
+    Err(Error::HostPath {
+        volume: volume.name.clone(),
+        path: host.path.clone(),
+        wanted: wanted.to_owned(),
+    })
 }
 
 /// Removes everything of a pod, without following a link that the pod may have made. Blocking.
@@ -178,7 +203,15 @@ mod tests {
 
     fn prepare_in(dir: &Path, volumes: serde_json::Value) -> Result<(), String> {
         let (objects, tokens) = (Objects::new(), HashMap::new());
-        prepare(dir, &pod(volumes), &objects, &tokens, &Facts::default(), Timestamp::UNIX_EPOCH).map_err(|e| e.to_string())
+        prepare(
+            dir,
+            &pod(volumes),
+            &objects,
+            &tokens,
+            &Facts::default(),
+            Timestamp::UNIX_EPOCH,
+        )
+        .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -197,8 +230,14 @@ mod tests {
     fn failures_name_the_volume_and_the_reason() {
         let dir = tempfile::tempdir().expect("dir");
         let cases = [
-            (json!([{"name": "a", "nfs": {}}]), "MountVolume.SetUp failed for volume \"a\" : volume type nfs is not supported"),
-            (json!([{"name": "a", "configMap": {"name": "x"}}]), "MountVolume.SetUp failed for volume \"a\" : configmap \"x\" not found"),
+            (
+                json!([{"name": "a", "nfs": {}}]),
+                "MountVolume.SetUp failed for volume \"a\" : volume type nfs is not supported",
+            ),
+            (
+                json!([{"name": "a", "configMap": {"name": "x"}}]),
+                "MountVolume.SetUp failed for volume \"a\" : configmap \"x\" not found",
+            ),
             (
                 json!([{"name": "a", "hostPath": {"path": "/no/such", "type": "Directory"}}]),
                 "MountVolume.SetUp failed for volume \"a\" : hostPath type check failed: /no/such is not a directory",
@@ -216,7 +255,11 @@ mod tests {
         fs::create_dir(&outside).expect("dir");
         fs::write(outside.join("precious"), "x").expect("writes");
         prepare_in(dir.path(), json!([{"name": "work", "emptyDir": {}}])).expect("prepares");
-        symlink(&outside, dir.path().join("pods/u1/volumes/kubernetes.io~empty-dir/work/link")).expect("link");
+        symlink(
+            &outside,
+            dir.path().join("pods/u1/volumes/kubernetes.io~empty-dir/work/link"),
+        )
+        .expect("link");
         remove(dir.path(), "u1").expect("removes");
         assert!(!dir.path().join("pods/u1").exists() && outside.join("precious").exists());
         remove(dir.path(), "u1").expect("removing the absent succeeds");

@@ -51,7 +51,10 @@ pub(crate) struct TokenKey {
 
 impl From<&TokenSource> for TokenKey {
     fn from(source: &TokenSource) -> Self {
-        Self { audience: source.audience.clone(), seconds: source.expiration_seconds.unwrap_or(3600) }
+        Self {
+            audience: source.audience.clone(),
+            seconds: source.expiration_seconds.unwrap_or(3600),
+        }
     }
 }
 
@@ -85,8 +88,16 @@ pub(crate) fn needs(pod: &Pod) -> Vec<Id> {
 
 /// The tokens a pod's volumes hold.
 pub(crate) fn tokens(pod: &Pod) -> Vec<TokenKey> {
-    let projections = pod.spec.volumes.iter().filter_map(|v| v.projected.as_ref()).flat_map(|p| &p.sources);
-    let mut out: Vec<TokenKey> = projections.filter_map(|p| p.service_account_token.as_ref()).map(TokenKey::from).collect();
+    let projections = pod
+        .spec
+        .volumes
+        .iter()
+        .filter_map(|v| v.projected.as_ref())
+        .flat_map(|p| &p.sources);
+    let mut out: Vec<TokenKey> = projections
+        .filter_map(|p| p.service_account_token.as_ref())
+        .map(TokenKey::from)
+        .collect();
     out.sort();
     out.dedup();
     out
@@ -120,7 +131,9 @@ fn stays_inside(path: &str) -> bool {
     !path.is_empty()
         && !path.starts_with('/')
         && !path.starts_with("..")
-        && path.split('/').all(|part| !part.is_empty() && part != ".." && part != ".")
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part != ".." && part != ".")
 }
 
 impl Sources<'_> {
@@ -129,7 +142,10 @@ impl Sources<'_> {
         match self.objects.get(&id).and_then(Option::as_ref) {
             Some(content) => Ok(Some(content)),
             None if optional => Ok(None),
-            None => Err(Error::NotFound { kind: source.word(), name: name.to_owned() }),
+            None => Err(Error::NotFound {
+                kind: source.word(),
+                name: name.to_owned(),
+            }),
         }
     }
 
@@ -156,7 +172,13 @@ impl Sources<'_> {
             } else {
                 continue;
             };
-            files.insert(item.path.clone(), File { data: text.into_bytes(), mode: item.mode.unwrap_or(mode) });
+            files.insert(
+                item.path.clone(),
+                File {
+                    data: text.into_bytes(),
+                    mode: item.mode.unwrap_or(mode),
+                },
+            );
         }
         Ok(())
     }
@@ -172,10 +194,20 @@ impl Sources<'_> {
                 self.downward(&source.items, mode, files)?;
             } else if let Some(source) = &projection.service_account_token {
                 let token = self.tokens.get(&TokenKey::from(source));
-                let token = token.ok_or_else(|| Error::NoToken { path: source.path.clone() })?;
-                files.insert(source.path.clone(), File { data: token.clone().into_bytes(), mode });
+                let token = token.ok_or_else(|| Error::NoToken {
+                    path: source.path.clone(),
+                })?;
+                files.insert(
+                    source.path.clone(),
+                    File {
+                        data: token.clone().into_bytes(),
+                        mode,
+                    },
+                );
             } else if let Some(kind) = projection.other.keys().next() {
-                return Err(Error::Unsupported { kind: format!("projected {kind}") });
+                return Err(Error::Unsupported {
+                    kind: format!("projected {kind}"),
+                });
             }
         }
         Ok(())
@@ -193,16 +225,35 @@ fn project(
 ) -> Result<(), Error> {
     let Some(content) = content else { return Ok(()) };
     if items.is_empty() {
-        files.extend(content.iter().map(|(key, data)| (key.to_owned(), File { data: data.to_vec(), mode })));
+        files.extend(content.iter().map(|(key, data)| {
+            (
+                key.to_owned(),
+                File {
+                    data: data.to_vec(),
+                    mode,
+                },
+            )
+        }));
         return Ok(());
     }
     for item in items {
         match content.get(&item.key) {
             Some(data) => {
-                files.insert(item.path.clone(), File { data: data.to_vec(), mode: item.mode.unwrap_or(mode) });
+                files.insert(
+                    item.path.clone(),
+                    File {
+                        data: data.to_vec(),
+                        mode: item.mode.unwrap_or(mode),
+                    },
+                );
             }
             None if optional => {}
-            None => return Err(Error::NoSuchKey { kind, key: item.key.clone() }),
+            None => {
+                return Err(Error::NoSuchKey {
+                    kind,
+                    key: item.key.clone(),
+                });
+            }
         }
     }
     Ok(())
@@ -219,17 +270,35 @@ mod tests {
     fn made(volume: Value) -> Result<Vec<(String, String, u32)>, String> {
         let pod = json!({"metadata": {"name": "p", "namespace": "ns", "labels": {"a": "b"}}});
         let pod: Pod = serde_json::from_value(pod).expect("pod");
-        let content: Content = [("k1".to_owned(), b"v1".to_vec()), ("k2".to_owned(), b"v2".to_vec())].into_iter().collect();
+        let content: Content = [("k1".to_owned(), b"v1".to_vec()), ("k2".to_owned(), b"v2".to_vec())]
+            .into_iter()
+            .collect();
         let content = Some(Arc::new(content));
         let objects = Objects::from([
             (Id::new(Source::ConfigMap, "ns", "cm"), content.clone()),
             (Id::new(Source::Secret, "ns", "s"), content),
         ]);
-        let tokens = HashMap::from([(TokenKey { audience: String::new(), seconds: 3607 }, "jwt".to_owned())]);
-        let sources = Sources { pod: &pod, objects: &objects, tokens: &tokens, facts: &Facts::default() };
+        let tokens = HashMap::from([(
+            TokenKey {
+                audience: String::new(),
+                seconds: 3607,
+            },
+            "jwt".to_owned(),
+        )]);
+        let sources = Sources {
+            pod: &pod,
+            objects: &objects,
+            tokens: &tokens,
+            facts: &Facts::default(),
+        };
         let volume: Volume = serde_json::from_value(volume).expect("volume");
-        let files = files(&volume, &sources).map_err(|e| e.to_string())?.expect("made of files");
-        Ok(files.into_iter().map(|(k, f)| (k, String::from_utf8(f.data).expect("text"), f.mode)).collect())
+        let files = files(&volume, &sources)
+            .map_err(|e| e.to_string())?
+            .expect("made of files");
+        Ok(files
+            .into_iter()
+            .map(|(k, f)| (k, String::from_utf8(f.data).expect("text"), f.mode))
+            .collect())
     }
 
     fn file(path: &str, data: &str, mode: u32) -> (String, String, u32) {
@@ -254,19 +323,40 @@ mod tests {
             {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
         ]}}));
         let want = [("ca.crt", "v1"), ("namespace", "ns"), ("s/k2", "v2"), ("token", "jwt")];
-        assert_eq!(made, Ok(want.iter().map(|(path, data)| file(path, data, 0o644)).collect()));
+        assert_eq!(
+            made,
+            Ok(want.iter().map(|(path, data)| file(path, data, 0o644)).collect())
+        );
     }
 
     #[test]
     fn says_what_is_missing_and_refuses_to_leave_the_volume() {
         let cm = |items: Value| json!({"name": "v", "configMap": {"name": "cm", "items": items}});
         let cases = [
-            (json!({"name": "v", "configMap": {"name": "x"}}), Err("configmap \"x\" not found")),
-            (json!({"name": "v", "secret": {"secretName": "x"}}), Err("secret \"x\" not found")),
-            (cm(json!([{"key": "no", "path": "p"}])), Err("references non-existent config key: no")),
-            (cm(json!([{"key": "k1", "path": "../p"}])), Err("invalid path \"../p\": must be relative and must not contain \"..\"")),
-            (cm(json!([{"key": "k1", "path": "a/../../p"}])), Err("invalid path \"a/../../p\": must be relative and must not contain \"..\"")),
-            (json!({"name": "v", "configMap": {"name": "x", "optional": true}}), Ok(vec![])),
+            (
+                json!({"name": "v", "configMap": {"name": "x"}}),
+                Err("configmap \"x\" not found"),
+            ),
+            (
+                json!({"name": "v", "secret": {"secretName": "x"}}),
+                Err("secret \"x\" not found"),
+            ),
+            (
+                cm(json!([{"key": "no", "path": "p"}])),
+                Err("references non-existent config key: no"),
+            ),
+            (
+                cm(json!([{"key": "k1", "path": "../p"}])),
+                Err("invalid path \"../p\": must be relative and must not contain \"..\""),
+            ),
+            (
+                cm(json!([{"key": "k1", "path": "a/../../p"}])),
+                Err("invalid path \"a/../../p\": must be relative and must not contain \"..\""),
+            ),
+            (
+                json!({"name": "v", "configMap": {"name": "x", "optional": true}}),
+                Ok(vec![]),
+            ),
         ];
         for (volume, want) in cases {
             assert_eq!(made(volume), want.map_err(str::to_owned));

@@ -16,24 +16,45 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 /// # Errors
 /// The path is absolute, has `..`, or cannot be made.
 pub(crate) fn resolve(volume: &Path, sub_path: &str) -> io::Result<PathBuf> {
-    let plain = Path::new(sub_path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    let plain = Path::new(sub_path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !plain {
         let text = format!("subPath {sub_path:?} must be a relative path without \"..\"");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let root = rustix::fs::openat(CWD, volume, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let root = rustix::fs::openat(
+        CWD,
+        volume,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let open = |path: &Path| {
-        rustix::fs::openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)
+        rustix::fs::openat2(
+            &root,
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
     };
     let mut made = PathBuf::new();
     for part in Path::new(sub_path).components() {
-        let parent = if made.as_os_str().is_empty() { open(Path::new("."))? } else { open(&made)? };
+        let parent = if made.as_os_str().is_empty() {
+            open(Path::new("."))?
+        } else {
+            open(&made)?
+        };
         made.push(part);
         if open(&made).is_err_and(|errno| errno == rustix::io::Errno::NOENT) {
             rustix::fs::mkdirat(&parent, part.as_os_str(), Mode::from_raw_mode(0o777))?;
         }
     }
-    let found = open(if made.as_os_str().is_empty() { Path::new(".") } else { &made })?;
+    let found = open(if made.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        &made
+    })?;
     fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
@@ -57,7 +78,11 @@ mod tests {
         assert!(volume.join("new/deep").is_dir());
         assert_eq!(resolve(&volume, "out/etc").expect("stays"), volume.join("etc"));
         for bad in ["../x", "/etc", "a/../../b"] {
-            assert_eq!(resolve(&volume, bad).expect_err("refused").kind(), io::ErrorKind::InvalidInput, "{bad}");
+            assert_eq!(
+                resolve(&volume, bad).expect_err("refused").kind(),
+                io::ErrorKind::InvalidInput,
+                "{bad}"
+            );
         }
     }
 }

@@ -7,7 +7,10 @@ use client::{Client, kinds};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Error, payload::{self, TokenKey}};
+use super::{
+    Error,
+    payload::{self, TokenKey},
+};
 use crate::pod::Pod;
 
 /// A token and when to ask for the next. Does not print.
@@ -31,16 +34,28 @@ impl Tokens {
             if self.0.get(&key).is_some_and(|token| token.renew_at > now) {
                 continue;
             }
-            let text = request(client, pod, &key).await.map_err(|source| Error::Token { volume: volume(pod), source })?;
+            let text = request(client, pod, &key).await.map_err(|source| Error::Token {
+                volume: volume(pod),
+                source,
+            })?;
             let renew_at = renew_at(&text.expires, now);
-            self.0.insert(key, Token { text: text.token, renew_at });
+            self.0.insert(
+                key,
+                Token {
+                    text: text.token,
+                    renew_at,
+                },
+            );
         }
         Ok(())
     }
 
     /// The tokens' texts, to be written.
     pub(crate) fn texts(&self) -> HashMap<TokenKey, String> {
-        self.0.iter().map(|(key, token)| (key.clone(), token.text.clone())).collect()
+        self.0
+            .iter()
+            .map(|(key, token)| (key.clone(), token.text.clone()))
+            .collect()
     }
 
     /// When the first of them is to be renewed.
@@ -87,7 +102,11 @@ fn renew_at(expires: &Option<Timestamp>, now: Timestamp) -> Timestamp {
 /// The first volume with a token, for the message.
 fn volume(pod: &Pod) -> String {
     let has_token = |p: &crate::pod::ProjectedSource| p.sources.iter().any(|s| s.service_account_token.is_some());
-    let found = pod.spec.volumes.iter().find(|v| v.projected.as_ref().is_some_and(has_token));
+    let found = pod
+        .spec
+        .volumes
+        .iter()
+        .find(|v| v.projected.as_ref().is_some_and(has_token));
     found.map_or_else(String::new, |v| v.name.clone())
 }
 
@@ -98,7 +117,13 @@ mod tests {
     #[test]
     fn renews_at_four_fifths_and_at_least_daily() {
         let now = Timestamp::from_second(1_000_000).expect("time");
-        let cases = [(Some(3600), 2880), (Some(600), 480), (Some(31_536_000), 86_400), (Some(-5), 1), (None, 2880)];
+        let cases = [
+            (Some(3600), 2880),
+            (Some(600), 480),
+            (Some(31_536_000), 86_400),
+            (Some(-5), 1),
+            (None, 2880),
+        ];
         for (life, want) in cases {
             let expires = life.map(|s| now + SignedDuration::from_secs(s));
             assert_eq!(renew_at(&expires, now).duration_since(now).as_secs(), want);

@@ -54,7 +54,11 @@ fn fill(directory: &Path, files: &Files) -> io::Result<()> {
         if let Some(parent) = target.parent() {
             make_dir(parent)?;
         }
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(file.mode).open(&target)?;
+        let mut out = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(file.mode)
+            .open(&target)?;
         io::Write::write_all(&mut out, &file.data)?;
         out.set_permissions(fs::Permissions::from_mode(file.mode))?;
     }
@@ -90,7 +94,9 @@ fn unlink_stale(volume: &Path, files: &Files) -> io::Result<()> {
     for entry in fs::read_dir(volume)? {
         let entry = entry?;
         let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|n| n.starts_with("..") || names(files).any(|kept| kept == n));
+        let ours = name
+            .to_str()
+            .is_some_and(|n| n.starts_with("..") || names(files).any(|kept| kept == n));
         if !ours && entry.file_type()?.is_symlink() {
             fs::remove_file(entry.path())?;
         }
@@ -112,7 +118,11 @@ fn count(directory: &Path) -> io::Result<usize> {
     let mut found = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        found += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+        found += if entry.file_type()?.is_dir() {
+            count(&entry.path())?
+        } else {
+            1
+        };
     }
     Ok(found)
 }
@@ -123,11 +133,24 @@ mod tests {
     use crate::volumes::payload::File;
 
     fn files(pairs: &[(&str, &str)]) -> Files {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), File { data: v.as_bytes().to_vec(), mode: 0o644 })).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| {
+                (
+                    (*k).to_owned(),
+                    File {
+                        data: v.as_bytes().to_vec(),
+                        mode: 0o644,
+                    },
+                )
+            })
+            .collect()
     }
 
     fn seen(volume: &Path) -> Vec<String> {
-        let entries = fs::read_dir(volume).expect("volume").map(|e| e.expect("entry").file_name().into_string().expect("name"));
+        let entries = fs::read_dir(volume)
+            .expect("volume")
+            .map(|e| e.expect("entry").file_name().into_string().expect("name"));
         let mut names: Vec<_> = entries.filter(|n| !n.starts_with("..")).collect();
         names.sort();
         names

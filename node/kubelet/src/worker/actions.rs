@@ -6,13 +6,14 @@ use api::NamespacedName;
 use client::{DeleteOptions, OptionalExt, Patch, kinds};
 use cri::{ContainerId, SandboxId};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
-use super::{failed::Failed, hooks};
+use super::{Reported, failed::Failed, hooks};
 use crate::{
-    env::{Facts, Objects},
+    env::Facts,
     events::PodEvents,
     make,
-    objects::{Held, Id},
+    objects::{Held, Id, read_all},
     pod::Pod,
     shared::Shared,
     status::PodStatus,
@@ -22,13 +23,15 @@ use crate::{
 /// What a finished action leaves in the worker's memory.
 pub(super) enum Effect {
     None,
-    Mounted { tokens: Tokens },
+    Mounted {
+        tokens: Tokens,
+    },
     Unmounted,
     SandboxStopped(SandboxId),
     Finished,
     Purged,
     /// A report arrived: what was sent, what the API holds now, and at which resource version.
-    Reported { sent: PodStatus, stored: PodStatus, version: String },
+    Reported(Box<Reported>),
 }
 
 /// Containers get at least this long to end, as upstream grants them.
@@ -40,11 +43,16 @@ pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) pod: Arc<Pod>,
     pub(super) facts: Facts,
+    /// Cancelled when the pod is on its way out: what is only preparation then ends early.
+    pub(super) ending: CancellationToken,
 }
 
 impl Context {
     fn events(&self) -> PodEvents<'_> {
-        PodEvents { recorder: &self.shared.recorder, pod: &self.pod }
+        PodEvents {
+            recorder: &self.shared.recorder,
+            pod: &self.pod,
+        }
     }
 
     fn at(&self) -> NamespacedName {
@@ -55,21 +63,26 @@ impl Context {
         let now = self.shared.clock.now();
         let outcome = async {
             tokens.renew(&self.shared.client, &self.pod, now).await?;
-            let mut objects = Objects::new();
-            for (id, held) in &held {
-                objects.insert(id.clone(), held.read().await);
-            }
-            let (data_dir, pod, facts, texts) =
-                (self.shared.data_dir.clone(), self.pod.clone(), self.facts.clone(), tokens.texts());
+            let objects = read_all(held.iter()).await?;
+            let (data_dir, pod, facts, texts) = (
+                self.shared.data_dir.clone(),
+                self.pod.clone(),
+                self.facts.clone(),
+                tokens.texts(),
+            );
             let work = move || volumes::prepare(&data_dir, &pod, &objects, &texts, &facts, now);
             match tokio::task::spawn_blocking(work).await {
                 Ok(done) => done,
-                Err(ended) => Err(volumes::Error::Io { volume: String::new(), source: std::io::Error::other(ended) }),
+                Err(ended) => Err(volumes::Error::Io {
+                    volume: String::new(),
+                    source: std::io::Error::other(ended),
+                }),
             }
         };
-        match outcome.await {
-            Ok(()) => Ok(Effect::Mounted { tokens }),
-            Err(error) => {
+        match self.ending.run_until_cancelled(outcome).await {
+            None => Err(Failed::sync("the pod is being terminated")),
+            Some(Ok(())) => Ok(Effect::Mounted { tokens }),
+            Some(Err(error)) => {
                 let message = error.to_string();
                 self.events().warning(None, "FailedMount", message.clone());
                 Err(Failed::sync(message))
@@ -92,9 +105,15 @@ impl Context {
             let handler = self.handler().await?;
             let config = make::sandbox(&self.pod, attempt, &self.shared.dns, &self.shared.data_dir);
             let logs = self.pod.spec.init_containers.iter().chain(&self.pod.spec.containers);
-            let logs: Vec<PathBuf> = logs.map(|c| PathBuf::from(&config.log_directory).join(&c.name)).collect();
+            let logs: Vec<PathBuf> = logs
+                .map(|c| PathBuf::from(&config.log_directory).join(&c.name))
+                .collect();
             blocking(move || logs.iter().try_for_each(std::fs::create_dir_all)).await?;
-            self.shared.runtime.run_sandbox(config, &handler).await.map_err(|e| Failed::sync(e.chain()))
+            self.shared
+                .runtime
+                .run_sandbox(config, &handler)
+                .await
+                .map_err(|e| Failed::sync(e.chain()))
         };
         let outcome = outcome.await;
         self.shared.observer.fresh().await;
@@ -107,8 +126,17 @@ impl Context {
 
     /// The runtime handler that the pod's RuntimeClass names.
     async fn handler(&self) -> Result<String, Failed> {
-        let Some(name) = &self.pod.spec.runtime_class_name else { return Ok(String::new()) };
-        self.shared.classes.synced().await;
+        let Some(name) = &self.pod.spec.runtime_class_name else {
+            return Ok(String::new());
+        };
+        if self
+            .ending
+            .run_until_cancelled(self.shared.classes.synced())
+            .await
+            .is_none()
+        {
+            return Err(Failed::sync("the pod is being terminated"));
+        }
         let class = self.shared.classes.get(&NamespacedName::cluster(name));
         let class = class.ok_or_else(|| Failed::sync(format!("RuntimeClass \"{name}\" not found")))?;
         Ok(class.handler.clone())
@@ -121,7 +149,11 @@ impl Context {
         if !grace.is_zero() {
             self.pre_stop(&name, grace).await;
         }
-        let left = if grace.is_zero() { grace } else { grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE.min(grace)) };
+        let left = if grace.is_zero() {
+            grace
+        } else {
+            grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE.min(grace))
+        };
         let stopped = self.shared.runtime.stop_container(&id, left).await;
         self.shared.observer.fresh().await;
         match stopped {
@@ -135,15 +167,23 @@ impl Context {
     }
 
     async fn pre_stop(&self, name: &str, grace: Duration) {
-        let Some((_, spec)) = self.pod.container(name) else { return };
-        let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else { return };
+        let Some((_, spec)) = self.pod.container(name) else {
+            return;
+        };
+        let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else {
+            return;
+        };
         let ip = self.facts.pod_ips.first().copied();
         let failure = match tokio::time::timeout(grace, hooks::run(hook, spec, ip)).await {
             Ok(Ok(())) => return,
             Ok(Err(why)) => why,
             Err(_elapsed) => format!("did not finish within the grace period of {}s", grace.as_secs()),
         };
-        self.events().warning(Some(name), "FailedPreStopHook", format!("PreStopHook failed: {failure}"));
+        self.events().warning(
+            Some(name),
+            "FailedPreStopHook",
+            format!("PreStopHook failed: {failure}"),
+        );
     }
 
     pub(super) async fn stop_sandbox(self, id: SandboxId) -> Result<Effect, Failed> {
@@ -168,8 +208,17 @@ impl Context {
     }
 
     pub(super) async fn finish(self) -> Result<Effect, Failed> {
-        let options = DeleteOptions { grace: Some(0), ..DeleteOptions::of_uid(&self.pod.metadata.uid) };
-        match self.shared.client.delete(&kinds::POD, &self.at(), &options).await.optional() {
+        let options = DeleteOptions {
+            grace: Some(0),
+            ..DeleteOptions::of_uid(&self.pod.metadata.uid)
+        };
+        match self
+            .shared
+            .client
+            .delete(&kinds::POD, &self.at(), &options)
+            .await
+            .optional()
+        {
             Ok(_) => Ok(Effect::Finished),
             Err(error) if error.is_conflict() => Ok(Effect::Finished),
             Err(error) => Err(Failed::sync(error.to_string())),
@@ -190,13 +239,20 @@ impl Context {
         Ok(Effect::Purged)
     }
 
-    pub(super) async fn report(self, patch: Value, sent: PodStatus) -> Result<Effect, Failed> {
-        let patched = self.shared.client.patch(&kinds::POD, &self.at(), Some("status"), Patch::Strategic(patch)).await;
+    pub(super) async fn report(self, patch: Value, sent: Arc<PodStatus>) -> Result<Effect, Failed> {
+        let patched = self
+            .shared
+            .client
+            .patch(&kinds::POD, &self.at(), Some("status"), Patch::Strategic(patch))
+            .await;
         match patched {
             Ok(mut object) => {
                 let version = object.resource_version().unwrap_or_default().to_owned();
-                let stored = object.remove("status").and_then(|s| serde_json::from_value(s).ok()).unwrap_or_default();
-                Ok(Effect::Reported { sent, stored, version })
+                let stored: PodStatus = object
+                    .remove("status")
+                    .and_then(|s| serde_json::from_value(s).ok())
+                    .unwrap_or_default();
+                Ok(Effect::Reported(Box::new(Reported { sent, stored: Arc::new(stored), version })))
             }
             Err(error) => Err(Failed::sync(error.to_string())),
         }
@@ -220,12 +276,23 @@ async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -
 
 /// What of the pod and the node is not in the pod's spec.
 pub(super) fn facts(shared: &Shared, pod: &Pod, observed: &crate::observed::Observed) -> Facts {
-    let ips = observed.latest_sandbox().filter(|s| s.ready).map(|s| s.ips.clone()).unwrap_or_default();
+    let ips = observed
+        .latest_sandbox()
+        .filter(|s| s.ready)
+        .map(|s| s.ips.clone())
+        .unwrap_or_default();
     Facts {
-        hostname: if pod.spec.host_network { shared.node_name.clone() } else { pod.host_name() },
-        pod_ips: if pod.spec.host_network { shared.node.host_ips.clone() } else { ips },
+        hostname: if pod.spec.host_network {
+            shared.node_name.clone()
+        } else {
+            pod.host_name()
+        },
+        pod_ips: if pod.spec.host_network {
+            shared.node.host_ips.clone()
+        } else {
+            ips
+        },
         host_ips: shared.node.host_ips.clone(),
         capacity: shared.capacity,
     }
 }
-

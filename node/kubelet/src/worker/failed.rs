@@ -11,7 +11,10 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Of everything that is not a container's start.

@@ -16,11 +16,18 @@ use crate::{
 
 /// The image a container names, pulled if its policy says so.
 pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) -> Result<Image, Failed> {
-    let events = PodEvents { recorder: &shared.recorder, pod };
+    let events = PodEvents {
+        recorder: &shared.recorder,
+        pod,
+    };
     let (name, image) = (Some(&*container.name), &container.image);
     if container.image_pull_policy != PullPolicy::Always {
         if let Some(found) = shared.runtime.image(image).await.map_err(|e| Failed::image(&e))? {
-            events.normal(name, "Pulled", format!("Container image \"{image}\" already present on machine"));
+            events.normal(
+                name,
+                "Pulled",
+                format!("Container image \"{image}\" already present on machine"),
+            );
             return Ok(found);
         }
         if container.image_pull_policy == PullPolicy::Never {
@@ -34,12 +41,19 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) ->
     match pull(shared, pod, container, &events).await {
         Ok(pulled) => {
             let took = shared.clock.now().duration_since(begun).as_secs_f64();
-            let note = format!("Successfully pulled image \"{image}\" in {took:.3}s. Image size: {} bytes.", pulled.size);
+            let note = format!(
+                "Successfully pulled image \"{image}\" in {took:.3}s. Image size: {} bytes.",
+                pulled.size
+            );
             events.normal(name, "Pulled", note);
             Ok(pulled)
         }
         Err(error) => {
-            events.warning(name, "Failed", format!("Failed to pull image \"{image}\": {}", error.chain()));
+            events.warning(
+                name,
+                "Failed",
+                format!("Failed to pull image \"{image}\": {}", error.chain()),
+            );
             Err(Failed::image(&error))
         }
     }
@@ -53,12 +67,23 @@ async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEve
         let mut last = None;
         for auth in credentials.into_iter().map(Some).chain([None]) {
             let (reference, pod_uid) = (container.image.clone(), pod.metadata.uid.to_string());
-            match shared.runtime.pull_image(PullImage { reference, auth, pod_uid }).await {
+            match shared
+                .runtime
+                .pull_image(PullImage {
+                    reference,
+                    auth,
+                    pod_uid,
+                })
+                .await
+            {
                 Ok(image) => return Ok(image),
                 Err(error) => last = last.or(Some(error)),
             }
         }
-        Err(last.unwrap_or(cri::Error::NotFound { what: "image", id: container.image.clone() }))
+        Err(last.unwrap_or(cri::Error::NotFound {
+            what: "image",
+            id: container.image.clone(),
+        }))
     };
     tokio::pin!(attempts);
     loop {
@@ -93,7 +118,10 @@ struct DockerAuth {
 async fn credentials(shared: &Shared, pod: &Pod, image: &str) -> Vec<RegistryAuth> {
     let mut out = Vec::new();
     for secret in &pod.spec.image_pull_secrets {
-        let held = Held::new(&shared.informers, &Id::new(Source::Secret, &pod.metadata.namespace, &secret.name));
+        let held = Held::new(
+            &shared.informers,
+            &Id::new(Source::Secret, &pod.metadata.namespace, &secret.name),
+        );
         let content: Option<Arc<_>> = held.read().await;
         if let Some(json) = content.as_deref().and_then(|c| c.get(".dockerconfigjson")) {
             out.extend(matching(json, image));
@@ -111,12 +139,21 @@ fn matching(json: &[u8], image: &str) -> Vec<RegistryAuth> {
         let host = host.split('/').next().unwrap_or(host);
         host == registry || (registry == "docker.io" && host == "index.docker.io")
     };
-    config.auths.into_iter().filter(|(key, _)| wanted(key)).filter_map(|(_, entry)| decode(entry)).collect()
+    config
+        .auths
+        .into_iter()
+        .filter(|(key, _)| wanted(key))
+        .filter_map(|(_, entry)| decode(entry))
+        .collect()
 }
 
 fn decode(entry: DockerAuth) -> Option<RegistryAuth> {
     use base64::Engine;
-    let auth = |username: String, password: String| RegistryAuth { username, password, ..RegistryAuth::default() };
+    let auth = |username: String, password: String| RegistryAuth {
+        username,
+        password,
+        ..RegistryAuth::default()
+    };
     if !entry.username.is_empty() {
         return Some(auth(entry.username, entry.password));
     }
@@ -143,7 +180,12 @@ mod tests {
         let json = br#"{"auths": {
             "https://index.docker.io/v1/": {"auth": "dTpw"},
             "reg.example:5000": {"username": "a", "password": "b"}}}"#;
-        let users = |image: &str| matching(json, image).into_iter().map(|a| a.username).collect::<Vec<_>>();
+        let users = |image: &str| {
+            matching(json, image)
+                .into_iter()
+                .map(|a| a.username)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(users("busybox"), ["u"]);
         assert_eq!(users("library/busybox:1"), ["u"]);
         assert_eq!(users("reg.example:5000/x/y:1"), ["a"]);

@@ -20,7 +20,12 @@ use tokio::sync::{Notify, watch};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
-use self::{actions::{Context, Effect}, failed::Failed, probing::Probes, start::Start};
+use self::{
+    actions::{Context, Effect},
+    failed::Failed,
+    probing::Probes,
+    start::Start,
+};
 use crate::{
     env, events,
     objects::{Held, Id},
@@ -41,7 +46,7 @@ pub(crate) enum Desired {
 }
 
 enum Done {
-    Action(Key, Result<Effect, Failed>),
+    Action(Key, Box<Result<Effect, Failed>>),
     Probe(probing::Run),
 }
 
@@ -52,7 +57,7 @@ pub(crate) struct Worker {
     observed: Arc<Observed>,
     memory: Memory,
     reported: Reported,
-    last_status: PodStatus,
+    last_status: Arc<PodStatus>,
     held: Vec<(Id, Held)>,
     tokens: Tokens,
     probes: Probes,
@@ -65,8 +70,8 @@ pub(crate) struct Worker {
 /// What the API is known to hold: our last write until the pod we see is as new, then what that says.
 #[derive(Default)]
 struct Reported {
-    sent: PodStatus,
-    stored: PodStatus,
+    sent: Arc<PodStatus>,
+    stored: Arc<PodStatus>,
     version: String,
 }
 
@@ -74,15 +79,28 @@ impl Worker {
     /// A worker for the pod in `inbox`; `wake` makes it look again.
     pub(crate) fn new(shared: Arc<Shared>, pod: Arc<Pod>, inbox: watch::Receiver<Desired>, wake: Arc<Notify>) -> Self {
         let ids = volumes::needs(&pod).into_iter();
-        let mut ids: Vec<Id> = ids.chain(pod.all_containers().flat_map(|(_, c)| env::needs(&pod, c))).collect();
+        let mut ids: Vec<Id> = ids
+            .chain(pod.all_containers().flat_map(|(_, c)| env::needs(&pod, c)))
+            .collect();
         ids.sort();
         ids.dedup();
-        let held = ids.into_iter().map(|id| (id.clone(), Held::new(&shared.informers, &id))).collect();
+        let held = ids
+            .into_iter()
+            .map(|id| (id.clone(), Held::new(&shared.informers, &id)))
+            .collect();
         let observed = shared.observer.pod(&pod.metadata.uid);
-        let memory = Memory { first_seen: shared.clock.now(), ..Memory::default() };
+        let memory = Memory {
+            first_seen: shared.clock.now(),
+            ..Memory::default()
+        };
+        let status = Arc::new(pod.status.clone());
         Self {
-            last_status: pod.status.clone(),
-            reported: Reported { sent: pod.status.clone(), stored: pod.status.clone(), version: String::new() },
+            last_status: status.clone(),
+            reported: Reported {
+                sent: status.clone(),
+                stored: status,
+                version: String::new(),
+            },
             probes: Probes::new(&observed),
             shared,
             pod,
@@ -99,7 +117,10 @@ impl Worker {
 
     /// Works until nothing is left to do for the pod, or `shutdown`, which leaves the pod as it is.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let watched = self.held.iter().map(|(_, held)| WatchStream::from_changes(held.version()));
+        let watched = self
+            .held
+            .iter()
+            .map(|(_, held)| WatchStream::from_changes(held.version()));
         let mut changes = futures::stream::select_all(watched.collect::<Vec<_>>());
         loop {
             self.absorb();
@@ -129,9 +150,9 @@ impl Worker {
             Desired::Removed => self.memory.removed = true,
         }
         self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
-        if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != self.reported.stored {
-            self.reported.sent.clone_from(&self.pod.status);
-            self.reported.stored.clone_from(&self.pod.status);
+        if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != *self.reported.stored {
+            self.reported.stored = Arc::new(self.pod.status.clone());
+            self.reported.sent = self.reported.stored.clone();
         }
     }
 
@@ -162,14 +183,17 @@ impl Worker {
 
     /// Events that a change of status calls for.
     fn tell(&mut self, status: &PodStatus) {
-        if *status == self.last_status {
+        if *status == *self.last_status {
             return;
         }
-        let events = events::PodEvents { recorder: &self.shared.recorder, pod: &self.pod };
+        let events = events::PodEvents {
+            recorder: &self.shared.recorder,
+            pod: &self.pod,
+        };
         for (container, (type_, reason, note)) in events::of_change(&self.pod, &self.last_status, status) {
             events.record(Some(&container), type_, reason, note);
         }
-        self.last_status.clone_from(status);
+        self.last_status = Arc::new(status.clone());
     }
 
     fn report(&mut self, plan: &mut Plan, now: Timestamp) {
@@ -177,7 +201,9 @@ impl Worker {
             return;
         }
         let sent = &self.reported.sent;
-        let Some(patch) = status::patch(&self.pod.metadata.uid, sent, &plan.status) else { return };
+        let Some(patch) = status::patch(&self.pod.metadata.uid, sent, &plan.status) else {
+            return;
+        };
         let retry = self.memory.ops.failure(&Key::Report).map(|f| f.until);
         let due = retry.unwrap_or_else(|| match self.pod.is_deleting() {
             true => report::due_of_deleted(&plan.status, now),
@@ -187,18 +213,24 @@ impl Worker {
             plan.wake_at(due, now);
             return;
         }
-        let future = self.context().report(patch, plan.status.clone());
+        let future = self.context().report(patch, self.last_status.clone());
         self.spawn(Key::Report, future);
     }
 
     fn context(&self) -> Context {
         let facts = actions::facts(&self.shared, &self.pod, &self.observed);
-        Context { shared: self.shared.clone(), pod: self.pod.clone(), facts }
+        Context {
+            shared: self.shared.clone(),
+            pod: self.pod.clone(),
+            facts,
+            ending: self.ending.clone(),
+        }
     }
 
     fn spawn(&mut self, key: Key, future: impl Future<Output = Result<Effect, Failed>> + Send + 'static) {
         self.memory.ops.begin(key.clone());
-        self.tasks.push(async move { Done::Action(key, future.await) }.boxed());
+        self.tasks
+            .push(async move { Done::Action(key, Box::new(future.await)) }.boxed());
     }
 
     fn begin(&mut self, action: Action, now: Timestamp) {
@@ -210,12 +242,22 @@ impl Worker {
                     self.memory.volumes = Volumes::Ready;
                 }
                 let needed = volumes::needs(&self.pod);
-                let held = self.held.iter().filter(|(id, _)| needed.contains(id)).cloned().collect();
+                let held = self
+                    .held
+                    .iter()
+                    .filter(|(id, _)| needed.contains(id))
+                    .cloned()
+                    .collect();
                 self.spawn(key, context.mount(held, self.tokens.clone()));
             }
             Action::UnmountVolumes => self.spawn(key, context.unmount()),
             Action::RunSandbox { attempt } => self.spawn(key, context.run_sandbox(attempt)),
-            Action::Start { name, attempt, sandbox, crash } => {
+            Action::Start {
+                name,
+                attempt,
+                sandbox,
+                crash,
+            } => {
                 if crash.is_some() {
                     self.memory.containers.entry(name.clone()).or_default().crash = crash;
                 }
@@ -227,17 +269,23 @@ impl Worker {
                     sandbox,
                     facts: context.facts,
                     held: self.held.clone(),
-                    ending: self.ending.clone(),
+                    ending: context.ending,
                 };
                 self.spawn(key, start.run().map(|done| done.map(|()| Effect::None)));
             }
-            Action::Stop { name, id, grace, why, .. } => {
-                let until = now.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(Timestamp::MAX);
+            Action::Stop {
+                name, id, grace, why, ..
+            } => {
+                let until = now
+                    .saturating_add(SignedDuration::from_secs(grace))
+                    .unwrap_or(Timestamp::MAX);
                 self.memory.health_mut(&name, &id).stopping_until = Some(until);
                 self.spawn(key, context.stop(name, id, grace, why));
             }
             Action::StopSandbox { id } => self.spawn(key, context.stop_sandbox(id)),
-            Action::RemoveContainer { id, name, attempt } => self.spawn(key, context.remove_container(id, name, attempt)),
+            Action::RemoveContainer { id, name, attempt } => {
+                self.spawn(key, context.remove_container(id, name, attempt))
+            }
             Action::RemoveSandbox { id } => self.spawn(key, context.remove_sandbox(id)),
             Action::Finish => self.spawn(key, context.finish()),
             Action::Purge => self.spawn(key, context.purge()),
@@ -248,7 +296,7 @@ impl Worker {
     fn settle(&mut self, done: Done) {
         let now = self.shared.clock.now();
         let (key, result) = match done {
-            Done::Action(key, result) => (key, result),
+            Done::Action(key, result) => (key, *result),
             Done::Probe(run) => return self.probes.settle(run, &mut self.memory, &self.pod, &self.shared, now),
         };
         match result {
@@ -283,7 +331,7 @@ impl Worker {
             }
             Effect::Finished => self.memory.finished = true,
             Effect::Purged => self.memory.purged = true,
-            Effect::Reported { sent, stored, version } => self.reported = Reported { sent, stored, version },
+            Effect::Reported(reported) => self.reported = *reported,
         }
     }
 

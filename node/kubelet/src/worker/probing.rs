@@ -49,7 +49,10 @@ fn probe_of(container: &Container, kind: Kind) -> Option<&Probe> {
 impl Probes {
     pub(super) fn new(observed: &Observed) -> Self {
         let running = observed.containers.iter().filter(|c| c.is_running());
-        Self { adopted: running.map(|c| c.id.clone()).collect(), active: Vec::new() }
+        Self {
+            adopted: running.map(|c| c.id.clone()).collect(),
+            active: Vec::new(),
+        }
     }
 
     /// Follows the running containers and sets off every probe that is due. While a pod ends only readiness is probed.
@@ -61,18 +64,25 @@ impl Probes {
         now: Timestamp,
     ) {
         let observed = input.observed;
-        self.active.retain(|a| observed.containers.iter().any(|c| c.id == a.id && c.is_running()));
+        self.active
+            .retain(|a| observed.containers.iter().any(|c| c.id == a.id && c.is_running()));
         let long_running = input.pod.all_containers().filter(|(role, _)| *role != Role::Init);
         for (_, container) in long_running {
-            let Some(running) = observed.latest(&container.name).filter(|c| c.is_running()) else { continue };
+            let Some(running) = observed.latest(&container.name).filter(|c| c.is_running()) else {
+                continue;
+            };
             let started = status::is_started(input, container, running);
             for kind in KINDS.into_iter().filter(|kind| (*kind == Kind::Startup) != started) {
                 if plan.ending && kind != Kind::Readiness {
                     continue;
                 }
-                let Some(probe) = probe_of(container, kind) else { continue };
+                let Some(probe) = probe_of(container, kind) else {
+                    continue;
+                };
                 let active = self.active(running, kind, probe, now);
-                let Some(due) = active.prober.due().filter(|_| !active.busy) else { continue };
+                let Some(due) = active.prober.due().filter(|_| !active.busy) else {
+                    continue;
+                };
                 if due > now {
                     plan.wake_at(due, now);
                 } else {
@@ -84,11 +94,19 @@ impl Probes {
     }
 
     fn active(&mut self, running: &observed::Container, kind: Kind, probe: &Probe, now: Timestamp) -> &mut Active {
-        let at = self.active.iter().position(|a| a.id == running.id && a.prober.kind() == kind);
+        let at = self
+            .active
+            .iter()
+            .position(|a| a.id == running.id && a.prober.kind() == kind);
         let at = at.unwrap_or_else(|| {
             let jitter = self.adopted.contains(&running.id).then(rand::random::<f64>);
             let prober = Prober::new(kind, probe, running.started_at.unwrap_or(now), now, jitter);
-            self.active.push(Active { name: running.name.clone(), id: running.id.clone(), prober, busy: false });
+            self.active.push(Active {
+                name: running.name.clone(),
+                id: running.id.clone(),
+                prober,
+                busy: false,
+            });
             self.active.len() - 1
         });
         #[allow(clippy::indexing_slicing, reason = "found or pushed just above")]
@@ -97,12 +115,21 @@ impl Probes {
 
     /// Takes the result of a run; one of a container that is no longer there is dropped.
     pub(super) fn settle(&mut self, run: Run, memory: &mut Memory, pod: &Pod, shared: &Shared, now: Timestamp) {
-        let Some(active) = self.active.iter_mut().find(|a| a.id == run.id && a.prober.kind() == run.kind) else { return };
+        let Some(active) = self
+            .active
+            .iter_mut()
+            .find(|a| a.id == run.id && a.prober.kind() == run.kind)
+        else {
+            return;
+        };
         active.busy = false;
         let result = active.prober.record(run.outcome, now);
         let (name, title) = (&active.name, run.kind.title());
         if let Some(why) = result.failure {
-            let events = PodEvents { recorder: &shared.recorder, pod };
+            let events = PodEvents {
+                recorder: &shared.recorder,
+                pod,
+            };
             events.warning(Some(name), "Unhealthy", format!("{title} probe failed: {why}"));
         }
         let health = memory.health_mut(name, &run.id);
@@ -122,7 +149,11 @@ impl Probes {
 }
 
 fn once(input: &Input<'_>, container: Container, active: &Active) -> BoxFuture<'static, Done> {
-    let of_node = input.pod.spec.host_network.then(|| input.node.host_ips.first().copied());
+    let of_node = input
+        .pod
+        .spec
+        .host_network
+        .then(|| input.node.host_ips.first().copied());
     let ip = of_node.unwrap_or_else(|| input.observed.latest_sandbox().and_then(|s| s.ips.first().copied()));
     let (id, kind) = (active.id.clone(), active.prober.kind());
     async move {

@@ -16,8 +16,13 @@ const ENDING: SignedDuration = SignedDuration::from_secs(2);
 
 /// When to report `status` of a pod that is being deleted; a time at or before `now` means now.
 pub(super) fn due_of_deleted(status: &PodStatus, now: Timestamp) -> Timestamp {
-    let sandbox = status.condition("PodReadyToStartContainers").is_some_and(|c| c.status == "True");
-    let ended = status.all_containers().filter_map(|c| c.state.terminated.as_ref()?.finished_at).max();
+    let sandbox = status
+        .condition("PodReadyToStartContainers")
+        .is_some_and(|c| c.status == "True");
+    let ended = status
+        .all_containers()
+        .filter_map(|c| c.state.terminated.as_ref()?.finished_at)
+        .max();
     match ended {
         Some(ended) if sandbox && status.phase.is_terminal() => ended.saturating_add(ENDING).unwrap_or(now),
         _ => now,
@@ -30,7 +35,11 @@ pub(super) fn due(reported: &PodStatus, status: &PodStatus, begun: Timestamp, no
         && !status.is_ready()
         && matches!(status.phase, Phase::Pending | Phase::Running)
         && !status.all_containers().any(|c| is_trouble(&c.state));
-    if starting { begun.saturating_add(STARTING).unwrap_or(now) } else { now }
+    if starting {
+        begun.saturating_add(STARTING).unwrap_or(now)
+    } else {
+        now
+    }
 }
 
 /// A container that waits for more than its turn, or has ended.
@@ -51,7 +60,10 @@ mod tests {
 
     #[test]
     fn the_end_of_a_deleted_pod_waits_for_its_sandbox_but_not_for_long() {
-        let ended = crate::status::Terminated { finished_at: Some(at(5000)), ..Default::default() };
+        let ended = crate::status::Terminated {
+            finished_at: Some(at(5000)),
+            ..Default::default()
+        };
         let mut pod = status(State::terminated(ended), "False");
         pod.phase = Phase::Failed;
         let sandbox = |status: &str| Condition {
@@ -69,8 +81,15 @@ mod tests {
     fn status(state: State, ready: &str) -> PodStatus {
         PodStatus {
             phase: Phase::Running,
-            container_statuses: vec![ContainerStatus { state, ..ContainerStatus::default() }],
-            conditions: vec![Condition { kind: "Ready".into(), status: ready.into(), ..Condition::default() }],
+            container_statuses: vec![ContainerStatus {
+                state,
+                ..ContainerStatus::default()
+            }],
+            conditions: vec![Condition {
+                kind: "Ready".into(),
+                status: ready.into(),
+                ..Condition::default()
+            }],
             ..PodStatus::default()
         }
     }
@@ -78,7 +97,10 @@ mod tests {
     #[test]
     fn only_a_pod_that_is_starting_well_is_held_back() {
         let fresh = PodStatus::default();
-        let known = PodStatus { start_time: Some(at(0)), ..PodStatus::default() };
+        let known = PodStatus {
+            start_time: Some(at(0)),
+            ..PodStatus::default()
+        };
         let cases = [
             (&fresh, status(State::running(None), "False"), 100),
             (&fresh, status(State::waiting("ContainerCreating", ""), "False"), 100),

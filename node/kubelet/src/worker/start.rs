@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{failed::Failed, hooks, image};
 use crate::{
-    env::{self, Facts, Objects},
+    env::{self, Facts},
     events::PodEvents,
     make,
-    objects::Held,
+    objects::{Held, read_all},
     plan::Reason,
     pod::{Container, Pod},
     shared::Shared,
@@ -33,7 +33,9 @@ pub(super) struct Start {
 impl Start {
     /// Runs the steps; each may be repeated after a failure, since the runtime's calls are idempotent.
     pub(super) async fn run(self) -> Result<(), Failed> {
-        let Some((_, spec)) = self.pod.container(&self.name) else { return Ok(()) };
+        let Some((_, spec)) = self.pod.container(&self.name) else {
+            return Ok(());
+        };
         let outcome = self.steps(spec).await;
         self.shared.observer.fresh().await;
         if let Err(failed) = &outcome {
@@ -49,7 +51,10 @@ impl Start {
     }
 
     fn events(&self) -> PodEvents<'_> {
-        PodEvents { recorder: &self.shared.recorder, pod: &self.pod }
+        PodEvents {
+            recorder: &self.shared.recorder,
+            pod: &self.pod,
+        }
     }
 
     async fn steps(&self, spec: &Container) -> Result<(), Failed> {
@@ -59,45 +64,68 @@ impl Start {
             return Err(Failed::sync("the pod is being terminated"));
         };
         let image_id = image?.id;
-        let config = self.config(spec, image_id).await?;
-        let id = runtime.create_container(&self.sandbox, config).await.map_err(|e| Failed::create(&e))?;
-        self.events().normal(Some(&spec.name), "Created", format!("Created container: {}", spec.name));
+        let Some(config) = self.ending.run_until_cancelled(self.config(spec, image_id)).await else {
+            return Err(Failed::sync("the pod is being terminated"));
+        };
+        let config = config?;
+        let id = runtime
+            .create_container(&self.sandbox, config)
+            .await
+            .map_err(|e| Failed::create(&e))?;
+        self.events()
+            .normal(Some(&spec.name), "Created", format!("Created container: {}", spec.name));
         let started = runtime.start_container(&id).await;
         started.map_err(|e| Failed::new(Reason::RunContainerError, e.chain()))?;
-        self.events().normal(Some(&spec.name), "Started", format!("Started container {}", spec.name));
+        self.events()
+            .normal(Some(&spec.name), "Started", format!("Started container {}", spec.name));
         self.post_start(spec, &id).await
     }
 
     async fn config(&self, spec: &Container, image_id: String) -> Result<cri::ContainerConfig, Failed> {
         let wrong = |message: String| Failed::new(Reason::CreateContainerConfigError, message);
-        let mut objects = Objects::new();
         let needed = env::needs(&self.pod, spec);
-        for (id, held) in self.held.iter().filter(|(id, _)| needed.contains(id)) {
-            objects.insert(id.clone(), held.read().await);
-        }
+        let held = self.held.iter().filter(|(id, _)| needed.contains(id));
+        let objects = read_all(held).await.map_err(|e| wrong(e.to_string()))?;
         self.shared.services.synced().await;
         let services = self.shared.services.list();
         let links = self.pod.spec.enable_service_links.unwrap_or(true);
-        let services =
-            env::service_variables(services.iter().map(|(_, s)| &**s), &self.pod.metadata.namespace, links);
+        let services = env::service_variables(services.iter().map(|(_, s)| &**s), &self.pod.metadata.namespace, links);
         let env = env::make(&self.pod, spec, &objects, &services, &self.facts).map_err(|e| wrong(e.to_string()))?;
         let (pod, name, data_dir) = (self.pod.clone(), spec.name.clone(), self.shared.data_dir.clone());
         let variables = env.clone();
         let mounts = tokio::task::spawn_blocking(move || mounts(&pod, &name, &variables, &data_dir)).await;
         let mounts = mounts.unwrap_or_else(|e| Err(e.to_string())).map_err(wrong)?;
-        Ok(make::container(&self.pod, spec, make::Parts { attempt: self.attempt, image_id, env, mounts }))
+        Ok(make::container(
+            &self.pod,
+            spec,
+            make::Parts {
+                attempt: self.attempt,
+                image_id,
+                env,
+                mounts,
+            },
+        ))
     }
 
     /// A failing postStart hook ends the container, which is then restarted by its policy.
     async fn post_start(&self, spec: &Container, id: &ContainerId) -> Result<(), Failed> {
-        let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else { return Ok(()) };
+        let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(());
+        };
         let ip = self.facts.pod_ips.first().copied();
-        let Err(why) = hooks::run(hook, spec, ip).await else { return Ok(()) };
+        let Err(why) = hooks::run(hook, spec, ip).await else {
+            return Ok(());
+        };
         let message = format!("PostStartHook failed: {why}");
-        self.events().warning(Some(&spec.name), "FailedPostStartHook", message.clone());
+        self.events()
+            .warning(Some(&spec.name), "FailedPostStartHook", message.clone());
         self.events().normal(Some(&spec.name), "Killing", "FailedPostStartHook");
         let grace = u64::try_from(self.pod.grace_seconds()).unwrap_or(0);
-        let stopped = self.shared.runtime.stop_container(id, std::time::Duration::from_secs(grace)).await;
+        let stopped = self
+            .shared
+            .runtime
+            .stop_container(id, std::time::Duration::from_secs(grace))
+            .await;
         stopped.map_err(|e| Failed::sync(e.chain()))?;
         Err(Failed::new(Reason::PostStartHookError, message))
     }
@@ -105,7 +133,9 @@ impl Start {
 
 /// The container's mounts, with every `subPath` resolved. Blocking.
 fn mounts(pod: &Pod, name: &str, env: &[(String, String)], data_dir: &Path) -> Result<Vec<cri::Mount>, String> {
-    let Some((_, spec)) = pod.container(name) else { return Ok(Vec::new()) };
+    let Some((_, spec)) = pod.container(name) else {
+        return Ok(Vec::new());
+    };
     let mut out = Vec::with_capacity(spec.volume_mounts.len());
     for mount in &spec.volume_mounts {
         let volume = pod.spec.volumes.iter().find(|v| v.name == mount.name);
@@ -119,7 +149,12 @@ fn mounts(pod: &Pod, name: &str, env: &[(String, String)], data_dir: &Path) -> R
         let host = if sub_path.is_empty() {
             root
         } else {
-            let failed = |e| format!("failed to prepare subPath for volumeMount \"{}\" of container \"{name}\": {e}", mount.name);
+            let failed = |e| {
+                format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{name}\": {e}",
+                    mount.name
+                )
+            };
             volumes::resolve_sub_path(&root, &sub_path).map_err(failed)?
         };
         out.push(cri::Mount {

@@ -55,14 +55,26 @@ impl Api {
                 Response::new(StreamBody::new(silence).boxed_unsync())
             }
             Method::GET => {
-                let items: Vec<_> = state.config_map.iter().filter(|_| path.ends_with("configmaps")).collect();
-                answer(200, &json!({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}))
+                let items: Vec<_> = state
+                    .config_map
+                    .iter()
+                    .filter(|_| path.ends_with("configmaps"))
+                    .collect();
+                answer(
+                    200,
+                    &json!({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
+                )
             }
             Method::PATCH if path.contains("/events/") => answer(200, &json!({})),
-            Method::PATCH if state.refuse_reports => answer(503, &json!({"kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "away"})),
+            Method::PATCH if state.refuse_reports => answer(
+                503,
+                &json!({"kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "away"}),
+            ),
             Method::PATCH => {
                 let patch: Value = serde_json::from_slice(body).expect("json");
-                state.writes.push(format!("patch {}", path.rsplit('/').next().expect("name")));
+                state
+                    .writes
+                    .push(format!("patch {}", path.rsplit('/').next().expect("name")));
                 state.apply(&patch);
                 state.patches.push(patch);
                 self.changed.send_replace(state.revision);
@@ -76,7 +88,11 @@ impl Api {
             }
             _ if path.ends_with("/events") => {
                 let event: Value = serde_json::from_slice(body).expect("json");
-                state.events.push(format!("{} {}", event["reason"].as_str().unwrap_or_default(), event["message"].as_str().unwrap_or_default()));
+                state.events.push(format!(
+                    "{} {}",
+                    event["reason"].as_str().unwrap_or_default(),
+                    event["message"].as_str().unwrap_or_default()
+                ));
                 answer(201, &event)
             }
             _ => answer(405, &json!({"kind": "Status", "code": 405})),
@@ -116,7 +132,11 @@ impl ApiState {
                     }
                 }
                 "podIPs" | "hostIPs" => {
-                    let kept = value.as_array().expect("list").iter().filter(|ip| ip.get("$patch").is_none());
+                    let kept = value
+                        .as_array()
+                        .expect("list")
+                        .iter()
+                        .filter(|ip| ip.get("$patch").is_none());
                     self.pod["status"][field] = kept.cloned().collect();
                 }
                 _ => self.pod["status"][field] = value.clone(),
@@ -148,8 +168,15 @@ impl Fixture {
     fn new(spec: Value) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
-        let state = ApiState { pod: pod(spec), revision: 1, ..ApiState::default() };
-        let api = Api { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(1) };
+        let state = ApiState {
+            pod: pod(spec),
+            revision: 1,
+            ..ApiState::default()
+        };
+        let api = Api {
+            state: Arc::new(Mutex::new(state)),
+            changed: watch::Sender::new(1),
+        };
         let served = api.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = served.clone();
@@ -176,7 +203,10 @@ impl Fixture {
             clock,
             node_name: "n1".into(),
             data_dir: dir.path().to_owned(),
-            node: NodeFacts { host_ips: vec!["10.0.0.1".parse().expect("ip")], runtime: "fake".into() },
+            node: NodeFacts {
+                host_ips: vec!["10.0.0.1".parse().expect("ip")],
+                runtime: "fake".into(),
+            },
             capacity: crate::resources::Capacity::default(),
             dns: crate::dns::Dns::default(),
         });
@@ -185,7 +215,16 @@ impl Fixture {
         tokio::spawn(observer.run(quit.clone()));
         tokio::spawn(wake_on(changes, wake.clone()));
         tokio::spawn(follow(api.clone(), inbox.clone(), quit.clone()));
-        let mut fixture = Self { api, runtime, inbox, worker: None, shared, wake, quit, _dir: dir };
+        let mut fixture = Self {
+            api,
+            runtime,
+            inbox,
+            worker: None,
+            shared,
+            wake,
+            quit,
+            _dir: dir,
+        };
         fixture.start();
         fixture
     }
@@ -217,7 +256,13 @@ impl Fixture {
             }
         };
         let patient = tokio::time::timeout(std::time::Duration::from_secs(3600), wait).await;
-        patient.unwrap_or_else(|_| panic!("never came: {:#?}\n{:#?}", self.api.pod().status, self.runtime.journal()))
+        patient.unwrap_or_else(|_| {
+            panic!(
+                "never came: {:#?}\n{:#?}",
+                self.api.pod().status,
+                self.runtime.journal()
+            )
+        })
     }
 
     async fn ready(&self) -> PodStatus {
@@ -270,9 +315,16 @@ async fn a_pod_that_starts_well_costs_one_report() {
     let begun = tokio::time::Instant::now();
     let status = fixture.ready().await;
     assert_eq!(fixture.api.writes(), ["patch status"]);
-    assert!(begun.elapsed() < std::time::Duration::from_millis(25), "took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < std::time::Duration::from_millis(25),
+        "took {:?}",
+        begun.elapsed()
+    );
     assert_eq!(status.pod_ip, "127.0.0.1");
-    assert_eq!(fixture.runtime.journal(), ["run sandbox-u-0", "create web-u-0", "start web-u-0"]);
+    assert_eq!(
+        fixture.runtime.journal(),
+        ["run sandbox-u-0", "create web-u-0", "start web-u-0"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +332,10 @@ async fn a_report_that_fails_is_repeated_and_nothing_is_ended_meanwhile() {
     let fixture = Fixture::new(web());
     fixture.api.state.lock().refuse_reports = true;
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
-    assert_eq!(fixture.runtime.journal(), ["run sandbox-u-0", "create web-u-0", "start web-u-0"]);
+    assert_eq!(
+        fixture.runtime.journal(),
+        ["run sandbox-u-0", "create web-u-0", "start web-u-0"]
+    );
     fixture.api.state.lock().refuse_reports = false;
     fixture.ready().await;
 }
@@ -305,26 +360,64 @@ async fn a_crashing_container_is_restarted_and_told_of() {
     let fixture = Fixture::new(web());
     fixture.ready().await;
     fixture.runtime.exit("u", "web", 1);
-    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1).await;
+    fixture
+        .until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1)
+        .await;
     fixture.runtime.exit("u", "web", 1);
-    fixture.until(|s| s.container_statuses[0].state.waiting.as_ref().is_some_and(|w| w.reason == "CrashLoopBackOff")).await;
-    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 2).await;
+    fixture
+        .until(|s| {
+            s.container_statuses[0]
+                .state
+                .waiting
+                .as_ref()
+                .is_some_and(|w| w.reason == "CrashLoopBackOff")
+        })
+        .await;
+    fixture
+        .until(|s| s.is_ready() && s.container_statuses[0].restart_count == 2)
+        .await;
     assert_eq!(fixture.runtime.most_copies(), 1);
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let events = fixture.api.state.lock().events.clone();
     let told = |text: &str| events.iter().any(|event| event == text);
-    assert!(told("BackOff Back-off restarting failed container web in pod p_ns(u)"), "{events:#?}");
-    assert!(told("Pulled Container image \"i\" already present on machine"), "{events:#?}");
+    assert!(
+        told("BackOff Back-off restarting failed container web in pod p_ns(u)"),
+        "{events:#?}"
+    );
+    assert!(
+        told("Pulled Container image \"i\" already present on machine"),
+        "{events:#?}"
+    );
     assert!(told("Started Started container web"), "{events:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_image_that_cannot_run_says_why_and_is_tried_again() {
     let fixture = Fixture::new(web());
-    fixture.runtime.refuse("i", Some("it imports wasi:nn/graph, which is not offered"));
-    let status = fixture.until(|s| s.container_statuses.first().is_some_and(|c| c.state.waiting.as_ref().is_some_and(|w| w.reason == "CreateContainerError"))).await;
-    let message = status.container_statuses[0].state.waiting.as_ref().expect("waits").message.clone();
-    assert_eq!(message, "image \"i\" cannot run: it imports wasi:nn/graph, which is not offered");
+    fixture
+        .runtime
+        .refuse("i", Some("it imports wasi:nn/graph, which is not offered"));
+    let status = fixture
+        .until(|s| {
+            s.container_statuses.first().is_some_and(|c| {
+                c.state
+                    .waiting
+                    .as_ref()
+                    .is_some_and(|w| w.reason == "CreateContainerError")
+            })
+        })
+        .await;
+    let message = status.container_statuses[0]
+        .state
+        .waiting
+        .as_ref()
+        .expect("waits")
+        .message
+        .clone();
+    assert_eq!(
+        message,
+        "image \"i\" cannot run: it imports wasi:nn/graph, which is not offered"
+    );
     fixture.runtime.refuse("i", None);
     fixture.ready().await;
 }
@@ -339,14 +432,19 @@ async fn deletion_gives_the_grace_period_and_ends_with_the_object() {
         pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
     });
     let begun = tokio::time::Instant::now();
-    fixture.until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete")).await;
+    fixture
+        .until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete"))
+        .await;
     assert_eq!(begun.elapsed().as_secs(), 5);
     assert_eq!(fixture.api.writes(), ["patch status", "patch status", "delete"]);
     let status = fixture.api.pod().status;
     assert_eq!((status.phase, status.is_ready()), (status::Phase::Failed, false));
     fixture.inbox.send_replace(Desired::Removed);
     fixture.worker.take().expect("runs").await.expect("ends");
-    assert_eq!(fixture.runtime.journal().split_off(3), ["stop web-u-0 in 5s", "stop sandbox-u-0", "remove sandbox-u-0"]);
+    assert_eq!(
+        fixture.runtime.journal().split_off(3),
+        ["stop web-u-0 in 5s", "stop sandbox-u-0", "remove sandbox-u-0"]
+    );
     assert!(!volumes::pod_dir(&fixture.shared.data_dir, "u").exists());
 }
 
@@ -365,7 +463,9 @@ async fn lost_sandboxes_are_made_anew() {
     let fixture = Fixture::new(web());
     fixture.ready().await;
     fixture.runtime.lose_sandboxes();
-    fixture.until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1).await;
+    fixture
+        .until(|s| s.is_ready() && s.container_statuses[0].restart_count == 1)
+        .await;
     assert_eq!(fixture.runtime.most_copies(), 1);
     assert!(fixture.runtime.journal().contains(&"run sandbox-u-1".to_owned()));
 }
@@ -374,7 +474,16 @@ async fn lost_sandboxes_are_made_anew() {
 async fn a_missing_config_map_is_named_and_its_coming_starts_the_container() {
     let reference = json!({"name": "A", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "k"}}});
     let fixture = Fixture::new(json!({"containers": [{"name": "web", "image": "i", "env": [reference]}]}));
-    let status = fixture.until(|s| s.container_statuses.first().is_some_and(|c| c.state.waiting.as_ref().is_some_and(|w| w.reason == "CreateContainerConfigError"))).await;
+    let status = fixture
+        .until(|s| {
+            s.container_statuses.first().is_some_and(|c| {
+                c.state
+                    .waiting
+                    .as_ref()
+                    .is_some_and(|w| w.reason == "CreateContainerConfigError")
+            })
+        })
+        .await;
     let waiting = status.container_statuses[0].state.waiting.clone().expect("waits");
     assert_eq!(waiting.message, "configmap \"cm\" not found");
     let metadata = json!({"name": "cm", "namespace": "ns", "resourceVersion": "2"});

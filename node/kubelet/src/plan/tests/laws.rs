@@ -59,13 +59,21 @@ fn happen(sim: &mut Sim, happening: &Happening) {
             if plan.ending {
                 sim.memory.ending_since = sim.memory.ending_since.or(Some(sim.now));
             }
-            plan.actions.into_iter().take(*number).for_each(|action| sim.obey(action));
+            plan.actions
+                .into_iter()
+                .take(*number)
+                .for_each(|action| sim.obey(action));
         }
         Happening::Report => sim.reported = sim.plan().status,
         Happening::Exit(name, code) => sim.exit(name, *code),
         Happening::Unhealthy(name) => {
             if sim.observed.latest(name).is_some_and(observed::Container::is_running) {
-                sim.probed(name, |h| h.unhealthy = Some(Unhealthy { message: String::new(), grace: None }));
+                sim.probed(name, |h| {
+                    h.unhealthy = Some(Unhealthy {
+                        message: String::new(),
+                        grace: None,
+                    })
+                });
             }
         }
         Happening::LoseSandbox => {
@@ -74,9 +82,13 @@ fn happen(sim: &mut Sim, happening: &Happening) {
             living.for_each(|c| c.state = ContainerState::Unknown);
         }
         Happening::RestartAgent => {
-            sim.memory = Memory { first_seen: sim.now, removed: sim.memory.removed, ..Memory::default() };
+            sim.memory = Memory {
+                first_seen: sim.now,
+                removed: sim.memory.removed,
+                ..Memory::default()
+            };
         }
-        Happening::Wait(seconds) => sim.now = sim.now + SignedDuration::from_secs(*seconds),
+        Happening::Wait(seconds) => sim.now += SignedDuration::from_secs(*seconds),
         Happening::FailStarts(yes) => sim.failing = yes.then(|| ("web".into(), Reason::CreateContainerError)),
         Happening::Delete(grace) => sim.delete(*grace),
         Happening::Vanish => sim.memory.removed = true,
@@ -86,7 +98,11 @@ fn happen(sim: &mut Sim, happening: &Happening) {
 const NAMES: [&str; 4] = ["init", "side", "web", "two"];
 
 fn running(sim: &Sim, name: &str) -> usize {
-    sim.observed.containers.iter().filter(|c| c.name == name && c.is_running()).count()
+    sim.observed
+        .containers
+        .iter()
+        .filter(|c| c.name == name && c.is_running())
+        .count()
 }
 
 proptest! {

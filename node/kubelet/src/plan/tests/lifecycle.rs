@@ -19,9 +19,21 @@ fn a_pod_comes_up_and_is_ready() {
     sim.settle();
     assert_eq!(sim.told(), ["run s0", "start web/0"]);
     assert_eq!((sim.phase(), sim.reported.is_ready()), (Phase::Running, true));
-    assert_eq!((&*sim.reported.pod_ip, &*sim.reported.host_ip), ("10.128.0.2", "10.0.0.1"));
-    assert_eq!(sim.reported.container("web").expect("status").container_id, "fake://web-0");
-    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+    assert_eq!(
+        (&*sim.reported.pod_ip, &*sim.reported.host_ip),
+        ("10.128.0.2", "10.0.0.1")
+    );
+    assert_eq!(
+        sim.reported.container("web").expect("status").container_id,
+        "fake://web-0"
+    );
+    for kind in [
+        "PodReadyToStartContainers",
+        "Initialized",
+        "Ready",
+        "ContainersReady",
+        "PodScheduled",
+    ] {
         assert_eq!(sim.condition(kind).0, "True", "{kind}");
     }
 }
@@ -31,17 +43,27 @@ fn what_is_not_ready_is_named() {
     let mut sim = Sim::new(json!({"containers": [
         {"name": "web", "image": "i", "readinessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b", "image": "i"}]}));
     let fresh = sim.plan().status;
-    assert_eq!(fresh.condition("Ready").expect("condition").message, "containers with unready status: [web b]");
+    assert_eq!(
+        fresh.condition("Ready").expect("condition").message,
+        "containers with unready status: [web b]"
+    );
     sim.settle();
     let unready = ("False", "ContainersNotReady", "containers with unready status: [web]");
-    assert_eq!((sim.condition("Ready"), sim.condition("ContainersReady")), (unready, unready));
+    assert_eq!(
+        (sim.condition("Ready"), sim.condition("ContainersReady")),
+        (unready, unready)
+    );
     sim.probed("web", |h| h.ready = Some(true));
     sim.settle();
     assert!(sim.reported.is_ready());
     sim.probed("web", |h| h.ready = Some(false));
     sim.settle();
     assert_eq!(sim.condition("Ready"), unready);
-    assert_eq!(sim.told(), ["run s0", "start web/0", "start b/0"], "readiness restarts nothing");
+    assert_eq!(
+        sim.told(),
+        ["run s0", "start web/0", "start b/0"],
+        "readiness restarts nothing"
+    );
 }
 
 #[test]
@@ -50,7 +72,11 @@ fn a_crashing_container_backs_off() {
     sim.settle();
     sim.exit("web", 1);
     sim.settle();
-    assert_eq!(sim.told(), ["run s0", "start web/0", "start web/1"], "the first restart is immediate");
+    assert_eq!(
+        sim.told(),
+        ["run s0", "start web/0", "start web/1"],
+        "the first restart is immediate"
+    );
     assert_eq!(sim.restarts("web"), 1);
     let mut waits = Vec::new();
     for _ in 0..7 {
@@ -65,8 +91,18 @@ fn a_crashing_container_backs_off() {
     sim.settle();
     let message = "back-off 5m0s restarting failed container=web pod=p_ns(u)";
     assert_eq!((sim.waiting("web").1, sim.phase()), (message, Phase::Running));
-    let last = sim.reported.container("web").expect("status").last_state.terminated.clone().expect("ended");
-    assert_eq!((last.exit_code, &*last.reason, &*last.container_id), (3, "Error", "fake://web-8"));
+    let last = sim
+        .reported
+        .container("web")
+        .expect("status")
+        .last_state
+        .terminated
+        .clone()
+        .expect("ended");
+    assert_eq!(
+        (last.exit_code, &*last.reason, &*last.container_id),
+        (3, "Error", "fake://web-8")
+    );
 }
 
 #[test]
@@ -95,13 +131,21 @@ fn restart_policies_decide_what_an_end_means() {
         sim.settle();
         sim.exit("web", code);
         sim.settle();
-        assert_eq!((sim.phase(), sim.restarts("web") == 1), (phase, restarted), "{policy} after exit {code}");
+        assert_eq!(
+            (sim.phase(), sim.restarts("web") == 1),
+            (phase, restarted),
+            "{policy} after exit {code}"
+        );
         if !restarted {
             let ended = sim.state("web").terminated.as_ref().expect("terminated");
             assert_eq!(ended.reason, if code == 0 { "Completed" } else { "Error" });
             let reason = if code == 0 { "PodCompleted" } else { "PodFailed" };
             assert_eq!(sim.condition("Ready"), ("False", reason, ""));
-            assert_eq!(sim.told().last().map(String::as_str), Some("stop s0"), "the address is given back");
+            assert_eq!(
+                sim.told().last().map(String::as_str),
+                Some("stop s0"),
+                "the address is given back"
+            );
             assert_eq!(sim.reported.pod_ip, "10.128.0.2", "but stays in the status");
         }
     }
@@ -115,7 +159,14 @@ fn init_containers_run_in_order_then_the_app() {
     sim.settle();
     assert_eq!(sim.told(), ["run s0", "start a/0"]);
     assert_eq!((sim.phase(), sim.waiting("web").0), (Phase::Pending, "PodInitializing"));
-    assert_eq!(sim.condition("Initialized"), ("False", "ContainersNotInitialized", "containers with incomplete status: [a b]"));
+    assert_eq!(
+        sim.condition("Initialized"),
+        (
+            "False",
+            "ContainersNotInitialized",
+            "containers with incomplete status: [a b]"
+        )
+    );
     sim.exit("a", 0);
     sim.settle();
     assert_eq!(sim.told(), ["start b/0"]);
@@ -128,7 +179,10 @@ fn init_containers_run_in_order_then_the_app() {
 
 #[test]
 fn a_failing_init_container_is_retried_or_fails_the_pod() {
-    for (policy, phase, next) in [("Always", Phase::Pending, vec!["start a/1"]), ("Never", Phase::Failed, vec!["stop s0"])] {
+    for (policy, phase, next) in [
+        ("Always", Phase::Pending, vec!["start a/1"]),
+        ("Never", Phase::Failed, vec!["stop s0"]),
+    ] {
         let mut sim = Sim::new(json!({
             "initContainers": [{"name": "a", "image": "i"}],
             "containers": [{"name": "web", "image": "i"}], "restartPolicy": policy}));
@@ -136,7 +190,11 @@ fn a_failing_init_container_is_retried_or_fails_the_pod() {
         sim.told();
         sim.exit("a", 1);
         sim.settle();
-        assert_eq!((sim.phase(), sim.told()), (phase, next.into_iter().map(str::to_owned).collect()), "{policy}");
+        assert_eq!(
+            (sim.phase(), sim.told()),
+            (phase, next.into_iter().map(str::to_owned).collect()),
+            "{policy}"
+        );
     }
 }
 
@@ -223,7 +281,10 @@ fn a_failed_liveness_probe_restarts_the_container() {
     let mut sim = Sim::new(web());
     sim.settle();
     sim.told();
-    let unhealthy = Unhealthy { message: "Container web failed liveness probe, will be restarted".into(), grace: Some(3) };
+    let unhealthy = Unhealthy {
+        message: "Container web failed liveness probe, will be restarted".into(),
+        grace: Some(3),
+    };
     sim.probed("web", |h| h.unhealthy = Some(unhealthy));
     sim.settle();
     assert_eq!(sim.told(), ["stop web in 3", "start web/1"]);
@@ -240,10 +301,16 @@ fn an_agent_that_comes_back_adopts_what_runs() {
     assert!(sim.reported.is_ready());
     sim.told();
     let before = sim.reported.clone();
-    sim.memory = Memory { first_seen: sim.now + SignedDuration::from_secs(60), ..Memory::default() };
+    sim.memory = Memory {
+        first_seen: sim.now + SignedDuration::from_secs(60),
+        ..Memory::default()
+    };
     sim.pass(60);
     assert_eq!(sim.told(), Vec::<String>::new());
-    assert_eq!(sim.reported, before, "nothing is reported anew, readiness is kept until a probe says otherwise");
+    assert_eq!(
+        sim.reported, before,
+        "nothing is reported anew, readiness is kept until a probe says otherwise"
+    );
 }
 
 #[test]
@@ -255,14 +322,29 @@ fn a_lost_sandbox_is_replaced_and_restarts_are_counted() {
     sim.settle();
     sim.told();
     sim.observed.sandboxes[0].ready = false;
-    sim.observed.containers.iter_mut().filter(|c| c.is_running()).for_each(|c| c.state = ContainerState::Unknown);
+    sim.observed
+        .containers
+        .iter_mut()
+        .filter(|c| c.is_running())
+        .for_each(|c| c.state = ContainerState::Unknown);
     sim.settle();
-    assert_eq!(sim.told(), ["stop s0", "run s1", "start a/1"], "init containers run again");
+    assert_eq!(
+        sim.told(),
+        ["stop s0", "run s1", "start a/1"],
+        "init containers run again"
+    );
     sim.exit("a", 0);
     sim.settle();
     assert_eq!(sim.told(), ["start web/1"]);
     assert_eq!((sim.restarts("web"), &*sim.reported.pod_ip), (1, "10.128.0.3"));
-    let last = sim.reported.container("web").expect("status").last_state.terminated.clone().expect("ended");
+    let last = sim
+        .reported
+        .container("web")
+        .expect("status")
+        .last_state
+        .terminated
+        .clone()
+        .expect("ended");
     assert_eq!((last.exit_code, &*last.reason), (137, "ContainerStatusUnknown"));
 }
 
@@ -296,9 +378,15 @@ fn a_pod_past_its_deadline_fails_and_ends() {
     sim.told();
     assert_eq!(sim.sleep().as_secs(), 60);
     assert_eq!(sim.told(), ["stop web in 30", "stop s0"]);
-    assert_eq!((sim.phase(), &*sim.reported.reason), (Phase::Failed, "DeadlineExceeded"));
+    assert_eq!(
+        (sim.phase(), &*sim.reported.reason),
+        (Phase::Failed, "DeadlineExceeded")
+    );
     sim.pass(60);
-    assert_eq!((sim.phase(), &*sim.reported.reason), (Phase::Failed, "DeadlineExceeded"));
+    assert_eq!(
+        (sim.phase(), &*sim.reported.reason),
+        (Phase::Failed, "DeadlineExceeded")
+    );
 }
 
 #[test]
@@ -329,7 +417,13 @@ fn a_failed_pull_turns_into_a_back_off() {
     sim.settle();
     assert_eq!(sim.waiting("web"), ("ErrImagePull", "because"));
     sim.sleep();
-    assert_eq!(sim.waiting("web"), ("ImagePullBackOff", "Back-off pulling image \"i\": ErrImagePull: because"));
+    assert_eq!(
+        sim.waiting("web"),
+        (
+            "ImagePullBackOff",
+            "Back-off pulling image \"i\": ErrImagePull: because"
+        )
+    );
     sim.told();
     sim.sleep();
     assert_eq!(sim.told(), ["fail web"], "tried again after ten seconds");
@@ -364,12 +458,17 @@ fn only_the_last_two_containers_of_a_name_are_kept() {
 
 #[test]
 fn readiness_gates_hold_a_pod_back() {
-    let mut sim = Sim::new(json!({"containers": [{"name": "web", "image": "i"}], "readinessGates": [{"conditionType": "x/y"}]}));
+    let mut sim =
+        Sim::new(json!({"containers": [{"name": "web", "image": "i"}], "readinessGates": [{"conditionType": "x/y"}]}));
     sim.settle();
     let missing = "corresponding condition of pod readiness gate \"x/y\" does not exist.";
     assert_eq!(sim.condition("Ready"), ("False", "ReadinessGatesNotReady", missing));
     assert_eq!(sim.condition("ContainersReady").0, "True");
-    let open = status::Condition { kind: "x/y".into(), status: "True".into(), ..Default::default() };
+    let open = status::Condition {
+        kind: "x/y".into(),
+        status: "True".into(),
+        ..Default::default()
+    };
     sim.pod.status.conditions.push(open);
     sim.settle();
     assert!(sim.reported.is_ready());
@@ -381,6 +480,6 @@ fn expiring_tokens_are_renewed_without_touching_containers() {
     sim.settle();
     sim.memory.renew_at = Some(sim.now + SignedDuration::from_secs(100));
     assert_eq!(sim.plan().wake, sim.memory.renew_at);
-    sim.now = sim.now + SignedDuration::from_secs(100);
+    sim.now += SignedDuration::from_secs(100);
     assert_eq!(sim.plan().actions, [Action::MountVolumes]);
 }

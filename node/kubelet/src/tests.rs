@@ -1,0 +1,355 @@
+//! Whole kubelets against an API and a runtime in memory. Those without sockets run on a paused clock.
+
+use std::{net::TcpListener, time::Duration};
+
+use api::Object;
+use async_trait::async_trait;
+use client::fake::Fake;
+use cri::Runtime;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use serde_json::{Value, json};
+use tokio_util::sync::DropGuard;
+
+use super::*;
+use crate::testing::FakeRuntime;
+
+struct NoNetwork;
+
+#[async_trait]
+impl PodNetwork for NoNetwork {
+    async fn ensure(&self, _range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+/// A certificate authority for the kubelet API.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("authority"))
+    }
+
+    fn issue(&self, name: &str, group: Option<&str>) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+        params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(group) = group {
+            params.distinguished_name.push(DnType::OrganizationName, group);
+        }
+        let key = KeyPair::generate().expect("key");
+        let certificate = params.signed_by(&key, &self.0).expect("signed");
+        (
+            certificate.der().clone(),
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+    }
+}
+
+struct Node {
+    api: Fake,
+    runtime: FakeRuntime,
+    authority: Authority,
+    address: std::net::SocketAddr,
+    ready: watch::Receiver<bool>,
+    dir: tempfile::TempDir,
+    _quit: DropGuard,
+}
+
+const NODE: &str = "n1";
+
+impl Node {
+    fn start() -> Self {
+        let api = Fake::new();
+        api.put(
+            &kinds::NAMESPACE,
+            json!({"metadata": {"name": "kube-system", "uid": "cluster-a"}}),
+        );
+        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
+        let runtime = FakeRuntime::new(clock.clone(), &["i"]);
+        let (dir, authority) = (tempfile::tempdir().expect("dir"), Authority::new());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("address");
+        let (certificate, key) = authority.issue("system:node:n1", Some("system:nodes"));
+        let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
+        let (told, ready) = watch::channel(false);
+        let config = Config {
+            client: api.client(),
+            informers: Informers::new(api.client(), tasks.clone(), quit.clone()),
+            runtime: Arc::new(runtime.clone()),
+            clock,
+            node_name: NODE.into(),
+            node_ips: vec!["10.0.0.1".parse().expect("ip")],
+            labels: BTreeMap::from([("disk".to_owned(), "fast".to_owned())]),
+            max_pods: 500,
+            version: "v1.36.0+wherry".into(),
+            data_dir: dir.path().to_owned(),
+            dns: Dns::default(),
+            network: Arc::new(NoNetwork),
+            api_listener: listener,
+            api_tls: Tls {
+                certificates: vec![certificate],
+                key,
+                client_authorities: vec![authority.0.der().clone()],
+                allowed_names: vec!["kube-apiserver-kubelet-client".into()],
+            },
+            ready: told,
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(run(config, quit.clone()));
+        Self {
+            api,
+            runtime,
+            authority,
+            address,
+            ready,
+            dir,
+            _quit: quit.drop_guard(),
+        }
+    }
+
+    fn bind(&self, name: &str, spec: &Value) {
+        let mut spec = spec.clone();
+        spec["nodeName"] = NODE.into();
+        let metadata = json!({"name": name, "namespace": "default", "uid": name, "generation": 1});
+        self.api.put(
+            &kinds::POD,
+            json!({"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}),
+        );
+    }
+
+    async fn pod(&self, name: &str, accept: impl Fn(&Object) -> bool) -> Object {
+        let found = |pods: &[Object]| pods.iter().any(|pod| pod.name() == name && accept(pod));
+        let pods = within(self.api.wait_for(&kinds::POD, found)).await;
+        pods.into_iter().find(|pod| pod.name() == name).expect("found")
+    }
+
+    async fn running(&self, name: &str) {
+        self.pod(name, |pod| pod.str_at("status.phase") == Some("Running"))
+            .await;
+    }
+
+    async fn sandboxes(&self) -> usize {
+        self.runtime.list_sandboxes().await.expect("lists").len()
+    }
+}
+
+async fn within<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(600), wait)
+        .await
+        .expect("comes in time")
+}
+
+fn web() -> Value {
+    json!({"containers": [{"name": "web", "image": "i"}]})
+}
+
+fn ready_of(node: &Object) -> Option<(&str, &str)> {
+    let ready = node
+        .list_at("status.conditions")
+        .iter()
+        .find(|c| c["type"] == "Ready")?;
+    Some((ready["status"].as_str()?, ready["message"].as_str()?))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_registers_waits_for_its_pod_range_and_is_ready() {
+    let mut node = Node::start();
+    let nodes = within(
+        node.api
+            .wait_for(&kinds::NODE, |nodes| nodes.iter().any(|n| ready_of(n).is_some())),
+    )
+    .await;
+    let registered = nodes.first().expect("registered");
+    assert_eq!(
+        (registered.label("disk"), registered.label("kubernetes.io/hostname")),
+        (Some("fast"), Some(NODE))
+    );
+    assert_eq!(ready_of(registered).map(|(status, _)| status), Some("False"));
+    assert!(!*node.ready.borrow());
+    node.api
+        .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
+    within(node.ready.wait_for(|ready| *ready)).await.expect("lives");
+    let told = node.api.get(&kinds::NODE, "", NODE).expect("node");
+    assert_eq!(ready_of(&told), Some(("True", "kubelet is posting ready status")));
+    assert_eq!(told.str_at("status.capacity.pods"), Some("500"));
+    let port = told.i64_at("status.daemonEndpoints.kubeletEndpoint.Port");
+    assert_eq!(port, Some(i64::from(node.address.port())));
+    let leases = within(node.api.wait_for(&kinds::LEASE, |leases| !leases.is_empty())).await;
+    assert_eq!(leases[0].str_at("spec.holderIdentity"), Some(NODE));
+    assert_eq!(leases[0].i64_at("spec.leaseDurationSeconds"), Some(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_node_writes_its_status_rarely() {
+    let mut node = Node::start();
+    within(node.api.wait_for(&kinds::NODE, |nodes| !nodes.is_empty())).await;
+    node.api
+        .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
+    within(node.ready.wait_for(|ready| *ready)).await.expect("lives");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let version = |node: &Node| {
+        node.api
+            .get(&kinds::NODE, "", NODE)
+            .and_then(|n| n.resource_version().map(str::to_owned))
+    };
+    let before = version(&node);
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(version(&node), before, "nothing changed");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_ne!(version(&node), before, "a heartbeat every five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_run_while_they_are_listed_and_end_when_they_vanish() {
+    let node = Node::start();
+    node.bind("a", &web());
+    node.bind("b", &web());
+    node.running("a").await;
+    node.running("b").await;
+    node.api.remove(&kinds::POD, "default", "a");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left = node.runtime.list_sandboxes().await.expect("lists");
+    assert_eq!(left.iter().map(|s| &*s.config.uid).collect::<Vec<_>>(), ["b"]);
+    assert!(!node.dir.path().join("pods/a").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_cluster_ends_nothing() {
+    let node = Node::start();
+    node.bind("a", &web());
+    node.running("a").await;
+    node.api.put(
+        &kinds::NAMESPACE,
+        json!({"metadata": {"name": "kube-system", "uid": "cluster-b"}}),
+    );
+    node.api.remove(&kinds::POD, "default", "a");
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(node.sandboxes().await, 1, "its list says nothing about our pods");
+    node.api.put(
+        &kinds::NAMESPACE,
+        json!({"metadata": {"name": "kube-system", "uid": "cluster-a"}}),
+    );
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(node.sandboxes().await, 0, "our own cluster's does");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_is_away_ends_nothing() {
+    let node = Node::start();
+    node.bind("a", &web());
+    node.running("a").await;
+    node.api.down.store(true, std::sync::atomic::Ordering::SeqCst);
+    node.api.epoch.send_modify(|epoch| *epoch += 1);
+    node.runtime.exit("a", "web", 1);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(
+        node.runtime.list_containers().await.expect("lists").len(),
+        2,
+        "restarted meanwhile"
+    );
+    node.api.down.store(false, std::sync::atomic::Ordering::SeqCst);
+    let restarted = |pod: &Object| {
+        pod.list_at("status.containerStatuses")
+            .iter()
+            .any(|c| c["restartCount"] == 1)
+    };
+    node.pod("a", restarted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_owns_is_swept_up() {
+    let node = Node::start();
+    let stray = cri::SandboxConfig {
+        uid: "stray".into(),
+        ..cri::SandboxConfig::default()
+    };
+    node.runtime.run_sandbox(stray, "").await.expect("runs");
+    std::fs::create_dir_all(node.dir.path().join("pods/older/volumes")).expect("dir");
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(node.sandboxes().await, 0);
+    assert!(!node.dir.path().join("pods/older").exists());
+}
+
+type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+
+async fn call(node: &Node, identity: Option<Identity>, path: &str) -> (u16, String) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(node.authority.0.der().clone()).expect("root");
+    let config = rustls::ClientConfig::builder_with_provider(provider);
+    let config = config
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).expect("identity"),
+        None => config.with_no_client_auth(),
+    };
+    let stream = tokio::net::TcpStream::connect(node.address).await.expect("connects");
+    let name = ServerName::try_from("localhost").expect("name");
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .expect("handshake");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("speaks");
+    tokio::spawn(connection);
+    let request = http::Request::get(path)
+        .header("host", "localhost")
+        .body(Empty::<bytes::Bytes>::new());
+    let answer = sender.send_request(request.expect("request")).await.expect("answers");
+    let code = answer.status().as_u16();
+    let body = answer.into_body().collect().await.expect("body").to_bytes();
+    (code, String::from_utf8(body.to_vec()).expect("text"))
+}
+
+#[tokio::test]
+async fn the_kubelet_api_gives_logs_to_the_api_server_alone() {
+    let node = Node::start();
+    node.bind("a", &web());
+    node.running("a").await;
+    let logs = node.dir.path().join("logs/pods/default_a_a/web");
+    std::fs::write(
+        logs.join("0.log"),
+        "2026-11-20T11:00:00Z stdout F one\n2026-11-20T11:00:01Z stderr F two\n",
+    )
+    .expect("log");
+    let server = || Some(node.authority.issue("kube-apiserver-kubelet-client", None));
+    let path = "/containerLogs/default/a/web";
+    assert_eq!(call(&node, server(), path).await, (200, "one\ntwo\n".into()));
+    let tail = format!("{path}?tailLines=1&timestamps=true");
+    assert_eq!(
+        call(&node, server(), &tail).await,
+        (200, "2026-11-20T11:00:01Z two\n".into())
+    );
+    let previous = "previous terminated container \"web\" in pod \"a\" not found";
+    assert_eq!(
+        call(&node, server(), &format!("{path}?previous=true")).await,
+        (400, previous.into())
+    );
+    let absent = "container db not found in pod a";
+    assert_eq!(
+        call(&node, server(), "/containerLogs/default/a/db").await,
+        (404, absent.into())
+    );
+    assert_eq!(call(&node, None, path).await, (401, "Unauthorized".into()));
+    let other = Some(node.authority.issue("system:node:n2", Some("system:nodes")));
+    assert_eq!(
+        call(&node, other, path).await,
+        (403, "Forbidden (user=system:node:n2)".into())
+    );
+    let admin = || Some(node.authority.issue("admin", Some("system:masters")));
+    assert_eq!(call(&node, admin(), "/healthz").await, (200, "ok".into()));
+    let (code, metrics) = call(&node, admin(), "/metrics").await;
+    assert!(code == 200 && metrics.contains("kubelet_running_pods 1\n"), "{metrics}");
+    let (_, pods) = call(&node, admin(), "/pods").await;
+    let pods: Value = serde_json::from_str(&pods).expect("json");
+    assert_eq!(pods["items"][0]["metadata"]["name"], "a");
+}
