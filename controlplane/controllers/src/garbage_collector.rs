@@ -33,6 +33,8 @@ const QUEUE: usize = 1024;
 const WORKERS: usize = 20;
 /// An owner that exists but that no informer shows yet is looked at again after this long.
 const UNSEEN: Duration = Duration::from_secs(5);
+/// A full queue will have room after this long.
+const FULL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(context: Context) {
     let (send, mut receive) = mpsc::channel::<Uid>(QUEUE);
@@ -98,8 +100,7 @@ impl Collector {
             }
         }
         let decision = decide::decide(&live, &owners, &dependents);
-        self.carry_out(&kind, &key, &live, decision).await?;
-        Ok(again)
+        Ok(self.carry_out(&kind, &key, &live, decision).await?.or_sooner(again))
     }
 
     /// What is the matter with an owner; and whether it exists without our informers knowing.
@@ -149,13 +150,17 @@ impl Collector {
         key: &NamespacedName,
         live: &Meta,
         decision: Decision,
-    ) -> Result<(), CollectError> {
+    ) -> Result<Action, CollectError> {
         match decision {
             Decision::Nothing => {}
             Decision::RemoveFinalizer(finalizer) => self.remove_finalizer(kind, key, live, finalizer).await?,
             Decision::Collect(dependents) => {
-                for dependent in dependents {
-                    let _ = self.queue.try_send(dependent); // when full: this object is looked at again with each of them
+                // never waits: the queue is emptied by the loop that this runs in
+                let accepted = dependents
+                    .into_iter()
+                    .all(|dependent| self.queue.try_send(dependent).is_ok());
+                if !accepted {
+                    return Ok(Action::After(FULL));
                 }
             }
             Decision::Orphan(dependents) => {
@@ -191,7 +196,7 @@ impl Collector {
                 self.delete(kind, key, live, propagation).await?;
             }
         }
-        Ok(())
+        Ok(Action::Done)
     }
 
     async fn delete(

@@ -23,12 +23,12 @@ struct Target {
 impl Target {
     fn parse(path: &str) -> Option<Self> {
         let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let group = match parts.first()? {
-            &"api" => {
+        let group = match *parts.first()? {
+            "api" => {
                 parts.drain(..1);
                 "core"
             }
-            &"apis" => {
+            "apis" => {
                 let group = *parts.get(1)?;
                 parts.drain(..2);
                 group

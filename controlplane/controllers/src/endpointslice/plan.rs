@@ -68,11 +68,8 @@ pub(super) fn plan<'a>(
         .filter(|slice| !is_wanted(slice))
         .map(|slice| delete(slice))
         .collect();
-    for Family { name, groups, slices } in by_family {
-        for (ports, endpoints) in groups {
-            let same_ports = slices.iter().filter(|slice| sorted(&slice.ports) == ports).copied();
-            writes.extend(fill(service, name, &ports, endpoints, same_ports.collect()));
-        }
+    for family in by_family {
+        writes.extend(family.plan(service));
     }
     writes
 }
@@ -94,6 +91,31 @@ impl<'a> Family<'a> {
         // ports that nobody has any more count too, so that their slices are emptied
         let groups = slices.iter().map(|slice| (sorted(&slice.ports), Vec::new())).collect();
         Self { name, groups, slices }
+    }
+
+    /// A Service without endpoints keeps one empty slice, by which everyone can tell that it has none.
+    fn plan(self, service: &Service) -> Vec<Write> {
+        let Self { name, groups, slices } = self;
+        let mut writes = Vec::new();
+        for (ports, endpoints) in groups {
+            let same_ports = slices.iter().filter(|slice| sorted(&slice.ports) == ports).copied();
+            writes.extend(fill(service, name, &ports, endpoints, same_ports.collect()));
+        }
+        let deletes = writes
+            .iter()
+            .filter(|write| matches!(write, Write::Delete { .. }))
+            .count();
+        if deletes < slices.len() || writes.len() > deletes {
+            return writes;
+        }
+        let labels = labels(service);
+        match slices.as_slice() {
+            [only] if only.ports.is_empty() && only.endpoints.is_empty() && has_labels(only, &labels) => vec![],
+            _ => {
+                writes.push(Write::Create(slice(service, name, &[], &[], &labels)));
+                writes
+            }
+        }
     }
 }
 
@@ -358,6 +380,22 @@ mod tests {
                 uid: "u".into()
             }]
         );
+    }
+
+    #[test]
+    fn a_service_without_pods_has_one_empty_slice() {
+        let (service, mut slices, mut next) = (service(json!({})), Vec::new(), 0);
+        let pods = [pod(0, json!({}))];
+        for round in [&pods[..0], &pods[..], &pods[..0]] {
+            let existing: Vec<EndpointSlice> = slices.clone();
+            let writes = plan(Some(&service), round.iter(), zone, &existing.iter().collect::<Vec<_>>());
+            obey(&mut slices, writes, &mut next);
+            assert_eq!(
+                slices.iter().map(|slice| slice.endpoints.len()).collect::<Vec<_>>(),
+                [round.len()]
+            );
+        }
+        assert!(plan(Some(&service), [].iter(), zone, &[&slices[0]]).is_empty());
     }
 
     #[test]

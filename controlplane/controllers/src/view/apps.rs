@@ -57,7 +57,8 @@ fn drop_empty(value: &mut Value) {
             map.values_mut().for_each(drop_empty);
             map.retain(|key, value| {
                 let empty = value.as_object().is_some_and(serde_json::Map::is_empty);
-                !value.is_null() && !(empty && EMPTY_IS_ABSENT.contains(&key.as_str()))
+                let absent = value.is_null() || (empty && EMPTY_IS_ABSENT.contains(&key.as_str()));
+                !absent
             });
         }
         Value::Array(list) => list.iter_mut().for_each(drop_empty),
