@@ -50,6 +50,8 @@ pub(crate) fn host() -> io::Result<()> {
 }
 
 fn give_up_privileges() -> io::Result<()> {
+    // A program that is executed by its descriptor is called by the descriptor's number in `ps` and `top`.
+    rustix::thread::set_name(c"wherry")?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())

@@ -676,8 +676,31 @@ async fn root_gives_hosts_users_and_namespaces(node: Arc<Node>) -> Result<(), Fa
         ..node.config()
     };
     let agent = node.agent_with(config).await?;
+    fs::create_dir(node.logs())?;
+    agent.import("print.wasm").await?;
+    let mut events = agent.runtime.events();
     for namespace in ["a", "b"] {
-        agent.sandbox(&node, namespace, "web").await?;
+        let sandbox = agent.sandbox(&node, namespace, "web").await?;
+        let printing = ContainerConfig {
+            log_path: format!("{namespace}.log"),
+            ..container("print")
+        };
+        let id = agent.runtime.create_container(&sandbox.id, printing).await?;
+        agent.runtime.start_container(&id).await?;
+        let exited = |event: &Event| {
+            matches!(
+                event,
+                Event::Container {
+                    state: ContainerState::Exited,
+                    ..
+                }
+            )
+        };
+        until(&mut events, exited).await?;
+        let done = agent.container(&id).await?;
+        assert_eq!((done.exit_code, done.reason.as_str()), (0, "Completed"));
+        let log = fs::read_to_string(&done.log_path)?;
+        assert!(log.contains(" stdout F ") && log.contains(" stderr F "), "{log}");
     }
     let mut users = BTreeSet::new();
     for pid in hosts() {
@@ -696,6 +719,11 @@ async fn root_gives_hosts_users_and_namespaces(node: Arc<Node>) -> Result<(), Fa
         );
         assert_eq!(fs::read_link(format!("/proc/{pid}/ns/net"))?, fs::read_link(&path)?);
     }
+    let names: BTreeSet<_> = hosts()
+        .iter()
+        .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")))
+        .collect::<Result<_, _>>()?;
+    assert_eq!(names, BTreeSet::from(["wherry\n".to_owned()]));
     let user = |uid: u32| format!("{uid}\t{uid}\t{uid}\t{uid}");
     assert_eq!(users, BTreeSet::from([user(700_000), user(700_001)]));
     agent.runtime.down().await?;
