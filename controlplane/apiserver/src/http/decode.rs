@@ -7,9 +7,12 @@ use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 
 use super::body::Body;
+use super::protobuf;
 
 /// What Kubernetes accepts at most, in bytes.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// Media types of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,19 +58,29 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
     Some(value.split(';').next().unwrap_or_default().trim())
 }
 
+/// The object in a body as JSON or YAML; protobuf becomes the JSON it stands for.
+pub(crate) async fn content(headers: &HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
+    if content_type(headers) == Some(PROTOBUF) {
+        let bytes = read(body).await?;
+        return Ok((protobuf::to_json(&bytes)?, Media::Json));
+    }
+    let media = media(headers)?;
+    Ok((read(body).await?, media))
+}
+
 /// The media type of an object in a body, or 415.
-pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
+fn media(headers: &HeaderMap) -> Result<Media, Status> {
     match content_type(headers) {
         None | Some("" | "application/json") => Ok(Media::Json),
         Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Media::Yaml),
-        Some(_) => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        Some(_) => Err(Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF])),
     }
 }
 
 /// Reads and parses an object that has no schema here.
 pub(crate) async fn object(request: http::Request<Body>) -> Result<Object, Status> {
-    let media = media(request.headers())?;
-    let bytes = read(request.into_body()).await?;
+    let (parts, body) = request.into_parts();
+    let (bytes, media) = content(&parts.headers, body).await?;
     parse(&bytes, media)
 }
 

@@ -13,5 +13,6 @@ pub(crate) mod openapi;
 pub(crate) mod pipeline;
 pub(crate) mod query;
 pub(crate) mod respond;
+mod protobuf;
 mod route;
 mod serve;

@@ -7,11 +7,12 @@ use api::{Object, Status};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use super::accept::{Encoding, Form, Include, negotiate};
 use super::body::Body;
-use super::decode::{content_type, media, parse, read};
+use super::decode::{content, content_type, parse, read};
 use super::info::RequestInfo;
 use super::query::Query;
 use super::{health, respond};
@@ -122,13 +123,11 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
             if call.endpoint.resource().is_namespaced() && call.namespace().is_none() {
                 return Err(Status::method_not_supported(&call.endpoint.group_resource(), "create"));
             }
-            let media = media(&route.parts.headers)?;
-            let bytes = read(body).await?;
+            let (bytes, media) = content(&route.parts.headers, body).await?;
             finish(&call, include, verbs::create(&call, &bytes, media).await?)
         }
         "update" => {
-            let media = media(&route.parts.headers)?;
-            let bytes = read(body).await?;
+            let (bytes, media) = content(&route.parts.headers, body).await?;
             finish(&call, include, verbs::update(&call, Flavour::Whole, &bytes, media).await?)
         }
         "patch" => {
@@ -174,8 +173,7 @@ async fn part(
             Ok(respond::document(StatusCode::OK, scale, call.accepted.encoding, pretty(call.query)))
         }
         (Subresource::Scale { .. }, "update") => {
-            let media = media(headers)?;
-            let bytes = read(body).await?;
+            let (bytes, media) = content(headers, body).await?;
             as_it_is(&call, verbs::update_scale(&call, &bytes, media).await?)
         }
         (Subresource::Scale { .. }, _) => {
@@ -197,8 +195,7 @@ async fn part(
             Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
         }
         (_, "update") => {
-            let media = media(headers)?;
-            let bytes = read(body).await?;
+            let (bytes, media) = content(headers, body).await?;
             finish(&call, include, verbs::update(&call, flavour, &bytes, media).await?)
         }
         _ => {
@@ -210,16 +207,19 @@ async fn part(
 }
 
 async fn object(parts: &Parts, body: Body) -> Result<Object, Status> {
-    let media = media(&parts.headers)?;
-    parse(&read(body).await?, media)
+    let (bytes, media) = content(&parts.headers, body).await?;
+    parse(&bytes, media)
 }
 
 async fn delete_options(call: &Call<'_>, parts: &Parts, body: Body) -> Result<DeleteOptions, Status> {
-    let bytes = read(body).await?;
+    if body.is_end_stream() {
+        return DeleteOptions::parse(call.query, None);
+    }
+    let (bytes, media) = content(&parts.headers, body).await?;
     if bytes.is_empty() {
         return DeleteOptions::parse(call.query, None);
     }
-    let body = parse(&bytes, media(&parts.headers)?)?;
+    let body = parse(&bytes, media)?;
     DeleteOptions::parse(call.query, Some(&body))
 }
 

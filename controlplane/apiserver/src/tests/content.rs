@@ -22,14 +22,24 @@ async fn yaml_goes_in_and_comes_out() {
 #[tokio::test]
 async fn media_types_that_are_not_spoken_are_refused() {
     let f = Fixture::new().await;
-    let protobuf = ("content-type", "application/vnd.kubernetes.protobuf");
-    let body = f.send_with("POST", MAPS, &[protobuf], b"k8s\0".to_vec()).await;
+    let body = f.send_with("POST", MAPS, &[("content-type", "text/plain")], b"kind: ConfigMap".to_vec()).await;
     assert_eq!(body.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert!(body.message().contains("accepted media types include: application/json, application/yaml"));
     let accept = f.send_with("GET", MAPS, &[("accept", "application/vnd.kubernetes.protobuf")], Vec::new()).await;
     assert_eq!(accept.code, StatusCode::NOT_ACCEPTABLE);
     let falls_through = "application/vnd.kubernetes.protobuf,application/json";
     assert_eq!(f.send_with("GET", MAPS, &[("accept", falls_through)], Vec::new()).await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn protobuf_goes_in() {
+    let f = Fixture::new().await;
+    let body = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x0a\x03\x0a\x01x\x12\x06\x0a\x01k\x12\x01v\x1a\0\"\0".to_vec();
+    let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
+    let made = f.send_with("POST", MAPS, &headers, body).await;
+    assert_eq!((made.code, made.at("/metadata/name"), made.at("/data")), (StatusCode::CREATED, json!("x"), json!({"k": "v"})));
+    let junk = f.send_with("POST", MAPS, &headers, b"junk".to_vec()).await;
+    assert_eq!(junk.code, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
