@@ -63,10 +63,10 @@ impl Exit {
             return Self::with_code(exit.0);
         }
         if refused.is_some() {
-            let limit = limit.map_or_else(
-                || "its memory limit".to_owned(),
-                |limit| format!("its memory limit of {limit} bytes"),
-            );
+            let limit = match limit {
+                Some(limit) => format!("its memory limit of {limit} bytes"),
+                None => "the 4 GiB that a Wasm memory can have".to_owned(),
+            };
             let message = format!("the guest reached {limit} and could not go on: {}", describe(error));
             return Self {
                 code: KILLED,

@@ -37,7 +37,7 @@ pub(crate) struct Account {
 /// Why an instance was refused memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It would have passed the limit by itself.
+    /// It would have passed the limit by itself, or all that a Wasm memory can have.
     Alone,
     /// Others of its container hold the rest.
     Crowded,
@@ -179,7 +179,11 @@ impl Drop for Meter {
 
 impl ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) || desired > crate::engine::MAX_MEMORY {
+        if desired > crate::engine::MAX_MEMORY {
+            self.refused = Some(Refused::Alone);
+            return Ok(false);
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         Ok(self.grow((desired.saturating_sub(current)) as u64))
@@ -248,6 +252,18 @@ mod tests {
         assert_eq!(second.refused(), Some(Refused::Crowded));
         drop(first);
         assert!(second.memory_growing(0, 70, None).expect("grows"));
+    }
+
+    #[test]
+    fn what_no_memory_can_have_is_refused_without_a_limit_too() {
+        let mut meter = Meter::new(account(0));
+        assert!(meter.memory_growing(0, 1 << 32, None).expect("grows"));
+        assert!(
+            !meter
+                .memory_growing(1 << 32, (1 << 32) + 65536, Some(1 << 32))
+                .expect("refused")
+        );
+        assert_eq!(meter.refused(), Some(Refused::Alone));
     }
 
     #[test]
