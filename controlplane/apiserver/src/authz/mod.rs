@@ -2,6 +2,7 @@
 //!
 //! The chain: administrators, then the node authorizer, then RBAC. The first to allow decides; nobody refuses outright.
 
+pub(crate) mod impersonate;
 pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod rbac;

@@ -275,3 +275,20 @@ async fn a_service_is_allocated_and_its_deletion_frees_what_it_held() {
         .expect("deleted");
     world.create(path, service("b", 30080)).await;
 }
+
+#[tokio::test]
+async fn an_administrator_may_look_through_anothers_eyes() {
+    let world = World::new().await;
+    let request = Request::get("/api/v1/namespaces/default/pods").header("impersonate-user", "jane");
+    let request = request.body(Vec::new()).expect("a request");
+    let refused = world
+        .admin()
+        .request::<Value>(request)
+        .await
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        refused.contains("User \"jane\" cannot list resource \"pods\""),
+        "{refused}"
+    );
+}

@@ -21,6 +21,7 @@ use super::info::RequestInfo;
 use super::query::Query;
 use super::{compress, respond, route};
 use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
+use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
 use crate::server::Shared;
 
@@ -73,6 +74,7 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
     let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
     let work = async {
         let user = identify(server, caller, parts).await?;
+        let user = impersonate(&*server.authorizer, &parts.headers, user).await?;
         let _serving = match long {
             true => None,
             false => Some(admit_load(server, caller, &user, mutating)?),
@@ -152,7 +154,8 @@ async fn authorize(server: &Shared, info: &RequestInfo<'_>, user: &UserInfo) -> 
     }
 }
 
-fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
+/// 403 as Kubernetes words it.
+pub(crate) fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
     let user = &a.user.username;
     let mut message = match (a.is_resource, a.namespace) {
         (false, _) => format!("User {user:?} cannot {} path {:?}", a.verb, a.path),
