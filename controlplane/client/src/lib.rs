@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod kind;
 mod meta;
+mod options;
 mod request;
 
 pub mod events;
@@ -29,5 +30,6 @@ pub use crate::{
     informer::{Changes, Delta, Deltas, Informer, Informers, Scope, Snapshot},
     kind::Kind,
     meta::{Labels, Meta, MetaObject, OwnerRef, same_controller},
-    request::{Client, DeleteOptions, List, ListOptions, Patch, Propagation},
+    options::{DeleteOptions, List, ListMeta, ListOptions, Patch, Propagation},
+    request::Client,
 };

@@ -115,12 +115,16 @@ impl Shell {
     }
 
     async fn carry_out(&self, deployment: &view::Deployment, plan: Plan) -> Result<Action, Error> {
+        let mut generation = deployment.metadata.generation;
         for step in &plan.steps {
-            if self.step(deployment, step).await? == Then::StartOver {
-                return Ok(Action::After(SOON));
+            match self.step(deployment, step).await? {
+                Then::GoOn => {}
+                Then::StartOver => return Ok(Action::After(SOON)),
+                Then::Generation(now) => generation = now,
             }
         }
-        if let Some(status) = plan.status {
+        if let Some(mut status) = plan.status {
+            status.observed_generation = generation;
             self.write_status(deployment, serde_json::to_value(status).unwrap_or_default())
                 .await?;
         }
@@ -174,8 +178,12 @@ impl Shell {
             }
             Step::SetRevision(revision) => {
                 let annotations = json!({annotations::REVISION: revision.to_string()});
-                self.update(deployment, None, &json!({"metadata": {"annotations": annotations}}))
-                    .await?;
+                let change = json!({"metadata": {"annotations": annotations}});
+                let updated = self.update(deployment, None, &change).await?;
+                // an annotation counts as one generation; more means that somebody has changed the spec meanwhile
+                let generation = updated.map(|updated| updated.generation());
+                let ours = generation.filter(|now| *now <= deployment.metadata.generation + 1);
+                return Ok(ours.map_or(Then::StartOver, Then::Generation));
             }
         }
         Ok(Then::GoOn)
@@ -261,6 +269,7 @@ impl Shell {
     async fn write_status(&self, deployment: &view::Deployment, status: Value) -> Result<(), Error> {
         self.update(deployment, Some("status"), &json!({"status": status}))
             .await
+            .map(drop)
     }
 
     async fn update(
@@ -268,16 +277,16 @@ impl Shell {
         deployment: &view::Deployment,
         subresource: Option<&str>,
         change: &Value,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Object>, Error> {
         let meta = &deployment.metadata;
         let client = &self.context.client;
         let updated = client
             .update(&kinds::DEPLOYMENT, &meta.key(), subresource, &meta.uid, change)
             .await?;
-        if let Some(updated) = updated {
-            self.deployments.wait_written(&updated).await;
+        if let Some(updated) = &updated {
+            self.deployments.wait_written(updated).await;
         }
-        Ok(())
+        Ok(updated)
     }
 
     fn say_scaled(&self, deployment: &view::Deployment, set: &str, from: i64, to: i64) {
@@ -298,4 +307,6 @@ impl Shell {
 enum Then {
     GoOn,
     StartOver,
+    /// Go on; the annotation that was written has given the Deployment, whose spec is as planned for, this generation.
+    Generation(i64),
 }

@@ -27,7 +27,7 @@ use tokio_util::{
 };
 
 use self::store::Shared;
-use crate::{Client, Kind, meta::MetaObject, request::ListOptions};
+use crate::{Client, Kind, meta::MetaObject, options::ListOptions};
 
 pub use self::{
     changes::{Changes, Delta, Deltas},

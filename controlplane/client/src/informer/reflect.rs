@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout};
 
 use super::{Form, Scope, store::Shared, wire};
-use crate::{Client, Error, Kind, backoff::Backoff, request};
+use crate::{Client, Error, Kind, ListOptions, backoff::Backoff, request};
 
 const PAGE: usize = 500;
 /// The server is asked to end a watch after this long, up to doubled at random, so that watches spread over servers.
@@ -105,7 +105,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Reflector<T> {
         }
     }
 
-    async fn page(&self, options: &request::ListOptions) -> Result<wire::Page<T>, Error> {
+    async fn page(&self, options: &ListOptions) -> Result<wire::Page<T>, Error> {
         let path = self.kind.collection_path(self.scope.namespace());
         let request = self.request(
             format!("{path}{}", request::list_query(options, &[])),

@@ -38,7 +38,7 @@ pub(super) enum Event<T> {
 #[derive(Deserialize)]
 struct RawPage<'a> {
     #[serde(default)]
-    metadata: crate::request::ListMeta,
+    metadata: crate::options::ListMeta,
     #[serde(borrow, default)]
     items: Option<Vec<&'a RawValue>>,
 }

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::{fake::Fake, kinds};
+use crate::{fake::Fake, kinds, options::Propagation};
 
 fn at(namespace: &str, name: &str) -> NamespacedName {
     NamespacedName {

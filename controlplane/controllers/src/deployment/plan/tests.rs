@@ -73,13 +73,12 @@ impl World {
                 ..
             } => {
                 self.log.push(format!("create {replicas}"));
-                let mut set = ReplicaSet::default();
-                set.metadata = serde_json::from_value(json!({
+                let metadata = json!({
                     "name": name, "namespace": "ns", "uid": name, "generation": 1, "labels": {"app": "web"},
                     "creationTimestamp": at(self.second).to_string(), "annotations": annotations,
                     "ownerReferences": [{"uid": "d", "kind": "Deployment", "name": "web", "controller": true}],
-                }))
-                .unwrap();
+                });
+                let mut set: ReplicaSet = serde_json::from_value(json!({"metadata": metadata})).unwrap();
                 set.spec.replicas = replicas;
                 set.spec.template = self.deployment.spec.template.clone();
                 set.spec.selector = self.deployment.spec.selector.clone();
