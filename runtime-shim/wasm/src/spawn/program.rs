@@ -82,3 +82,54 @@ impl Program {
         command
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Stdio};
+
+    use super::*;
+
+    fn said(program: &Program, extra: &[&str]) -> String {
+        let mut command = program.command(extra.iter().map(|word| (*word).to_owned()));
+        String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn stays_the_same_when_its_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        fs::copy("/bin/echo", &path).unwrap();
+        let program = Program::open(&[path.clone().into(), "first".into()]).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::copy("/bin/false", &path).unwrap();
+        assert_eq!(said(&program, &["second"]), "first second\n");
+    }
+
+    #[test]
+    fn is_that_of_a_running_process_whose_file_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        fs::copy("/bin/cat", &path).unwrap();
+        let mut running = Command::new(&path).stdin(Stdio::piped()).spawn().unwrap();
+        fs::remove_file(&path).unwrap();
+        let content = dir.path().join("content");
+        fs::write(&content, "read").unwrap();
+        let pid = i32::try_from(running.id()).unwrap();
+        let program = Program::of_process(pid, vec![content.into()]).unwrap();
+        assert_eq!(said(&program, &[]), "read");
+        drop(running.stdin.take());
+        running.wait().unwrap();
+    }
+
+    #[test]
+    fn that_cannot_be_opened_is_named() {
+        let error = Program::open(&["/absent/wherry".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "program /absent/wherry cannot be opened");
+    }
+
+    #[test]
+    fn inherits_no_environment() {
+        let program = Program::open(&["/usr/bin/env".into()]).unwrap();
+        assert_eq!(said(&program, &[]), "");
+    }
+}
