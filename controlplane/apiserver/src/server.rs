@@ -26,6 +26,7 @@ use crate::registry::catalog::Registry;
 use crate::registry::reader::Reader;
 use crate::registry::resource::Resource;
 use crate::registry::virtuals::VirtualRoute;
+use crate::resources::core::service::repair;
 
 /// Where the server reads the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -112,7 +113,10 @@ impl ApiServer {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Arc<ApiServer>, StartError> {
-        Self::assemble(config, tasks, shutdown, built_in)
+        let clock = config.clock.clone();
+        let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
+        tasks.spawn(mend_claims(server.shared.clone(), clock, shutdown));
+        Ok(server)
     }
 
     /// Starts a server of other than the built-in parts.
@@ -155,7 +159,9 @@ impl ApiServer {
             clock: config.clock,
             ending: shutdown,
         };
-        Ok(Arc::new(ApiServer { shared: Arc::new(shared) }))
+        Ok(Arc::new(ApiServer {
+            shared: Arc::new(shared),
+        }))
     }
 
     /// Returns when every cache has its first listing.
@@ -176,8 +182,17 @@ impl ApiServer {
     /// A client in this process that acts as a user: the same request path, less TLS and authentication. The group
     /// `system:authenticated` is added to `groups`.
     pub fn as_user(&self, name: &str, groups: &[&str]) -> kube::Client {
-        let groups = groups.iter().copied().chain([AUTHENTICATED]).map(str::to_owned).collect();
-        let user = Arc::new(UserInfo { username: name.to_owned(), groups, ..UserInfo::default() });
+        let groups = groups
+            .iter()
+            .copied()
+            .chain([AUTHENTICATED])
+            .map(str::to_owned)
+            .collect();
+        let user = Arc::new(UserInfo {
+            username: name.to_owned(),
+            groups,
+            ..UserInfo::default()
+        });
         let shared = self.shared.clone();
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
@@ -187,10 +202,20 @@ impl ApiServer {
     }
 }
 
+/// Frees and takes what Services hold, once the caches know all Services.
+async fn mend_claims(shared: Arc<Shared>, clock: Clock, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shared.registry.ready() => {}
+        () = shutdown.cancelled() => return,
+    }
+    repair::run(shared.reader.clone(), shared.backend.clone(), clock, shutdown).await;
+}
+
 /// The parts a cluster runs with.
 fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
     let authorizer = crate::authz::authorizer(deps);
-    let tokens = crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
+    let tokens =
+        crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
     virtuals.extend(tokens.virtuals());
     Ok(Parts {

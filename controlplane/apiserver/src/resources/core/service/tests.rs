@@ -262,3 +262,23 @@ fn repair_frees_old_orphans_and_takes_what_is_missing() {
         [(Claim::NodePort(30080), ("ns".to_owned(), "a".to_owned()))]
     );
 }
+
+#[tokio::test]
+async fn a_pass_of_repair_frees_what_a_crash_left_behind() {
+    let deps = deps(Vec::new());
+    let resource = super::resource(&deps);
+    let ask = || json!({"type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{"port": 80, "nodePort": 30080}]});
+    // The claims are made, the Service never is.
+    create(&resource, "lost", ask()).await.expect("claimed");
+    super::repair::pass(deps.reader.as_ref(), &deps.backend, now())
+        .await
+        .expect("a pass");
+    create(&resource, "early", ask())
+        .await
+        .expect_err("the claims are young");
+    let later = now() + jiff::SignedDuration::from_mins(2);
+    super::repair::pass(deps.reader.as_ref(), &deps.backend, later)
+        .await
+        .expect("a pass");
+    create(&resource, "next", ask()).await.expect("the claims are free");
+}
