@@ -34,6 +34,7 @@ struct State {
     pod_cidr: String,
     refusals: BTreeMap<String, String>,
     stubborn: bool,
+    deaf: bool,
     /// Every call that changed something, in words, in order.
     journal: Vec<String>,
     /// The most running copies of one container of one pod there ever were.
@@ -98,6 +99,11 @@ impl FakeRuntime {
     /// Containers use up their whole grace period when they are stopped.
     pub fn make_stubborn(&self) {
         self.state.lock().stubborn = true;
+    }
+
+    /// Containers do not end when they are stopped, though the runtime says so.
+    pub fn make_deaf(&self, deaf: bool) {
+        self.state.lock().deaf = deaf;
     }
 
     /// Every call that changed something, in words, in order.
@@ -294,11 +300,14 @@ impl cri::Runtime for FakeRuntime {
     }
 
     async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
-        let stubborn = {
+        let (stubborn, deaf) = {
             let mut state = self.state.lock();
             state.journal.push(format!("stop {id} in {}s", grace.as_secs()));
-            state.stubborn
+            (state.stubborn, state.deaf)
         };
+        if deaf {
+            return Ok(());
+        }
         if stubborn {
             tokio::time::sleep(grace).await;
         }

@@ -157,6 +157,7 @@ impl Context {
         let stopped = self.shared.runtime.stop_container(&id, left).await;
         self.shared.observer.fresh().await;
         match stopped {
+            Ok(()) if self.runs(&id) => Err(Failed::sync(format!("container {name} still runs after it was stopped"))),
             Ok(()) | Err(cri::Error::NotFound { .. }) => Ok(Effect::None),
             Err(error) => {
                 let message = format!("error killing pod: failed to stop container {name}: {}", error.chain());
@@ -164,6 +165,11 @@ impl Context {
                 Err(Failed::sync(message))
             }
         }
+    }
+
+    fn runs(&self, id: &ContainerId) -> bool {
+        let pod = self.shared.observer.pod(&self.pod.metadata.uid);
+        pod.containers.iter().any(|c| c.id == *id && c.is_running())
     }
 
     async fn pre_stop(&self, name: &str, grace: Duration) {

@@ -491,3 +491,19 @@ async fn a_missing_config_map_is_named_and_its_coming_starts_the_container() {
     fixture.api.change(|_| {});
     fixture.ready().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_did_nothing_is_tried_again() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.runtime.make_deaf(true);
+    fixture.api.change(|pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-20T11:00:00Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    let stops = fixture.runtime.journal().iter().filter(|call| call.starts_with("stop web")).count();
+    assert!((10..20).contains(&stops), "{stops} stops in two minutes");
+    fixture.runtime.make_deaf(false);
+    fixture.until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete")).await;
+}
