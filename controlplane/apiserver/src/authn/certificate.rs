@@ -29,7 +29,9 @@ impl Certificates {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        Ok(Certificates { verifier: verifier.map_err(StartError::ClientCa)? })
+        Ok(Certificates {
+            verifier: verifier.map_err(StartError::ClientCa)?,
+        })
     }
 
     /// The user that a chain of certificates stands for; `None` when it is not to be believed.
@@ -49,12 +51,18 @@ fn user_of(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
     let username = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
     let organizations = subject.iter_organization().filter_map(|o| o.as_str().ok());
     let groups = organizations.chain([AUTHENTICATED]).map(str::to_owned).collect();
-    Some(UserInfo { username, groups, ..UserInfo::default() })
+    Some(UserInfo {
+        username,
+        groups,
+        ..UserInfo::default()
+    })
 }
 
 /// A TLS verifier that asks for a client certificate and takes any, or none; the request path judges it.
 pub fn optional() -> Arc<dyn ClientCertVerifier> {
-    Arc::new(Optional(rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms))
+    Arc::new(Optional(
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms,
+    ))
 }
 
 #[derive(Debug)]

@@ -32,10 +32,17 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    pub(crate) const JSON: Accepted = Accepted { form: Form::Object, encoding: Encoding::Json };
+    pub(crate) const JSON: Accepted = Accepted {
+        form: Form::Object,
+        encoding: Encoding::Json,
+    };
 }
 
-const OFFERED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const OFFERED: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
 
 /// One clause of an `Accept` header.
 struct Clause<'a> {
@@ -50,8 +57,13 @@ struct Clause<'a> {
 impl<'a> Clause<'a> {
     fn parse(text: &'a str) -> Self {
         let mut parts = text.split(';').map(str::trim);
-        let mut clause =
-            Clause { media_type: parts.next().unwrap_or_default(), quality: 1000, as_: None, group: None, version: None };
+        let mut clause = Clause {
+            media_type: parts.next().unwrap_or_default(),
+            quality: 1000,
+            as_: None,
+            group: None,
+            version: None,
+        };
         for (name, value) in parts.filter_map(|p| p.split_once('=')) {
             match name.trim() {
                 "q" => clause.quality = (value.parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32,
@@ -86,7 +98,10 @@ impl<'a> Clause<'a> {
 
     fn accepted(&self) -> Option<Accepted> {
         (self.quality > 0).then_some(())?;
-        Some(Accepted { encoding: self.encoding()?, form: self.form()? })
+        Some(Accepted {
+            encoding: self.encoding()?,
+            form: self.form()?,
+        })
     }
 }
 
@@ -103,19 +118,27 @@ pub(crate) fn negotiate(accept: Option<&str>) -> Result<Accepted, Status> {
             best = Some((clause.quality, accepted));
         }
     }
-    best.map(|(_, accepted)| accepted).ok_or_else(|| Status::not_acceptable(&OFFERED))
+    best.map(|(_, accepted)| accepted)
+        .ok_or_else(|| Status::not_acceptable(&OFFERED))
 }
 
 /// Whether an `Accept` header names this media type with these parameters; for discovery.
 pub(crate) fn names(accept: Option<&str>, as_: &str, group: &str, version: &str) -> bool {
     accept.unwrap_or_default().split(',').map(Clause::parse).any(|c| {
-        c.encoding() == Some(Encoding::Json) && c.as_ == Some(as_) && c.group == Some(group) && c.version == Some(version)
+        c.encoding() == Some(Encoding::Json)
+            && c.as_ == Some(as_)
+            && c.group == Some(group)
+            && c.version == Some(version)
     })
 }
 
 /// Whether `Accept-Encoding` allows gzip.
 pub(crate) fn takes_gzip(accept_encoding: Option<&str>) -> bool {
-    accept_encoding.unwrap_or_default().split(',').map(Clause::parse).any(|c| c.media_type == "gzip" && c.quality > 0)
+    accept_encoding
+        .unwrap_or_default()
+        .split(',')
+        .map(Clause::parse)
+        .any(|c| c.media_type == "gzip" && c.quality > 0)
 }
 
 #[cfg(test)]
@@ -125,18 +148,36 @@ mod tests {
     #[test]
     fn chooses_what_the_client_prefers_and_the_server_has() {
         let json = Some(Accepted::JSON);
-        let table = Some(Accepted { form: Form::Table, encoding: Encoding::Json });
-        let metadata = Some(Accepted { form: Form::Metadata, encoding: Encoding::Json });
-        let yaml = Some(Accepted { form: Form::Object, encoding: Encoding::Yaml });
+        let table = Some(Accepted {
+            form: Form::Table,
+            encoding: Encoding::Json,
+        });
+        let metadata = Some(Accepted {
+            form: Form::Metadata,
+            encoding: Encoding::Json,
+        });
+        let yaml = Some(Accepted {
+            form: Form::Object,
+            encoding: Encoding::Yaml,
+        });
         let cases = [
             (None, json),
             (Some(""), json),
             (Some("*/*"), json),
             (Some("application/vnd.kubernetes.protobuf, */*"), json),
             (Some("application/vnd.kubernetes.protobuf,application/json"), json),
-            (Some("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"), table),
-            (Some("application/json;as=Table;g=meta.k8s.io;v=v1beta1,application/json"), json),
-            (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), metadata),
+            (
+                Some("application/json;as=Table;v=v1;g=meta.k8s.io,application/json"),
+                table,
+            ),
+            (
+                Some("application/json;as=Table;g=meta.k8s.io;v=v1beta1,application/json"),
+                json,
+            ),
+            (
+                Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
+                metadata,
+            ),
             (Some("application/json;q=0.5, application/yaml"), yaml),
             (Some("application/yaml;q=0, application/json;stream=watch"), json),
             (Some("application/vnd.kubernetes.protobuf"), None),

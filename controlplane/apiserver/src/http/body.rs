@@ -21,7 +21,10 @@ pub struct Body(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Incoming(hyper::body::Incoming),
-    Chunks { chunks: Box<dyn Iterator<Item = Bytes> + Send>, about: usize },
+    Chunks {
+        chunks: Box<dyn Iterator<Item = Bytes> + Send>,
+        about: usize,
+    },
     Stream(BoxStream<'static, Result<Bytes, BodyError>>),
     Other(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -33,7 +36,10 @@ impl Body {
 
     /// Chunks that are made when the connection has room for them, `about` so many bytes in all.
     pub fn chunks(chunks: impl Iterator<Item = Bytes> + Send + 'static, about: usize) -> Self {
-        Body(Kind::Chunks { chunks: Box::new(chunks), about })
+        Body(Kind::Chunks {
+            chunks: Box::new(chunks),
+            about,
+        })
     }
 
     /// A stream that lasts as long as its source.

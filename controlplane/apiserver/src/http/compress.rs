@@ -23,7 +23,13 @@ pub(crate) fn gzip(mut response: Response<Body>) -> Response<Body> {
     let body = std::mem::replace(response.body_mut(), Body::empty());
     match body.into_chunks() {
         Ok(chunks) => {
-            *response.body_mut() = Body::chunks(Compressed { chunks, encoder: Some(encoder()) }, about);
+            *response.body_mut() = Body::chunks(
+                Compressed {
+                    chunks,
+                    encoder: Some(encoder()),
+                },
+                about,
+            );
             let headers = response.headers_mut();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
@@ -82,7 +88,9 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
         let packed = response.into_body().collect().await.expect("a body").to_bytes();
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&*packed).read_to_end(&mut unpacked).expect("gzip");
+        flate2::read::GzDecoder::new(&*packed)
+            .read_to_end(&mut unpacked)
+            .expect("gzip");
         assert_eq!(unpacked, content);
     }
 

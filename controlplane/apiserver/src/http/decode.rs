@@ -73,7 +73,11 @@ fn media(headers: &HeaderMap) -> Result<Media, Status> {
     match content_type(headers) {
         None | Some("" | "application/json") => Ok(Media::Json),
         Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Media::Yaml),
-        Some(_) => Err(Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF])),
+        Some(_) => Err(Status::unsupported_media_type(&[
+            "application/json",
+            "application/yaml",
+            PROTOBUF,
+        ])),
     }
 }
 
@@ -91,5 +95,7 @@ pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Object, Status> {
         Media::Json => schema::decode_json(bytes, &schema),
         Media::Yaml => schema::decode_yaml(bytes, &schema),
     };
-    decoded.map(|d| d.object).map_err(|error| Status::bad_request(error.to_string()))
+    decoded
+        .map(|d| d.object)
+        .map_err(|error| Status::bad_request(error.to_string()))
 }

@@ -40,7 +40,10 @@ pub struct Direct {
 impl Direct {
     /// `tls` holds the client certificate the kubelets know the server by, and trusts the authority that signs theirs.
     pub fn new(reader: Arc<dyn Reader>, tls: Arc<rustls::ClientConfig>) -> Self {
-        Direct { reader, tls: TlsConnector::from(tls) }
+        Direct {
+            reader,
+            tls: TlsConnector::from(tls),
+        }
     }
 }
 
@@ -72,7 +75,13 @@ impl Dialer for Direct {
 fn endpoint(status: Option<&Value>) -> Option<(IpAddr, u16)> {
     let status = status?;
     let internal = |address: &&Value| address.get("type").and_then(Value::as_str) == Some("InternalIP");
-    let address = status.get("addresses")?.as_array()?.iter().find(internal)?.get("address")?.as_str()?;
+    let address = status
+        .get("addresses")?
+        .as_array()?
+        .iter()
+        .find(internal)?
+        .get("address")?
+        .as_str()?;
     let port = status.pointer("/daemonEndpoints/kubeletEndpoint/Port")?.as_u64()?;
     Some((address.parse().ok()?, u16::try_from(port).ok()?))
 }
@@ -88,7 +97,10 @@ mod tests {
         let port = json!({"kubeletEndpoint": {"Port": 10250}});
         let addresses = json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "10.0.0.7"}]);
         let cases = [
-            (json!({"addresses": addresses, "daemonEndpoints": port}), Some(("10.0.0.7", 10250))),
+            (
+                json!({"addresses": addresses, "daemonEndpoints": port}),
+                Some(("10.0.0.7", 10250)),
+            ),
             (json!({"addresses": addresses}), None),
             (json!({"addresses": [], "daemonEndpoints": port}), None),
             (json!({}), None),

@@ -90,7 +90,10 @@ impl Discovery {
         let aggregated = [("/api", &core), ("/apis", &groups)];
         Discovery {
             legacy: legacy(&core, &groups),
-            aggregated: aggregated.into_iter().map(|(path, of)| (path, Document::new(&aggregate(of)))).collect(),
+            aggregated: aggregated
+                .into_iter()
+                .map(|(path, of)| (path, Document::new(&aggregate(of))))
+                .collect(),
         }
     }
 
@@ -138,7 +141,11 @@ pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> 
 fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a mut GroupVersion {
     let found = all.iter().position(|gv| gv.group == group && gv.version == version);
     let at = found.unwrap_or_else(|| {
-        all.push(GroupVersion { group: group.to_owned(), version: version.to_owned(), resources: Vec::new() });
+        all.push(GroupVersion {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            resources: Vec::new(),
+        });
         all.len() - 1
     });
     all.get_mut(at).expect("just found or pushed")
@@ -146,7 +153,10 @@ fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a m
 
 fn offered(endpoint: &Endpoint) -> Offered {
     let resource = endpoint.resource();
-    let kind = KindName { group_version: None, kind: resource.kind.to_string() };
+    let kind = KindName {
+        group_version: None,
+        kind: resource.kind.to_string(),
+    };
     let parts = resource.subresources.iter().map(|part| Part {
         name: part.name().to_owned(),
         kind: match part.kind() {
@@ -174,7 +184,10 @@ fn offered(endpoint: &Endpoint) -> Offered {
 fn named(endpoint: &Endpoint, group: &str, version: &str, kind: &str) -> KindName {
     let own = endpoint.served().group == group && endpoint.served().version == version;
     let group_version = (!own).then(|| (group.to_owned(), version.to_owned()));
-    KindName { group_version, kind: kind.to_owned() }
+    KindName {
+        group_version,
+        kind: kind.to_owned(),
+    }
 }
 
 fn add_virtual(resources: &mut Vec<Offered>, route: &VirtualRoute) {
@@ -182,17 +195,24 @@ fn add_virtual(resources: &mut Vec<Offered>, route: &VirtualRoute) {
         group_version: route.kind_group_version.map(|(g, v)| (g.to_owned(), v.to_owned())),
         kind: route.kind.to_owned(),
     };
-    let at = resources.iter().position(|r| r.plural == route.resource).unwrap_or_else(|| {
-        resources.push(Offered {
-            plural: route.resource.to_owned(),
-            namespaced: route.namespaced,
-            ..Offered::default()
+    let at = resources
+        .iter()
+        .position(|r| r.plural == route.resource)
+        .unwrap_or_else(|| {
+            resources.push(Offered {
+                plural: route.resource.to_owned(),
+                namespaced: route.namespaced,
+                ..Offered::default()
+            });
+            resources.len() - 1
         });
-        resources.len() - 1
-    });
     let Some(resource) = resources.get_mut(at) else { return };
     match route.subresource {
-        Some(name) => resource.parts.push(Part { name: name.to_owned(), kind, verbs: route.verbs.to_vec() }),
+        Some(name) => resource.parts.push(Part {
+            name: name.to_owned(),
+            kind,
+            verbs: route.verbs.to_vec(),
+        }),
         None => {
             resource.singular = route.kind.to_ascii_lowercase();
             resource.kind = kind;
@@ -222,7 +242,10 @@ fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, D
         documents.insert(format!("/apis/{name}"), alone);
         named.push(group);
     }
-    documents.insert("/apis".to_owned(), json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named}));
+    documents.insert(
+        "/apis".to_owned(),
+        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named}),
+    );
     for (root, versions) in [("/api", core), ("/apis", groups)] {
         for gv in versions {
             documents.insert(format!("{root}/{}", gv.api_version()), resource_list(gv));
@@ -233,7 +256,10 @@ fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, D
     paths.sort_unstable();
     let root = json!({"paths": paths});
     documents.insert(String::new(), root);
-    documents.iter().map(|(path, value)| (path.clone(), Document::new(value))).collect()
+    documents
+        .iter()
+        .map(|(path, value)| (path.clone(), Document::new(value)))
+        .collect()
 }
 
 fn by_group<'a>(groups: &[&'a GroupVersion]) -> Vec<(&'a str, Vec<&'a GroupVersion>)> {
@@ -309,7 +335,11 @@ fn aggregate(groups: &[&GroupVersion]) -> Value {
     let items: Vec<Value> = by_group(groups)
         .into_iter()
         .map(|(name, versions)| {
-            let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+            let metadata = if name.is_empty() {
+                json!({})
+            } else {
+                json!({"name": name})
+            };
             let versions: Vec<Value> = versions.into_iter().map(aggregated_version).collect();
             json!({"metadata": metadata, "versions": versions})
         })
@@ -323,9 +353,8 @@ fn aggregated_version(gv: &GroupVersion) -> Value {
 }
 
 fn aggregated_resource(offered: &Offered) -> Value {
-    let part = |part: &Part| {
-        json!({"subresource": part.name, "responseKind": response_kind(&part.kind), "verbs": part.verbs})
-    };
+    let part =
+        |part: &Part| json!({"subresource": part.name, "responseKind": response_kind(&part.kind), "verbs": part.verbs});
     let mut entry = json!({
         "resource": offered.plural,
         "responseKind": response_kind(&offered.kind),
@@ -340,7 +369,11 @@ fn aggregated_resource(offered: &Offered) -> Value {
         put(&mut entry, "categories", json!(offered.categories));
     }
     if !offered.parts.is_empty() {
-        put(&mut entry, "subresources", offered.parts.iter().map(part).collect::<Value>());
+        put(
+            &mut entry,
+            "subresources",
+            offered.parts.iter().map(part).collect::<Value>(),
+        );
     }
     entry
 }

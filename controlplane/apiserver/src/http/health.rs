@@ -79,7 +79,9 @@ pub(super) async fn one(server: &Shared, (endpoint, name): (&str, &str)) -> Opti
 /// The checks of an endpoint. A server that fills its caches or shuts down is alive but not ready.
 fn names<'s>(server: &'s Shared, endpoint: &str) -> impl Iterator<Item = &'s str> {
     let ready = endpoint == "readyz";
-    let built_in = BUILT_IN.into_iter().filter(move |name| ready || !matches!(*name, "informer-sync" | "shutdown"));
+    let built_in = BUILT_IN
+        .into_iter()
+        .filter(move |name| ready || !matches!(*name, "informer-sync" | "shutdown"));
     built_in.chain(server.checks.iter().filter(move |_| ready).map(|check| check.name))
 }
 
@@ -92,6 +94,10 @@ async fn passes(server: &Shared, name: &str) -> bool {
             let revision = tokio::time::timeout(STORE_PATIENCE, server.backend.revision()).await;
             matches!(revision, Ok(Ok(_)))
         }
-        other => server.checks.iter().filter(|check| check.name == other).all(|check| (check.passes)()),
+        other => server
+            .checks
+            .iter()
+            .filter(|check| check.name == other)
+            .all(|check| (check.passes)()),
     }
 }

@@ -34,7 +34,12 @@ impl<'a> RequestInfo<'a> {
         };
         let version = segments.next().unwrap_or_default();
         let parts: Vec<&'a str> = segments.collect();
-        let mut info = RequestInfo { is_resource: true, group, version, ..Self::other(method, path) };
+        let mut info = RequestInfo {
+            is_resource: true,
+            group,
+            version,
+            ..Self::other(method, path)
+        };
         info.resource_parts(method, &parts, query);
         info
     }
@@ -84,7 +89,9 @@ impl<'a> RequestInfo<'a> {
         if !self.name.is_empty() || !matches!(self.verb, "list" | "watch" | "deletecollection") {
             return;
         }
-        let Some(selector) = query.get("fieldSelector") else { return };
+        let Some(selector) = query.get("fieldSelector") else {
+            return;
+        };
         let name = selector.split(',').find_map(|term| term.strip_prefix("metadata.name="));
         if let Some(name) = name {
             self.name = Cow::Owned(name.trim_start_matches('=').to_owned());
@@ -137,7 +144,17 @@ mod tests {
         if !i.is_resource {
             return format!("{} {}", i.verb, i.path);
         }
-        [i.verb, i.group, i.version, &i.namespace, i.resource, &i.name, i.subresource].map(dash).join(" ")
+        [
+            i.verb,
+            i.group,
+            i.version,
+            &i.namespace,
+            i.resource,
+            &i.name,
+            i.subresource,
+        ]
+        .map(dash)
+        .join(" ")
     }
 
     #[test]
@@ -145,16 +162,40 @@ mod tests {
         let cases = [
             (Method::GET, "/api/v1/pods", "list - v1 - pods - -"),
             (Method::GET, "/api/v1/namespaces/a/pods/b", "get - v1 a pods b -"),
-            (Method::GET, "/api/v1/namespaces/a/pods?watch=true", "watch - v1 a pods - -"),
+            (
+                Method::GET,
+                "/api/v1/namespaces/a/pods?watch=true",
+                "watch - v1 a pods - -",
+            ),
             (Method::GET, "/api/v1/watch/namespaces/a/pods", "watch - v1 a pods - -"),
             (Method::GET, "/api/v1/watch/pods", "watch - v1 - pods - -"),
             (Method::GET, "/api/v1/namespaces", "list - v1 - namespaces - -"),
             (Method::DELETE, "/api/v1/namespaces/a", "delete - v1 a namespaces a -"),
-            (Method::PUT, "/api/v1/namespaces/a/finalize", "update - v1 a namespaces a finalize"),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch apps v1 a deployments d scale"),
-            (Method::DELETE, "/api/v1/namespaces/a/pods", "deletecollection - v1 a pods - -"),
-            (Method::GET, "/api/v1/pods?fieldSelector=metadata.name%3Db", "list - v1 - pods b -"),
-            (Method::GET, "/api/v1/nodes/system%3Anode", "get - v1 - nodes system:node -"),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/a/finalize",
+                "update - v1 a namespaces a finalize",
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/d/scale",
+                "patch apps v1 a deployments d scale",
+            ),
+            (
+                Method::DELETE,
+                "/api/v1/namespaces/a/pods",
+                "deletecollection - v1 a pods - -",
+            ),
+            (
+                Method::GET,
+                "/api/v1/pods?fieldSelector=metadata.name%3Db",
+                "list - v1 - pods b -",
+            ),
+            (
+                Method::GET,
+                "/api/v1/nodes/system%3Anode",
+                "get - v1 - nodes system:node -",
+            ),
             (Method::GET, "/api/v1", "get /api/v1"),
             (Method::GET, "/apis/apps/v1", "get /apis/apps/v1"),
             (Method::POST, "/healthz", "post /healthz"),

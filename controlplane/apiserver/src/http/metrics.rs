@@ -61,7 +61,9 @@ struct KindLabels {
 }
 
 fn histogram() -> Histogram {
-    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0])
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0,
+    ])
 }
 
 impl Metrics {
@@ -77,17 +79,33 @@ impl Metrics {
             collected: Mutex::default(),
         };
         let mut collected = metrics.collected.lock();
-        collected.register("apiserver_request", "Requests by verb, resource and code", metrics.requests.clone());
+        collected.register(
+            "apiserver_request",
+            "Requests by verb, resource and code",
+            metrics.requests.clone(),
+        );
         let name = "apiserver_request_duration_seconds";
-        collected.register(name, "How long requests took, watches excepted", metrics.durations.clone());
+        collected.register(
+            name,
+            "How long requests took, watches excepted",
+            metrics.durations.clone(),
+        );
         let name = "apiserver_current_inflight_requests";
-        collected.register(name, "Requests being served, watches excepted", metrics.inflight.clone());
+        collected.register(
+            name,
+            "Requests being served, watches excepted",
+            metrics.inflight.clone(),
+        );
         let name = "apiserver_longrunning_requests";
         collected.register(name, "Watches being served", metrics.watchers.clone());
         collected.register("apiserver_storage_objects", "Objects stored", metrics.objects.clone());
         let name = "apiserver_watch_cache_resource_version";
         collected.register(name, "The revision a cache has come to", metrics.cache_revision.clone());
-        collected.register("apiserver_request_panics", "Requests that panicked", metrics.panics.clone());
+        collected.register(
+            "apiserver_request_panics",
+            "Requests that panicked",
+            metrics.panics.clone(),
+        );
         drop(collected);
         metrics
     }
@@ -141,8 +159,10 @@ impl Metrics {
     pub(crate) fn text(&self, registry: &Registry) -> String {
         for kind in registry.kinds() {
             let resource = &kind.resource;
-            let labels =
-                KindLabels { group: resource.group.to_string(), resource: resource.plural.to_string() };
+            let labels = KindLabels {
+                group: resource.group.to_string(),
+                resource: resource.plural.to_string(),
+            };
             let snapshot = kind.cache.snapshot();
             let count = i64::try_from(snapshot.len(&kind.prefix)).unwrap_or(i64::MAX);
             self.objects.get_or_create(&labels).set(count);

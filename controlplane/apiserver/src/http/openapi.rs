@@ -28,7 +28,11 @@ pub(crate) struct OpenApi {
 
 impl OpenApi {
     pub(crate) fn new(registry: &Arc<Registry>, virtuals: &[VirtualRoute]) -> Self {
-        OpenApi { registry: registry.clone(), virtuals: virtuals.to_vec(), hashes: OnceLock::new() }
+        OpenApi {
+            registry: registry.clone(),
+            virtuals: virtuals.to_vec(),
+            hashes: OnceLock::new(),
+        }
     }
 
     /// Every group and version with the hash of its document; makes all documents once.
@@ -43,8 +47,14 @@ impl OpenApi {
     }
 
     fn versions(&self) -> Vec<GroupVersion> {
-        let stored = self.registry.endpoints().map(|e| GroupVersion::new(&e.served().group, &e.served().version));
-        let virtuals = self.virtuals.iter().map(|route| GroupVersion::new(route.group, route.version));
+        let stored = self
+            .registry
+            .endpoints()
+            .map(|e| GroupVersion::new(&e.served().group, &e.served().version));
+        let virtuals = self
+            .virtuals
+            .iter()
+            .map(|route| GroupVersion::new(route.group, route.version));
         let mut versions: Vec<GroupVersion> = Vec::new();
         for version in stored.chain(virtuals) {
             if !versions.contains(&version) {
@@ -60,8 +70,11 @@ impl OpenApi {
             .endpoints()
             .filter(|e| e.served().group == version.group && e.served().version == version.version)
             .collect();
-        let routes: Vec<&VirtualRoute> =
-            self.virtuals.iter().filter(|r| r.group == version.group && r.version == version.version).collect();
+        let routes: Vec<&VirtualRoute> = self
+            .virtuals
+            .iter()
+            .filter(|r| r.group == version.group && r.version == version.version)
+            .collect();
         let mut described: Vec<Described<'_>> = endpoints.iter().map(|e| of_endpoint(e, &routes)).collect();
         described.extend(routes.iter().filter_map(|route| of_route(route)));
         v3_document(version, &described).to_string().into()
@@ -73,12 +86,27 @@ fn of_endpoint<'a>(endpoint: &'a Endpoint, routes: &[&'a VirtualRoute]) -> Descr
     let own = (&*served.group, &*served.version, &*resource.kind);
     let part = |part: &'a crate::registry::resource::Subresource| {
         let (group, version, kind) = part.kind().unwrap_or(own);
-        Subresource { name: part.name(), group, version, kind, verbs: part.verbs() }
+        Subresource {
+            name: part.name(),
+            group,
+            version,
+            kind,
+            verbs: part.verbs(),
+        }
     };
-    let routed = routes.iter().filter(|route| route.resource == resource.plural).filter_map(|route| {
-        let (group, version) = route.kind_group_version.unwrap_or((route.group, route.version));
-        Some(Subresource { name: route.subresource?, group, version, kind: route.kind, verbs: route.verbs })
-    });
+    let routed = routes
+        .iter()
+        .filter(|route| route.resource == resource.plural)
+        .filter_map(|route| {
+            let (group, version) = route.kind_group_version.unwrap_or((route.group, route.version));
+            Some(Subresource {
+                name: route.subresource?,
+                group,
+                version,
+                kind: route.kind,
+                verbs: route.verbs,
+            })
+        });
     Described {
         group: &served.group,
         version: &served.version,
@@ -152,7 +180,10 @@ async fn document(
         false => {
             let made = server.clone();
             let bytes = tokio::task::spawn_blocking(move || made.openapi.document(&version)).await;
-            respond::json(StatusCode::OK, bytes.map_err(|_| Status::internal("the document could not be made"))?)
+            respond::json(
+                StatusCode::OK,
+                bytes.map_err(|_| Status::internal("the document could not be made"))?,
+            )
         }
     };
     response.headers_mut().insert(ETAG, etag);

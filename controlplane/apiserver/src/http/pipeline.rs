@@ -34,7 +34,10 @@ const MAX_WRITES: i64 = 200;
 /// Where a request comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum Caller {
-    Connection { certified: Certified, loopback: bool },
+    Connection {
+        certified: Certified,
+        loopback: bool,
+    },
     /// A caller in this process, known by construction.
     Internal(Arc<UserInfo>),
 }
@@ -44,13 +47,17 @@ pub(crate) async fn handle(server: Arc<Shared>, caller: Caller, request: Request
     let (parts, body) = request.into_parts();
     let id = request_id(&parts);
     let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri, id = ?id);
-    let work = AssertUnwindSafe(answer(&server, &caller, &parts, body)).catch_unwind().instrument(span);
+    let work = AssertUnwindSafe(answer(&server, &caller, &parts, body))
+        .catch_unwind()
+        .instrument(span);
     let mut response = match Box::pin(work).await {
         Ok(response) => response,
         Err(_) => {
             server.metrics.panicked();
             tracing::error!(method = %parts.method, uri = %parts.uri, id = ?id, "a request panicked");
-            respond::status(&Status::internal("this request caused a panic; the server's log has more"))
+            respond::status(&Status::internal(
+                "this request caused a panic; the server's log has more",
+            ))
         }
     };
     response.headers_mut().insert(respond::AUDIT_ID, id);
@@ -80,15 +87,32 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             false => Some(admit_load(server, caller, &user, mutating)?),
         };
         authorize(server, &info, &user).await?;
-        route::dispatch(route::Route { server, user: &user, parts, info: &info, query: &query }, body).await
+        route::dispatch(
+            route::Route {
+                server,
+                user: &user,
+                parts,
+                info: &info,
+                query: &query,
+            },
+            body,
+        )
+        .await
     };
     let result = match long {
         true => work.await,
-        false => tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(timed_out())),
+        false => tokio::time::timeout(TIMEOUT, work)
+            .await
+            .unwrap_or_else(|_| Err(timed_out())),
     };
     let response = result.unwrap_or_else(|status| respond::status(&status));
     let known = !info.is_resource || route::is_served(server, &info);
-    server.metrics.finished(&info, known, response.status().as_u16(), (!long).then(|| begun.elapsed()));
+    server.metrics.finished(
+        &info,
+        known,
+        response.status().as_u16(),
+        (!long).then(|| begun.elapsed()),
+    );
     match caller {
         Caller::Connection { loopback: false, .. } if asks_gzip(parts) => compress::gzip(response),
         _ => response,
@@ -106,9 +130,7 @@ fn timed_out() -> Status {
 async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc<UserInfo>, Status> {
     match caller {
         Caller::Internal(user) => Ok(user.clone()),
-        Caller::Connection { certified, .. } => {
-            authenticate(certified, &parts.headers, server.tokens.as_deref()).await
-        }
+        Caller::Connection { certified, .. } => authenticate(certified, &parts.headers, server.tokens.as_deref()).await,
     }
 }
 
@@ -123,7 +145,10 @@ fn admit_load(
     let limit = if mutating { MAX_WRITES } else { MAX_READS };
     let exempt = matches!(caller, Caller::Internal(_)) || user.groups.iter().any(|group| group == MASTERS);
     if serving.level() > limit && !exempt {
-        return Err(Status::too_many_requests("too many requests, please try again later", 1));
+        return Err(Status::too_many_requests(
+            "too many requests, please try again later",
+            1,
+        ));
     }
     Ok(serving)
 }
@@ -168,7 +193,10 @@ pub(crate) fn forbidden(a: &Attributes<'_>, reason: &str) -> Status {
                 "" => "at the cluster scope".to_owned(),
                 namespace => format!("in the namespace {namespace:?}"),
             };
-            format!("User {user:?} cannot {} resource {resource:?} in API group {:?} {place}", a.verb, a.group)
+            format!(
+                "User {user:?} cannot {} resource {resource:?} in API group {:?} {place}",
+                a.verb, a.group
+            )
         }
     };
     if !reason.is_empty() {

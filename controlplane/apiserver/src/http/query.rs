@@ -44,9 +44,9 @@ impl<'a> Query<'a> {
 
     pub(crate) fn int(&self, key: &str) -> Result<Option<i64>, Status> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        let parsed = value.parse().map_err(|_| {
-            Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
-        })?;
+        let parsed = value
+            .parse()
+            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))?;
         Ok(Some(parsed))
     }
 }

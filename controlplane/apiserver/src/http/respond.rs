@@ -32,14 +32,22 @@ pub(crate) fn with_type(code: StatusCode, media: HeaderValue, body: Body) -> Res
 
 /// Plain text, as the health endpoints answer.
 pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    with_type(code, HeaderValue::from_static("text/plain; charset=utf-8"), Body::from(text.into()))
+    with_type(
+        code,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+        Body::from(text.into()),
+    )
 }
 
 /// A `Status` as a response, with its code and `Retry-After`.
 pub(crate) fn status(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(code, status.to_vec());
-    let retry = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
+    let retry = status
+        .details
+        .as_ref()
+        .map(|details| details.retry_after_seconds)
+        .filter(|seconds| *seconds > 0);
     if let Some(seconds) = retry {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -89,9 +97,10 @@ pub(crate) fn store_error(error: store::Error) -> Status {
         Error::FutureRevision { asked, current } => {
             Status::timeout(&format!("Too large resource version: {asked}, current: {current}"), 1)
         }
-        Error::Timeout { revision } => {
-            Status::timeout(&format!("the server has not come to resource version {revision} yet"), 1)
-        }
+        Error::Timeout { revision } => Status::timeout(
+            &format!("the server has not come to resource version {revision} yet"),
+            1,
+        ),
         Error::Full { place } => {
             tracing::error!(%place, "the store has no space left");
             Status::internal(&format!("the store has no space left: free space on {place}"))

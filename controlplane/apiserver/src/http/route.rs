@@ -43,7 +43,9 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     }
     let info = route.info;
     let endpoint = route.server.registry.endpoint(info.group, info.version, info.resource);
-    let endpoint = endpoint.filter(|endpoint| in_scope(endpoint, info)).ok_or_else(Status::no_such_path)?;
+    let endpoint = endpoint
+        .filter(|endpoint| in_scope(endpoint, info))
+        .ok_or_else(Status::no_such_path)?;
     check_name(info)?;
     let subresource = match info.subresource {
         "" => None,
@@ -53,7 +55,11 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     if !verbs.contains(&info.verb) {
         return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
     }
-    let accept = route.parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok());
+    let accept = route
+        .parts
+        .headers
+        .get(http::header::ACCEPT)
+        .and_then(|v| v.to_str().ok());
     let call = Call {
         server: route.server,
         endpoint,
@@ -80,7 +86,8 @@ pub(super) fn is_served(server: &Shared, info: &RequestInfo<'_>) -> bool {
 
 /// Whether path and kind agree about the namespace.
 fn in_scope(endpoint: &Endpoint, info: &RequestInfo<'_>) -> bool {
-    let collection = matches!(info.verb, "list" | "watch" | "deletecollection" | "create") && info.subresource.is_empty();
+    let collection =
+        matches!(info.verb, "list" | "watch" | "deletecollection" | "create") && info.subresource.is_empty();
     match (endpoint.resource().is_namespaced(), info.namespace.is_empty()) {
         _ if info.trailing => false,
         (true, true) => collection,
@@ -93,7 +100,9 @@ fn in_scope(endpoint: &Endpoint, info: &RequestInfo<'_>) -> bool {
 fn check_name(info: &RequestInfo<'_>) -> Result<(), Status> {
     for (what, text) in [("Name", &info.name), ("Namespace", &info.namespace)] {
         if let Some(problem) = is_path_segment_name(text).first() {
-            return Err(Status::bad_request(format!("{what} parameter invalid: {text:?}: {problem}")));
+            return Err(Status::bad_request(format!(
+                "{what} parameter invalid: {text:?}: {problem}"
+            )));
         }
     }
     Ok(())
@@ -109,7 +118,12 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
                 Form::Table => render::table(call.endpoint, include, &item.bytes, call.now, true),
                 form => render::cached(call.endpoint, form, &item),
             };
-            Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+            Ok(respond::document(
+                StatusCode::OK,
+                bytes,
+                call.accepted.encoding,
+                pretty(call.query),
+            ))
         }
         "list" => {
             let list = verbs::list(&call, include).await?;
@@ -128,12 +142,20 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
         }
         "update" => {
             let (bytes, media) = content(&route.parts.headers, body).await?;
-            finish(&call, include, verbs::update(&call, Flavour::Whole, &bytes, media).await?)
+            finish(
+                &call,
+                include,
+                verbs::update(&call, Flavour::Whole, &bytes, media).await?,
+            )
         }
         "patch" => {
             let patch_type = PatchType::parse(content_type(&route.parts.headers))?;
             let bytes = read(body).await?;
-            finish(&call, include, verbs::patch(&call, Flavour::Whole, patch_type, &bytes).await?)
+            finish(
+                &call,
+                include,
+                verbs::patch(&call, Flavour::Whole, patch_type, &bytes).await?,
+            )
         }
         "delete" => {
             let options = delete_options(&call, route.parts, body).await?;
@@ -141,14 +163,24 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
                 Answer::Object(reply) => finish(&call, include, reply),
                 Answer::Status(status) => {
                     let bytes = status.to_vec().into();
-                    Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+                    Ok(respond::document(
+                        StatusCode::OK,
+                        bytes,
+                        call.accepted.encoding,
+                        pretty(call.query),
+                    ))
                 }
             }
         }
         "deletecollection" => {
             let options = delete_options(&call, route.parts, body).await?;
             let list = verbs::delete_collection(&call, &options).await?;
-            Ok(respond::document(StatusCode::OK, list, call.accepted.encoding, pretty(call.query)))
+            Ok(respond::document(
+                StatusCode::OK,
+                list,
+                call.accepted.encoding,
+                pretty(call.query),
+            ))
         }
         other => Err(Status::method_not_supported(&call.endpoint.group_resource(), other)),
     }
@@ -170,7 +202,12 @@ async fn part(
     match (subresource, call.info.verb) {
         (Subresource::Scale { .. }, "get") => {
             let scale = verbs::get_scale(&call).await?;
-            Ok(respond::document(StatusCode::OK, scale, call.accepted.encoding, pretty(call.query)))
+            Ok(respond::document(
+                StatusCode::OK,
+                scale,
+                call.accepted.encoding,
+                pretty(call.query),
+            ))
         }
         (Subresource::Scale { .. }, "update") => {
             let (bytes, media) = content(headers, body).await?;
@@ -192,7 +229,12 @@ async fn part(
         (_, "get") => {
             let item = verbs::get(&call).await?;
             let bytes = render::object(call.endpoint, call.accepted.form, include, &item.bytes, call.now);
-            Ok(respond::document(StatusCode::OK, bytes, call.accepted.encoding, pretty(call.query)))
+            Ok(respond::document(
+                StatusCode::OK,
+                bytes,
+                call.accepted.encoding,
+                pretty(call.query),
+            ))
         }
         (_, "update") => {
             let (bytes, media) = content(headers, body).await?;
@@ -245,7 +287,12 @@ async fn collection(call: Call<'_>, list: Body) -> Result<Response<Body>, Status
         Ok(joined) => joined.to_bytes(),
         Err(error) => return Err(Status::internal(&error.to_string())),
     };
-    Ok(respond::document(StatusCode::OK, joined, call.accepted.encoding, pretty))
+    Ok(respond::document(
+        StatusCode::OK,
+        joined,
+        call.accepted.encoding,
+        pretty,
+    ))
 }
 
 fn pretty(query: &Query<'_>) -> bool {
@@ -257,7 +304,9 @@ fn include(query: &Query<'_>) -> Result<Include, Status> {
         None | Some("Metadata") => Ok(Include::Metadata),
         Some("None") => Ok(Include::None),
         Some("Object") => Ok(Include::Object),
-        Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        Some(other) => Err(Status::bad_request(format!(
+            "unrecognized includeObject value: {other:?}"
+        ))),
     }
 }
 
@@ -273,7 +322,10 @@ fn virtual_route<'s>(server: &'s Shared, info: &RequestInfo<'_>) -> Option<&'s V
 async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Result<Response<Body>, Status> {
     let info = route.info;
     let Some(verb) = found.verbs.iter().copied().find(|verb| *verb == info.verb) else {
-        return Err(Status::method_not_supported(&GroupResource::new(info.group, info.resource), info.verb));
+        return Err(Status::method_not_supported(
+            &GroupResource::new(info.group, info.resource),
+            info.verb,
+        ));
     };
     let named = found.subresource.is_some();
     if info.trailing || found.namespaced == info.namespace.is_empty() || named == info.name.is_empty() {
@@ -299,14 +351,19 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
 
 /// What is not a resource: discovery, OpenAPI, health, version, metrics.
 async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
-    let Route { server, parts, query, .. } = route;
+    let Route {
+        server, parts, query, ..
+    } = route;
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Status::no_such_path());
     }
     let path = parts.uri.path();
     match path.trim_end_matches('/') {
         "/healthz" | "/livez" | "/readyz" => Ok(health::answer(server, path, query).await),
-        "/version" => Ok(respond::json(StatusCode::OK, super::discovery::version(&server.version))),
+        "/version" => Ok(respond::json(
+            StatusCode::OK,
+            super::discovery::version(&server.version),
+        )),
         "/metrics" => Ok(respond::with_type(
             StatusCode::OK,
             http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
@@ -319,7 +376,10 @@ async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
             if let Some(check) = health::single(trimmed) {
                 return health::one(server, check).await.ok_or_else(Status::no_such_path);
             }
-            server.discovery.answer(trimmed, &parts.headers).ok_or_else(Status::no_such_path)
+            server
+                .discovery
+                .answer(trimmed, &parts.headers)
+                .ok_or_else(Status::no_such_path)
         }
     }
 }

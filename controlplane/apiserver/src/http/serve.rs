@@ -60,7 +60,10 @@ impl ApiServer {
         drop(listener);
         connections.close();
         if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
-            tracing::warn!(open = connections.len(), "connections were still open when the server ended");
+            tracing::warn!(
+                open = connections.len(),
+                "connections were still open when the server ended"
+            );
         }
     }
 }
@@ -79,7 +82,10 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => return tracing::debug!(%peer, "a TLS handshake took too long"),
     };
-    let caller = Caller::Connection { certified: certified(&server, &stream), loopback: peer.ip().is_loopback() };
+    let caller = Caller::Connection {
+        certified: certified(&server, &stream),
+        loopback: peer.ip().is_loopback(),
+    };
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, caller) = (server.clone(), caller.clone());
         async move { Ok::<_, Infallible>(handle(server, caller, request.map(Body::from)).await) }
@@ -100,7 +106,10 @@ async fn connection(
 
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -113,7 +122,9 @@ fn builder() -> Builder<TokioExecutor> {
 /// What the certificate of a connection says of its client; found out once.
 fn certified(server: &Shared, stream: &TlsStream<TcpStream>) -> Certified {
     let (_, session) = stream.get_ref();
-    let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) else { return Certified::No };
+    let Some(chain) = session.peer_certificates().filter(|chain| !chain.is_empty()) else {
+        return Certified::No;
+    };
     let user = server.certificates.as_ref().and_then(|certificates| {
         let now = Duration::from_secs(server.now().as_second().unsigned_abs());
         certificates.user(chain, UnixTime::since_unix_epoch(now))

@@ -21,8 +21,15 @@ use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, Virt
 const MAX_ERROR: usize = 16 * 1024;
 
 /// Parameters that a node understands.
-const PASSED: [&str; 7] =
-    ["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes"];
+const PASSED: [&str; 7] = [
+    "follow",
+    "previous",
+    "timestamps",
+    "sinceSeconds",
+    "sinceTime",
+    "tailLines",
+    "limitBytes",
+];
 
 /// Answers `pods/log`.
 pub struct Logs {
@@ -73,13 +80,16 @@ impl Logs {
             tracing::debug!(%error, node, "a node did not answer for a log");
             Status::service_unavailable(format!("node {node:?} did not answer"))
         };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(lost)?;
         self.tasks.spawn(async move {
             // The body's reader sees how it ends.
             let _ = connection.await;
         });
-        let request = HttpRequest::get(path).header(HOST, "kubelet").body(Empty::<bytes::Bytes>::new());
+        let request = HttpRequest::get(path)
+            .header(HOST, "kubelet")
+            .body(Empty::<bytes::Bytes>::new());
         let request = request.map_err(|_| Status::bad_request("the log options make no request"))?;
         let response = sender.send_request(request).await.map_err(lost)?;
         match response.status() {
@@ -118,22 +128,34 @@ fn text(body: Body) -> Response {
 /// Which container is meant: the one named, or the only one there is.
 fn container<'a>(pod: &'a Object, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let names = |list: &str| -> Vec<&'a str> {
-        pod.list_at(list).iter().filter_map(|c| c.get("name")?.as_str()).collect()
+        pod.list_at(list)
+            .iter()
+            .filter_map(|c| c.get("name")?.as_str())
+            .collect()
     };
     let lists = ["spec.containers", "spec.initContainers", "spec.ephemeralContainers"].map(names);
     if let Some(asked) = asked {
         return match lists.iter().flatten().any(|name| *name == asked) {
             true => Ok(asked),
-            false => Err(Status::bad_request(format!("container {asked} is not valid for pod {}", pod.name()))),
+            false => Err(Status::bad_request(format!(
+                "container {asked} is not valid for pod {}",
+                pod.name()
+            ))),
         };
     }
     let [containers, init, ephemeral] = lists;
     match containers.as_slice() {
         [only] => Ok(only),
-        [] => Err(Status::bad_request(format!("a container name must be specified for pod {}", pod.name()))),
+        [] => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {}",
+            pod.name()
+        ))),
         several => {
-            let mut message =
-                format!("a container name must be specified for pod {}, choose one of: [{}]", pod.name(), several.join(" "));
+            let mut message = format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                pod.name(),
+                several.join(" ")
+            );
             for (what, names) in [("init", init), ("ephemeral", ephemeral)] {
                 if !names.is_empty() {
                     message += &format!(" or one of the {what} containers: [{}]", names.join(" "));
@@ -205,7 +227,9 @@ mod tests {
             (
                 pod(&["a", "b"], &["i"]),
                 None,
-                Err("a container name must be specified for pod x, choose one of: [a b] or one of the init containers: [i]"),
+                Err(
+                    "a container name must be specified for pod x, choose one of: [a b] or one of the init containers: [i]",
+                ),
             ),
             (pod(&[], &[]), None, Err("a container name must be specified for pod x")),
         ];
@@ -226,8 +250,17 @@ mod tests {
 
     #[test]
     fn refuses_options_out_of_range() {
-        for query in ["tailLines=-1", "limitBytes=0", "sinceSeconds=0", "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"] {
-            assert_eq!(check_options(&Query::parse(query), "x").map_err(|s| s.code), Err(422), "{query}");
+        for query in [
+            "tailLines=-1",
+            "limitBytes=0",
+            "sinceSeconds=0",
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        ] {
+            assert_eq!(
+                check_options(&Query::parse(query), "x").map_err(|s| s.code),
+                Err(422),
+                "{query}"
+            );
         }
     }
 }

@@ -13,7 +13,10 @@ pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Sta
     let assign = |pod: &Object| {
         let mut object = pod.clone();
         crate::resources::core::pod::bind(&mut object, &binding, call.now)?;
-        Ok(New { object, warnings: Vec::new() })
+        Ok(New {
+            object,
+            warnings: Vec::new(),
+        })
     };
     modify(call, Flavour::Decided, options.dry_run, assign).await?;
     Ok(created())
@@ -22,7 +25,10 @@ pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Sta
 /// Deletes a pod with the options an Eviction carries. There are no disruption budgets to ask.
 pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, Status> {
     check_name(call, &eviction)?;
-    let options = eviction.at("deleteOptions").cloned().and_then(|value| Object::from_value(value).ok());
+    let options = eviction
+        .at("deleteOptions")
+        .cloned()
+        .and_then(|value| Object::from_value(value).ok());
     let mut options = DeleteOptions::parse(call.query, options.as_ref())?;
     options.dry_run |= WriteOptions::parse(call.query, "CreateOptions")?.dry_run;
     delete_object(call, call.name(), &options).await?;

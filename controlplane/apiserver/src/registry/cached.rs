@@ -22,7 +22,11 @@ pub(crate) struct CacheReader {
 
 impl CacheReader {
     pub(crate) fn new(tasks: TaskTracker, shutdown: CancellationToken) -> Self {
-        CacheReader { registry: OnceLock::new(), tasks, shutdown }
+        CacheReader {
+            registry: OnceLock::new(),
+            tasks,
+            shutdown,
+        }
     }
 
     /// Gives it the registry; what it was asked before that did not exist.
@@ -60,13 +64,17 @@ impl Reader for CacheReader {
         let Some(kind) = self.kind(kind) else { return Vec::new() };
         let snapshot = kind.cache.snapshot();
         let prefix = kind.scope_prefix(namespace);
-        snapshot.range(&prefix, None).map(|item| item.entry.object(&item.bytes)).collect()
+        snapshot
+            .range(&prefix, None)
+            .map(|item| item.entry.object(&item.bytes))
+            .collect()
     }
 
     fn changes(&self, kind: &GroupResource) -> watch::Receiver<u64> {
         let (sender, receiver) = watch::channel(0);
         if let Some(kind) = self.kind(kind) {
-            self.tasks.spawn(count_changes(kind.clone(), sender, self.shutdown.clone()));
+            self.tasks
+                .spawn(count_changes(kind.clone(), sender, self.shutdown.clone()));
         }
         receiver
     }
@@ -79,7 +87,9 @@ async fn count_changes(kind: Arc<Kind>, counter: watch::Sender<u64>, shutdown: C
         loop {
             let from = kind.cache.snapshot().revision;
             counter.send_modify(|count| *count += 1);
-            let Ok(mut watcher) = kind.cache.watch(&kind.prefix, from) else { continue };
+            let Ok(mut watcher) = kind.cache.watch(&kind.prefix, from) else {
+                continue;
+            };
             while let Ok(next) = watcher.next().await {
                 if next.is_none() {
                     return;

@@ -95,7 +95,10 @@ impl Registry {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Self {
-        let mut registry = Registry { kinds: Vec::with_capacity(resources.len()), endpoints: HashMap::default() };
+        let mut registry = Registry {
+            kinds: Vec::with_capacity(resources.len()),
+            endpoints: HashMap::default(),
+        };
         for resource in resources {
             let prefix = super::key(&resource.group, &resource.plural, None, "");
             let prefix = prefix.trim_end_matches('/').to_owned() + "/";
@@ -107,31 +110,49 @@ impl Registry {
                 tasks,
                 shutdown.clone(),
             );
-            registry.add(Arc::new(Kind { index: KindIndex::new(&resource), resource, cache, prefix }));
+            registry.add(Arc::new(Kind {
+                index: KindIndex::new(&resource),
+                resource,
+                cache,
+                prefix,
+            }));
         }
         registry
     }
 
     fn add(&mut self, kind: Arc<Kind>) {
         let endpoints = self.endpoints.entry(kind.resource.plural.as_ref().into()).or_default();
-        endpoints.extend((0..kind.resource.served.len()).map(|nth| Endpoint { kind: kind.clone(), nth }));
+        endpoints.extend((0..kind.resource.served.len()).map(|nth| Endpoint {
+            kind: kind.clone(),
+            nth,
+        }));
         self.kinds.push(kind);
     }
 
     pub(crate) fn endpoint(&self, group: &str, version: &str, plural: &str) -> Option<&Endpoint> {
-        self.endpoints.get(plural)?.iter().find(|e| e.served().group == group && e.served().version == version)
+        self.endpoints
+            .get(plural)?
+            .iter()
+            .find(|e| e.served().group == group && e.served().version == version)
     }
 
     /// Every kind in every version, in the order of the catalogue.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
         self.kinds.iter().flat_map(|kind| {
-            (0..kind.resource.served.len()).map(|nth| Endpoint { kind: kind.clone(), nth })
+            (0..kind.resource.served.len()).map(|nth| Endpoint {
+                kind: kind.clone(),
+                nth,
+            })
         })
     }
 
     /// A kind by its storage group and plural.
     pub(crate) fn kind(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.endpoints.get(plural)?.iter().map(|e| &e.kind).find(|k| k.resource.group == group)
+        self.endpoints
+            .get(plural)?
+            .iter()
+            .map(|e| &e.kind)
+            .find(|k| k.resource.group == group)
     }
 
     pub(crate) fn kinds(&self) -> &[Arc<Kind>] {

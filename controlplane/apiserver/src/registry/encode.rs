@@ -38,7 +38,9 @@ fn write_object(out: &mut Vec<u8>, object: &Object, keep_version: Option<()>) {
             other => write_json(out, other),
         }
     }
-    let rest = map.iter().filter(|(k, _)| !matches!(k.as_str(), "kind" | "apiVersion" | "metadata"));
+    let rest = map
+        .iter()
+        .filter(|(k, _)| !matches!(k.as_str(), "kind" | "apiVersion" | "metadata"));
     for (key, value) in rest {
         out.push(b',');
         write_json(out, key);
@@ -69,7 +71,13 @@ fn write_json(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
 /// Where the fields of `metadata` begin in stored bytes of a kind, if they are what [`stored`] writes.
 pub(crate) fn metadata_offset(stored: &[u8], kind: &str, api_version: &str) -> Option<usize> {
     let mut rest = stored;
-    for part in ["{\"kind\":\"", kind, "\",\"apiVersion\":\"", api_version, "\",\"metadata\":{"] {
+    for part in [
+        "{\"kind\":\"",
+        kind,
+        "\",\"apiVersion\":\"",
+        api_version,
+        "\",\"metadata\":{",
+    ] {
         rest = rest.strip_prefix(part.as_bytes())?;
     }
     Some(stored.len() - rest.len())
@@ -130,10 +138,19 @@ mod tests {
 
     #[test]
     fn splices_into_empty_metadata() {
-        let bytes = stored(&object(json!({"apiVersion": "v1", "kind": "K", "metadata": {"resourceVersion": "1"}})));
-        let spliced = splice(&bytes, metadata_offset(&bytes, "K", "v1").expect("our own head"), Revision(7));
+        let bytes = stored(&object(
+            json!({"apiVersion": "v1", "kind": "K", "metadata": {"resourceVersion": "1"}}),
+        ));
+        let spliced = splice(
+            &bytes,
+            metadata_offset(&bytes, "K", "v1").expect("our own head"),
+            Revision(7),
+        );
         let back: Value = serde_json::from_slice(&spliced).expect("JSON");
-        assert_eq!(back, json!({"apiVersion": "v1", "kind": "K", "metadata": {"resourceVersion": "7"}}));
+        assert_eq!(
+            back,
+            json!({"apiVersion": "v1", "kind": "K", "metadata": {"resourceVersion": "7"}})
+        );
     }
 
     proptest! {

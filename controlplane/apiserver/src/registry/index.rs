@@ -74,11 +74,17 @@ impl Wanted {
     fn add(&mut self, path: &str, leaf: Leaf) {
         let mut node = self;
         for segment in path.split('.') {
-            let at = node.children.iter().position(|(name, _)| &**name == segment).unwrap_or_else(|| {
-                node.children.push((segment.into(), Wanted::default()));
-                node.children.len() - 1
-            });
-            let Some((_, child)) = node.children.get_mut(at) else { return };
+            let at = node
+                .children
+                .iter()
+                .position(|(name, _)| &**name == segment)
+                .unwrap_or_else(|| {
+                    node.children.push((segment.into(), Wanted::default()));
+                    node.children.len() - 1
+                });
+            let Some((_, child)) = node.children.get_mut(at) else {
+                return;
+            };
             node = child;
         }
         node.leaf = Some(leaf);
@@ -116,16 +122,27 @@ impl KindIndex {
     }
 
     pub(crate) fn entry(&self, key: &str, stored: &[u8]) -> Entry {
-        let mut found = Found { values: SmallVec::from_elem(None, self.slots), labels: Vec::new() };
+        let mut found = Found {
+            values: SmallVec::from_elem(None, self.slots),
+            labels: Vec::new(),
+        };
         let mut walk = serde_json::Deserializer::from_slice(stored);
-        if let Err(error) = (Visit { wanted: &self.wanted, found: &mut found }).deserialize(&mut walk) {
+        if let Err(error) = (Visit {
+            wanted: &self.wanted,
+            found: &mut found,
+        })
+        .deserialize(&mut walk)
+        {
             tracing::error!(key, %error, "a stored object cannot be indexed");
         }
         let mut values = found.values.into_iter();
         let fields = self.fields.iter().map(|field| {
-            let mut present = values.by_ref().take(field.paths.len()).fold(None, |first: Option<Box<str>>, value| {
-                first.or(value.filter(|v| !v.is_empty()))
-            });
+            let mut present = values
+                .by_ref()
+                .take(field.paths.len())
+                .fold(None, |first: Option<Box<str>>, value| {
+                    first.or(value.filter(|v| !v.is_empty()))
+                });
             present.take().unwrap_or_else(|| field.absent.as_ref().into())
         });
         Entry {
@@ -189,7 +206,10 @@ impl<'de> Visitor<'de> for Visit<'_, '_> {
         }
         while let Some(child) = map.next_key_seed(Child(self.wanted))? {
             match child {
-                Some(wanted) => map.next_value_seed(Visit { wanted, found: &mut *self.found })?,
+                Some(wanted) => map.next_value_seed(Visit {
+                    wanted,
+                    found: &mut *self.found,
+                })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -252,6 +272,11 @@ impl<'w> Visitor<'_> for Child<'w> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.children.iter().find(|(name, _)| &**name == key).map(|(_, child)| child))
+        Ok(self
+            .0
+            .children
+            .iter()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, child)| child))
     }
 }

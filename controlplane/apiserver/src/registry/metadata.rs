@@ -8,7 +8,13 @@ use super::resource::Resource;
 
 /// Stamps a new object. The caller's uid, times and managed fields are dropped, as Kubernetes does.
 pub(crate) fn on_create(resource: &Resource, object: &mut Object, namespace: Option<&str>, uid: &str, now: Timestamp) {
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink", "generation"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "managedFields",
+        "selfLink",
+        "generation",
+    ] {
         object.remove(&format!("metadata.{field}"));
     }
     object.set_namespace(namespace);
@@ -25,7 +31,13 @@ pub(crate) fn on_update(old: &Object, new: &mut Object) {
         new.remove(&format!("metadata.{field}"));
     }
     // Left out means unchanged; a different value is refused by validation.
-    let kept = ["uid", "creationTimestamp", "namespace", "deletionTimestamp", "deletionGracePeriodSeconds"];
+    let kept = [
+        "uid",
+        "creationTimestamp",
+        "namespace",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ];
     for field in kept {
         let path = format!("metadata.{field}");
         let absent = new.at(&path).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
@@ -52,7 +64,9 @@ pub(crate) fn bump_generation(resource: &Resource, old: &Object, new: &mut Objec
 
 /// Marks an object as being deleted, `grace` seconds from now at the latest.
 pub(crate) fn mark_deleted(object: &mut Object, now: Timestamp, grace: i64) {
-    let at = now.saturating_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(now);
+    let at = now
+        .saturating_add(jiff::SignedDuration::from_secs(grace))
+        .unwrap_or(now);
     object.set("metadata.deletionTimestamp", rfc3339(at));
     object.set("metadata.deletionGracePeriodSeconds", grace);
     if object.generation() > 0 {
@@ -85,7 +99,9 @@ pub(crate) fn check_namespace(object: &Object, namespace: Option<&str>) -> Resul
     match (object.namespace(), namespace) {
         (None, _) => Ok(()),
         (Some(given), Some(asked)) if given == asked => Ok(()),
-        (Some(_), None) => Err(Status::bad_request("namespace is not allowed on a cluster-scoped object".to_owned())),
+        (Some(_), None) => Err(Status::bad_request(
+            "namespace is not allowed on a cluster-scoped object".to_owned(),
+        )),
         (Some(_), Some(_)) => Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
         )),

@@ -8,14 +8,23 @@ use serde_json::Value;
 /// The columns of a kind that has no printer of its own.
 pub fn default_columns() -> Vec<Column> {
     vec![
-        column("Name", "string", "name", "Name of the object, unique within its namespace.", 0),
+        column(
+            "Name",
+            "string",
+            "name",
+            "Name of the object, unique within its namespace.",
+            0,
+        ),
         column("Created At", "date", "", "When the object was created.", 0),
     ]
 }
 
 /// The cells for [`default_columns`].
 pub fn default_cells(object: &Object, _now: Timestamp) -> Vec<Value> {
-    vec![object.name().into(), object.creation_timestamp().unwrap_or_default().into()]
+    vec![
+        object.name().into(),
+        object.creation_timestamp().unwrap_or_default().into(),
+    ]
 }
 
 /// One column; `priority` above 0 is shown with `-o wide` only.

@@ -82,7 +82,11 @@ pub(crate) fn cached(endpoint: &Endpoint, form: Form, found: &CachedItem) -> Byt
 pub(crate) fn table(endpoint: &Endpoint, include: Include, bytes: &[u8], now: Timestamp, columns: bool) -> Bytes {
     let tree = parse(bytes);
     let table = api::Table {
-        columns: if columns { endpoint.resource().columns.clone() } else { Vec::new() },
+        columns: if columns {
+            endpoint.resource().columns.clone()
+        } else {
+            Vec::new()
+        },
         resource_version: tree.resource_version().map(str::to_owned),
         rows: vec![row_of(endpoint, include, tree, now)],
         ..api::Table::default()

@@ -164,7 +164,11 @@ pub enum Subresource {
     /// `eviction`: deletes a pod by the leave of its disruption budget.
     Eviction,
     /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
-    Scale { spec_replicas: Name, status_replicas: Name, selector: Name },
+    Scale {
+        spec_replicas: Name,
+        status_replicas: Name,
+        selector: Name,
+    },
 }
 
 impl Subresource {
@@ -279,7 +283,16 @@ impl std::fmt::Debug for Resource {
 }
 
 /// The verbs of a kind that can be read and written in every way.
-pub const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const ALL_VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 impl Resource {
     /// Starts the description of the kind that `T` is: group, version, kind, plural, scope and schema come from the type.
@@ -289,8 +302,7 @@ impl Resource {
         T: k8s_openapi::Resource + k8s_openapi::Metadata + schemars::JsonSchema,
         <T as k8s_openapi::Resource>::Scope: 'static,
     {
-        let namespaced =
-            TypeId::of::<<T as k8s_openapi::Resource>::Scope>() == TypeId::of::<NamespaceResourceScope>();
+        let namespaced = TypeId::of::<<T as k8s_openapi::Resource>::Scope>() == TypeId::of::<NamespaceResourceScope>();
         ResourceBuilder(Resource {
             group: Cow::Borrowed(T::GROUP),
             plural: Cow::Borrowed(T::URL_PATH_SEGMENT),
@@ -317,7 +329,9 @@ impl Resource {
 
     /// The version in which objects rest in the store.
     pub fn storage(&self) -> &Served {
-        self.served.first().expect("a resource is built with its storage version")
+        self.served
+            .first()
+            .expect("a resource is built with its storage version")
     }
 
     pub fn is_namespaced(&self) -> bool {
@@ -398,7 +412,9 @@ impl ResourceBuilder {
 
     /// Pods: the `binding` and `eviction` endpoints.
     pub fn binding_and_eviction(mut self) -> Self {
-        self.0.subresources.extend([Subresource::Binding, Subresource::Eviction]);
+        self.0
+            .subresources
+            .extend([Subresource::Binding, Subresource::Eviction]);
         self
     }
 
@@ -450,7 +466,11 @@ impl ResourceBuilder {
     where
         T: k8s_openapi::Resource + schemars::JsonSchema,
     {
-        self.0.served.push(Served { to_storage, from_storage, ..Served::of::<T>() });
+        self.0.served.push(Served {
+            to_storage,
+            from_storage,
+            ..Served::of::<T>()
+        });
         self
     }
 

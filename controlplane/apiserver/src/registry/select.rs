@@ -28,10 +28,16 @@ impl Selection {
         let fields = fields.map_err(Status::bad_request)?;
         for requirement in fields.iter().flat_map(|f| f.requirements()) {
             if !offered(resource, &requirement.field) {
-                return Err(Status::bad_request(format!("field label not supported: {}", requirement.field)));
+                return Err(Status::bad_request(format!(
+                    "field label not supported: {}",
+                    requirement.field
+                )));
             }
         }
-        Ok(Selection { labels: labels.filter(|l| !l.is_empty()), fields })
+        Ok(Selection {
+            labels: labels.filter(|l| !l.is_empty()),
+            fields,
+        })
     }
 
     /// Whether everything is selected.
@@ -41,7 +47,11 @@ impl Selection {
 
     pub(crate) fn matches(&self, resource: &Resource, key: &str, entry: &Entry) -> bool {
         let by_labels = self.labels.as_ref().is_none_or(|l| l.matches(|key| entry.label(key)));
-        by_labels && self.fields.as_ref().is_none_or(|f| f.matches(|field| value(resource, key, entry, field)))
+        by_labels
+            && self
+                .fields
+                .as_ref()
+                .is_none_or(|f| f.matches(|field| value(resource, key, entry, field)))
     }
 }
 

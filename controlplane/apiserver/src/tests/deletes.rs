@@ -9,7 +9,13 @@ const MAPS: &str = "/api/v1/namespaces/a/configmaps";
 const PODS: &str = "/api/v1/namespaces/a/pods";
 
 async fn delete_with(f: &Fixture, target: &str, options: Value) -> Answer {
-    f.send_with("DELETE", target, &[("content-type", "application/json")], options.to_string().into()).await
+    f.send_with(
+        "DELETE",
+        target,
+        &[("content-type", "application/json")],
+        options.to_string().into(),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -18,8 +24,14 @@ async fn a_plain_object_goes_at_once() {
     let made = f.config_map("x", json!({})).await;
     let answer = f.delete(&format!("{MAPS}/x")).await;
     assert_eq!(answer.code, StatusCode::OK);
-    assert_eq!((answer.at("/kind"), answer.at("/status")), (json!("Status"), json!("Success")));
-    assert_eq!(answer.at("/details"), json!({"name": "x", "kind": "configmaps", "uid": made.at("/metadata/uid")}));
+    assert_eq!(
+        (answer.at("/kind"), answer.at("/status")),
+        (json!("Status"), json!("Success"))
+    );
+    assert_eq!(
+        answer.at("/details"),
+        json!({"name": "x", "kind": "configmaps", "uid": made.at("/metadata/uid")})
+    );
     assert_eq!(f.get(&format!("{MAPS}/x")).await.code, StatusCode::NOT_FOUND);
     assert_eq!(f.delete(&format!("{MAPS}/x")).await.code, StatusCode::NOT_FOUND);
 }
@@ -32,7 +44,10 @@ async fn preconditions_are_kept() {
     let cases = [
         (json!({"preconditions": {"uid": "other"}}), StatusCode::CONFLICT),
         (json!({"preconditions": {"resourceVersion": "1"}}), StatusCode::CONFLICT),
-        (json!({"preconditions": {"uid": made.at("/metadata/uid"), "resourceVersion": made.revision()}}), StatusCode::OK),
+        (
+            json!({"preconditions": {"uid": made.at("/metadata/uid"), "resourceVersion": made.revision()}}),
+            StatusCode::OK,
+        ),
     ];
     for (options, code) in cases {
         assert_eq!(delete_with(&f, &target, options.clone()).await.code, code, "{options}");
@@ -50,13 +65,28 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
     assert_eq!(marked.at("/metadata/deletionTimestamp"), "2026-01-01T00:00:00Z");
     assert_eq!(marked.at("/metadata/deletionGracePeriodSeconds"), 0);
     assert_eq!(f.delete(&target).await.revision(), marked.revision());
-    let added = f.patch(&target, "merge", json!({"metadata": {"finalizers": ["a.test/one", "a.test/new"]}})).await;
+    let added = f
+        .patch(
+            &target,
+            "merge",
+            json!({"metadata": {"finalizers": ["a.test/one", "a.test/new"]}}),
+        )
+        .await;
     assert_eq!(added.code, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(added.message().contains("no new finalizers can be added if the object is being deleted"), "{added:?}");
-    let one = f.patch(&target, "merge", json!({"metadata": {"finalizers": ["a.test/two"]}})).await;
+    assert!(
+        added
+            .message()
+            .contains("no new finalizers can be added if the object is being deleted"),
+        "{added:?}"
+    );
+    let one = f
+        .patch(&target, "merge", json!({"metadata": {"finalizers": ["a.test/two"]}}))
+        .await;
     assert_eq!(one.code, StatusCode::OK);
     assert_eq!(f.get(&target).await.code, StatusCode::OK);
-    let last = f.patch(&target, "merge", json!({"metadata": {"finalizers": null}})).await;
+    let last = f
+        .patch(&target, "merge", json!({"metadata": {"finalizers": null}}))
+        .await;
     assert_eq!(last.code, StatusCode::OK);
     assert_eq!(f.get(&target).await.code, StatusCode::NOT_FOUND);
 }
@@ -80,10 +110,17 @@ async fn a_running_pod_is_given_its_grace_period() {
     let f = Fixture::new().await;
     f.post(PODS, pod("p")).await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
-    assert_eq!(f.post(&format!("{PODS}/p/binding"), binding).await.code, StatusCode::CREATED);
+    assert_eq!(
+        f.post(&format!("{PODS}/p/binding"), binding).await.code,
+        StatusCode::CREATED
+    );
     let target = format!("{PODS}/p");
     let marked = f.delete(&target).await;
-    assert_eq!(marked.at("/metadata/deletionTimestamp"), "2026-01-01T00:00:30Z", "{marked:?}");
+    assert_eq!(
+        marked.at("/metadata/deletionTimestamp"),
+        "2026-01-01T00:00:30Z",
+        "{marked:?}"
+    );
     assert_eq!(marked.at("/metadata/deletionGracePeriodSeconds"), 30);
     let longer = delete_with(&f, &target, json!({"gracePeriodSeconds": 60})).await;
     assert_eq!(longer.revision(), marked.revision());
@@ -108,7 +145,10 @@ async fn a_namespace_goes_when_its_content_has_gone() {
     f.post("/api/v1/namespaces", json!({"metadata": {"name": "n"}})).await;
     let marked = f.delete("/api/v1/namespaces/n").await;
     assert_eq!(marked.at("/status/phase"), "Terminating", "{marked:?}");
-    assert_eq!(f.get("/api/v1/namespaces/n").await.at("/spec/finalizers"), json!(["kubernetes"]));
+    assert_eq!(
+        f.get("/api/v1/namespaces/n").await.at("/spec/finalizers"),
+        json!(["kubernetes"])
+    );
     let mut done = marked.json();
     done["spec"]["finalizers"] = json!([]);
     let finalized = f.put("/api/v1/namespaces/n/finalize", done).await;
@@ -125,7 +165,10 @@ async fn a_collection_is_deleted_by_selector() {
         f.post(MAPS, map).await;
     }
     let answer = f.delete(&format!("{MAPS}?labelSelector=go%3Dyes")).await;
-    assert_eq!((answer.code, answer.at("/kind")), (StatusCode::OK, json!("ConfigMapList")));
+    assert_eq!(
+        (answer.code, answer.at("/kind")),
+        (StatusCode::OK, json!("ConfigMapList"))
+    );
     assert_eq!(answer.names(), ["a", "c"]);
     assert_eq!(f.get(MAPS).await.names(), ["b"]);
 }

@@ -12,20 +12,46 @@ async fn legacy_discovery_names_every_kind() {
     let f = Fixture::new().await;
     assert_eq!(f.get("/api").await.at("/versions"), json!(["v1"]));
     let groups = f.get("/apis").await;
-    let names: Vec<String> = groups.at("/groups").as_array().expect("groups").iter()
-        .map(|g| g["name"].as_str().unwrap_or_default().to_owned()).collect();
-    for group in ["apps", "events.k8s.io", "rbac.authorization.k8s.io", "coordination.k8s.io"] {
+    let names: Vec<String> = groups
+        .at("/groups")
+        .as_array()
+        .expect("groups")
+        .iter()
+        .map(|g| g["name"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    for group in [
+        "apps",
+        "events.k8s.io",
+        "rbac.authorization.k8s.io",
+        "coordination.k8s.io",
+    ] {
         assert!(names.iter().any(|name| name == group), "{group} not in {names:?}");
     }
-    assert_eq!(f.get("/apis/apps").await.at("/preferredVersion/groupVersion"), "apps/v1");
+    assert_eq!(
+        f.get("/apis/apps").await.at("/preferredVersion/groupVersion"),
+        "apps/v1"
+    );
     let apps = f.get("/apis/apps/v1").await;
     let resources = apps.at("/resources");
-    let find = |name: &str| resources.as_array().expect("resources").iter().find(|r| r["name"] == name).cloned();
+    let find = |name: &str| {
+        resources
+            .as_array()
+            .expect("resources")
+            .iter()
+            .find(|r| r["name"] == name)
+            .cloned()
+    };
     let deployments = find("deployments").expect("deployments");
     assert_eq!(deployments["storageVersionHash"], "8aSe+NMegvE=");
-    assert_eq!((&deployments["singularName"], &deployments["shortNames"]), (&json!("deployment"), &json!(["deploy"])));
+    assert_eq!(
+        (&deployments["singularName"], &deployments["shortNames"]),
+        (&json!("deployment"), &json!(["deploy"]))
+    );
     let scale = find("deployments/scale").expect("scale");
-    assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+    assert_eq!(
+        (&scale["group"], &scale["version"], &scale["kind"]),
+        (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+    );
     assert_eq!(f.get("/apis/none").await.code, StatusCode::NOT_FOUND);
 }
 
@@ -34,17 +60,46 @@ async fn aggregated_discovery_is_one_document_per_root() {
     let f = Fixture::new().await;
     let get = |path: &'static str| f.send_with("GET", path, &[("accept", AGGREGATED)], Vec::new());
     let core = get("/api").await;
-    assert_eq!(core.headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(
+        core.headers["content-type"],
+        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    );
     assert_eq!(core.at("/items/0/versions/0/version"), "v1");
     let resources = core.at("/items/0/versions/0/resources");
-    let pods = resources.as_array().expect("resources").iter().find(|r| r["resource"] == "pods").cloned().expect("pods");
-    assert_eq!((&pods["scope"], &pods["shortNames"]), (&json!("Namespaced"), &json!(["po"])));
-    let parts: Vec<&str> = pods["subresources"].as_array().expect("parts").iter().filter_map(|s| s["subresource"].as_str()).collect();
+    let pods = resources
+        .as_array()
+        .expect("resources")
+        .iter()
+        .find(|r| r["resource"] == "pods")
+        .cloned()
+        .expect("pods");
+    assert_eq!(
+        (&pods["scope"], &pods["shortNames"]),
+        (&json!("Namespaced"), &json!(["po"]))
+    );
+    let parts: Vec<&str> = pods["subresources"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .filter_map(|s| s["subresource"].as_str())
+        .collect();
     assert_eq!(parts, ["binding", "eviction", "status"]);
     let groups = get("/apis").await;
-    assert!(groups.at("/items").as_array().is_some_and(|items| items.iter().any(|g| g["metadata"]["name"] == "apps")));
+    assert!(
+        groups
+            .at("/items")
+            .as_array()
+            .is_some_and(|items| items.iter().any(|g| g["metadata"]["name"] == "apps"))
+    );
     let etag = groups.headers["etag"].to_str().expect("text").to_owned();
-    let again = f.send_with("GET", "/apis", &[("accept", AGGREGATED), ("if-none-match", &etag)], Vec::new()).await;
+    let again = f
+        .send_with(
+            "GET",
+            "/apis",
+            &[("accept", AGGREGATED), ("if-none-match", &etag)],
+            Vec::new(),
+        )
+        .await;
     assert_eq!((again.code, again.bytes.len()), (StatusCode::NOT_MODIFIED, 0));
 }
 
@@ -58,9 +113,16 @@ async fn openapi_documents_are_found_by_their_hash_and_kept() {
     assert_eq!(document.headers["cache-control"], "public, immutable, max-age=31536000");
     let schema = document.at("/components/schemas/io.k8s.api.apps.v1.Deployment");
     assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
-    assert!(document.json()["paths"].get("/apis/apps/v1/namespaces/{namespace}/deployments/{name}").is_some());
+    assert!(
+        document.json()["paths"]
+            .get("/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
+            .is_some()
+    );
     let moved = f.get("/openapi/v3/apis/apps/v1?hash=0").await;
-    assert_eq!((moved.code, moved.headers["location"].to_str().ok()), (StatusCode::MOVED_PERMANENTLY, Some(url)));
+    assert_eq!(
+        (moved.code, moved.headers["location"].to_str().ok()),
+        (StatusCode::MOVED_PERMANENTLY, Some(url))
+    );
     assert_eq!(f.get("/openapi/v3/apis/none/v1").await.code, StatusCode::NOT_FOUND);
 }
 
@@ -71,21 +133,29 @@ async fn health_is_told_by_check() {
         assert_eq!(f.get(path).await.bytes, "ok", "{path}");
     }
     let verbose = f.get("/readyz?verbose").await;
-    assert_eq!(verbose.bytes, "[+]ping ok\n[+]store ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n");
+    assert_eq!(
+        verbose.bytes,
+        "[+]ping ok\n[+]store ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n"
+    );
     let excluded = f.get("/readyz?verbose&exclude=store").await;
     assert!(String::from_utf8_lossy(&excluded.bytes).contains("[+]store excluded: ok"));
     assert_eq!(f.get("/readyz/nothing").await.code, StatusCode::NOT_FOUND);
     f.shutdown.cancel();
     let ending = f.get("/readyz").await;
     assert_eq!(ending.code, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(String::from_utf8_lossy(&ending.bytes).ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n"));
+    assert!(
+        String::from_utf8_lossy(&ending.bytes).ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n")
+    );
 }
 
 #[tokio::test]
 async fn version_and_metrics_answer() {
     let f = Fixture::new().await;
     let version = f.get("/version").await;
-    assert_eq!((version.at("/gitVersion"), version.at("/minor")), (json!("v1.36.2+wherry"), json!("36")));
+    assert_eq!(
+        (version.at("/gitVersion"), version.at("/minor")),
+        (json!("v1.36.2+wherry"), json!("36"))
+    );
     f.get("/api/v1/namespaces/a/configmaps").await;
     f.get("/api/v1/namespaces/a/inventions").await;
     let metrics = String::from_utf8(f.get("/metrics").await.bytes.to_vec()).expect("text");
@@ -100,7 +170,9 @@ async fn callers_in_this_process_use_the_same_path() {
     let client = f.server.as_user("system:kube-scheduler", &[]);
     let maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(client, "a");
     let made = serde_json::from_value(config_map("x", json!({"k": "v"}))).expect("a ConfigMap");
-    maps.create(&kube::api::PostParams::default(), &made).await.expect("created");
+    maps.create(&kube::api::PostParams::default(), &made)
+        .await
+        .expect("created");
     assert_eq!(maps.get("x").await.expect("found").data.expect("data")["k"], "v");
     let error = maps.get("y").await.expect_err("there is none");
     assert!(matches!(error, kube::Error::Api(status) if status.code == 404));

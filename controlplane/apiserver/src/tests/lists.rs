@@ -19,13 +19,20 @@ async fn five(f: &Fixture) {
 async fn lists_are_complete_and_say_their_revision() {
     let f = Fixture::new().await;
     let empty = f.get(MAPS).await;
-    assert_eq!((empty.at("/kind"), empty.at("/items")), (json!("ConfigMapList"), json!([])));
+    assert_eq!(
+        (empty.at("/kind"), empty.at("/items")),
+        (json!("ConfigMapList"), json!([]))
+    );
     five(&f).await;
-    f.post("/api/v1/namespaces/b/configmaps", config_map("z", json!({}))).await;
+    f.post("/api/v1/namespaces/b/configmaps", config_map("z", json!({})))
+        .await;
     let list = f.get(MAPS).await;
     assert_eq!(list.names(), ["a", "b", "c", "d", "e"]);
     assert!(list.revision().parse::<u64>().is_ok());
-    assert_eq!(f.get("/api/v1/configmaps").await.names(), ["a", "b", "c", "d", "e", "z"]);
+    assert_eq!(
+        f.get("/api/v1/configmaps").await.names(),
+        ["a", "b", "c", "d", "e", "z"]
+    );
 }
 
 #[tokio::test]
@@ -45,8 +52,15 @@ async fn selectors_choose() {
     }
     let unknown = f.get(&format!("{MAPS}?fieldSelector=spec.foo%3Da")).await;
     assert_eq!(unknown.code, StatusCode::BAD_REQUEST);
-    assert!(unknown.message().contains("field label not supported: spec.foo"), "{}", unknown.message());
-    assert_eq!(f.get(&format!("{MAPS}?labelSelector=a%20b")).await.code, StatusCode::BAD_REQUEST);
+    assert!(
+        unknown.message().contains("field label not supported: spec.foo"),
+        "{}",
+        unknown.message()
+    );
+    assert_eq!(
+        f.get(&format!("{MAPS}?labelSelector=a%20b")).await.code,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
@@ -60,7 +74,12 @@ async fn kinds_have_selectable_fields_of_their_own() {
     let select = |query: &str| format!("{pods}?fieldSelector={query}");
     assert_eq!(f.get(&select("spec.nodeName%3Dn1")).await.names(), ["p"]);
     assert_eq!(f.get(&select("spec.nodeName%3D")).await.names(), ["q"]);
-    assert_eq!(f.get(&select("spec.hostNetwork%3Dfalse,status.phase%3DPending")).await.names(), ["p", "q"]);
+    assert_eq!(
+        f.get(&select("spec.hostNetwork%3Dfalse,status.phase%3DPending"))
+            .await
+            .names(),
+        ["p", "q"]
+    );
 }
 
 #[tokio::test]
@@ -83,14 +102,19 @@ async fn pages_together_are_the_list_at_one_revision() {
     let third = f.get(&next(&second)).await;
     assert_eq!(third.names(), ["e"]);
     assert!(third.at("/metadata/continue").is_null());
-    assert_eq!([&second, &third].map(Answer::revision), [first.revision(), first.revision()]);
+    assert_eq!(
+        [&second, &third].map(Answer::revision),
+        [first.revision(), first.revision()]
+    );
 }
 
 #[tokio::test]
 async fn pages_of_a_selection_are_full() {
     let f = Fixture::new().await;
     five(&f).await;
-    let first = f.get(&format!("{MAPS}?limit=2&labelSelector=name%20notin%20(a,c)")).await;
+    let first = f
+        .get(&format!("{MAPS}?limit=2&labelSelector=name%20notin%20(a,c)"))
+        .await;
     assert_eq!(first.names(), ["b", "d"]);
     assert!(first.at("/metadata/remainingItemCount").is_null());
     let token = first.at("/metadata/continue").as_str().unwrap_or_default().to_owned();
@@ -114,8 +138,14 @@ async fn a_token_outlives_its_revision_only_in_words() {
     assert_eq!((gone.code, gone.at("/reason")), (StatusCode::GONE, json!("Expired")));
     assert!(gone.message().starts_with("The provided continue parameter is too old"));
     let token = gone.at("/metadata/continue").as_str().unwrap_or_default().to_owned();
-    assert_eq!(f.get(&format!("{MAPS}?limit=9&continue={token}")).await.names(), ["d", "e"]);
-    assert_eq!(f.get(&format!("{MAPS}?continue=junk")).await.code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        f.get(&format!("{MAPS}?limit=9&continue={token}")).await.names(),
+        ["d", "e"]
+    );
+    assert_eq!(
+        f.get(&format!("{MAPS}?continue=junk")).await.code,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
@@ -123,9 +153,15 @@ async fn a_revision_can_be_asked_for() {
     let f = Fixture::new().await;
     let first = f.config_map("a", json!({})).await.revision();
     f.config_map("b", json!({})).await;
-    let exact = f.get(&format!("{MAPS}?resourceVersion={first}&resourceVersionMatch=Exact")).await;
+    let exact = f
+        .get(&format!("{MAPS}?resourceVersion={first}&resourceVersionMatch=Exact"))
+        .await;
     assert_eq!((exact.names(), exact.revision()), (vec!["a".to_owned()], first.clone()));
-    let newer = f.get(&format!("{MAPS}?resourceVersion={first}&resourceVersionMatch=NotOlderThan")).await;
+    let newer = f
+        .get(&format!(
+            "{MAPS}?resourceVersion={first}&resourceVersionMatch=NotOlderThan"
+        ))
+        .await;
     assert_eq!(newer.names(), ["a", "b"]);
     assert_eq!(f.get(&format!("{MAPS}/a?resourceVersion=0")).await.code, StatusCode::OK);
 }
@@ -134,8 +170,17 @@ async fn a_revision_can_be_asked_for() {
 async fn a_revision_that_does_not_come_is_a_timeout() {
     let f = Fixture::new().await;
     let answer = f.get(&format!("{MAPS}?resourceVersion=999999")).await;
-    assert_eq!((answer.code, answer.at("/reason")), (StatusCode::GATEWAY_TIMEOUT, json!("Timeout")));
-    assert!(answer.message().contains("Too large resource version: 999999, current:"), "{}", answer.message());
+    assert_eq!(
+        (answer.code, answer.at("/reason")),
+        (StatusCode::GATEWAY_TIMEOUT, json!("Timeout"))
+    );
+    assert!(
+        answer
+            .message()
+            .contains("Too large resource version: 999999, current:"),
+        "{}",
+        answer.message()
+    );
     assert_eq!(answer.at("/details/causes/0/reason"), "ResourceVersionTooLarge");
     assert_eq!(answer.headers["retry-after"], "1");
 }
@@ -153,6 +198,9 @@ async fn a_long_list_goes_out_in_chunks() {
         .map(|frame| frame.expect("a frame").into_data().expect("data").len())
         .collect()
         .await;
-    assert!(frames.len() >= 3 && frames.iter().all(|len| *len < 128 * 1024), "{frames:?}");
+    assert!(
+        frames.len() >= 3 && frames.iter().all(|len| *len < 128 * 1024),
+        "{frames:?}"
+    );
     assert_eq!(f.get(MAPS).await.names().len(), 10);
 }

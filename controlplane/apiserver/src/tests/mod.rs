@@ -80,14 +80,20 @@ impl Answer {
     }
 
     pub(super) fn revision(&self) -> String {
-        self.at("/metadata/resourceVersion").as_str().unwrap_or_default().to_owned()
+        self.at("/metadata/resourceVersion")
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Names of a list's items.
     pub(super) fn names(&self) -> Vec<String> {
         let json = self.json();
         let items = json["items"].as_array().cloned().unwrap_or_default();
-        items.iter().map(|i| i["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+        items
+            .iter()
+            .map(|i| i["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 }
 
@@ -97,7 +103,11 @@ pub(super) fn time() -> Timestamp {
 
 pub(super) fn user(name: &str) -> Caller {
     let groups = vec![AUTHENTICATED.to_owned()];
-    Caller::Internal(Arc::new(UserInfo { username: name.to_owned(), groups, ..UserInfo::default() }))
+    Caller::Internal(Arc::new(UserInfo {
+        username: name.to_owned(),
+        groups,
+        ..UserInfo::default()
+    }))
 }
 
 impl Fixture {
@@ -141,24 +151,39 @@ impl Fixture {
         })
         .expect("the server starts");
         server.wait_ready().await;
-        Fixture { server, backend, shutdown }
+        Fixture {
+            server,
+            backend,
+            shutdown,
+        }
     }
 
     pub(super) async fn request(&self, caller: Caller, request: Request<Body>) -> Answer {
         let response = handle(self.server.shared.clone(), caller, request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("the body is whole").to_bytes();
-        Answer { code: parts.status, headers: parts.headers, bytes }
+        Answer {
+            code: parts.status,
+            headers: parts.headers,
+            bytes,
+        }
     }
 
     /// As the test's user, with headers as `name: value` lines.
-    pub(super) async fn send_with(&self, method: &str, target: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    pub(super) async fn send_with(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.request(user("tester"), request.body(Body::from(body)).expect("a request")).await
+        self.request(user("tester"), request.body(Body::from(body)).expect("a request"))
+            .await
     }
 
     pub(super) async fn get(&self, target: &str) -> Answer {
@@ -170,22 +195,37 @@ impl Fixture {
     }
 
     pub(super) async fn post(&self, target: &str, body: Value) -> Answer {
-        self.send_with("POST", target, &[("content-type", "application/json")], body.to_string().into()).await
+        self.send_with(
+            "POST",
+            target,
+            &[("content-type", "application/json")],
+            body.to_string().into(),
+        )
+        .await
     }
 
     pub(super) async fn put(&self, target: &str, body: Value) -> Answer {
-        self.send_with("PUT", target, &[("content-type", "application/json")], body.to_string().into()).await
+        self.send_with(
+            "PUT",
+            target,
+            &[("content-type", "application/json")],
+            body.to_string().into(),
+        )
+        .await
     }
 
     /// A patch of a type: `json`, `merge` or `strategic-merge`.
     pub(super) async fn patch(&self, target: &str, patch_type: &str, body: Value) -> Answer {
         let media = format!("application/{patch_type}-patch+json");
-        self.send_with("PATCH", target, &[("content-type", &media)], body.to_string().into()).await
+        self.send_with("PATCH", target, &[("content-type", &media)], body.to_string().into())
+            .await
     }
 
     /// Creates a ConfigMap in the namespace `a`.
     pub(super) async fn config_map(&self, name: &str, data: Value) -> Answer {
-        let answer = self.post("/api/v1/namespaces/a/configmaps", config_map(name, data)).await;
+        let answer = self
+            .post("/api/v1/namespaces/a/configmaps", config_map(name, data))
+            .await;
         assert_eq!(answer.code, StatusCode::CREATED, "{answer:?}");
         answer
     }
@@ -196,10 +236,16 @@ impl Fixture {
     }
 
     pub(super) async fn watch_with(&self, target: &str, accept: &str) -> Events {
-        let request = Request::get(target).header("accept", accept).body(Body::empty()).expect("a request");
+        let request = Request::get(target)
+            .header("accept", accept)
+            .body(Body::empty())
+            .expect("a request");
         let response = handle(self.server.shared.clone(), user("tester"), request).await;
         assert_eq!(response.status(), StatusCode::OK);
-        Events { body: BodyStream::new(response.into_body()), pending: Vec::new() }
+        Events {
+            body: BodyStream::new(response.into_body()),
+            pending: Vec::new(),
+        }
     }
 }
 
@@ -213,9 +259,17 @@ impl Events {
     /// The next event; `None` when the watch has ended.
     pub(super) async fn next(&mut self) -> Option<Value> {
         while self.pending.is_empty() {
-            let frame = self.body.next().await?.expect("the watch is not cut off").into_data().expect("data");
+            let frame = self
+                .body
+                .next()
+                .await?
+                .expect("the watch is not cut off")
+                .into_data()
+                .expect("data");
             let lines = frame.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-            self.pending = lines.map(|line| serde_json::from_slice(line).expect("an event")).collect();
+            self.pending = lines
+                .map(|line| serde_json::from_slice(line).expect("an event"))
+                .collect();
         }
         Some(self.pending.remove(0))
     }
@@ -224,7 +278,9 @@ impl Events {
     pub(super) async fn brief(&mut self) -> String {
         let event = self.next().await.expect("the watch goes on");
         let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
-        format!("{} {name}", event["type"].as_str().unwrap_or_default()).trim_end().to_owned()
+        format!("{} {name}", event["type"].as_str().unwrap_or_default())
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -257,14 +313,21 @@ pub(super) fn deployment(name: &str, replicas: i64) -> Value {
 
 /// A caller over the network who showed nothing.
 pub(super) fn stranger() -> Caller {
-    Caller::Connection { certified: Certified::No, loopback: true }
+    Caller::Connection {
+        certified: Certified::No,
+        loopback: true,
+    }
 }
 
 #[tokio::test]
 async fn the_store_is_the_only_state() {
     let fixture = Fixture::new().await;
     fixture.config_map("x", json!({"k": "v"})).await;
-    let range = fixture.backend.range("core/configmaps/", store::Page::all(), None).await.expect("a range");
+    let range = fixture
+        .backend
+        .range("core/configmaps/", store::Page::all(), None)
+        .await
+        .expect("a range");
     assert_eq!(range.items.len(), 1);
     assert_eq!(&*range.items[0].key, "core/configmaps/a/x");
     assert!(!String::from_utf8_lossy(&range.items[0].value).contains("resourceVersion"));

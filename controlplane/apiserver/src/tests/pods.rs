@@ -17,11 +17,20 @@ async fn a_pod_is_bound_once() {
     f.post(PODS, pod("p")).await;
     let target = format!("{PODS}/p/binding");
     let bound = f.post(&target, binding("n1")).await;
-    assert_eq!((bound.code, bound.at("/status")), (StatusCode::CREATED, json!("Success")), "{bound:?}");
+    assert_eq!(
+        (bound.code, bound.at("/status")),
+        (StatusCode::CREATED, json!("Success")),
+        "{bound:?}"
+    );
     let stored = f.get(&format!("{PODS}/p")).await;
     assert_eq!(stored.at("/spec/nodeName"), "n1");
     let conditions = stored.at("/status/conditions");
-    let scheduled = conditions.as_array().expect("conditions").iter().find(|c| c["type"] == "PodScheduled").cloned();
+    let scheduled = conditions
+        .as_array()
+        .expect("conditions")
+        .iter()
+        .find(|c| c["type"] == "PodScheduled")
+        .cloned();
     assert_eq!(scheduled.map(|c| c["status"].clone()), Some(json!("True")));
     let again = f.post(&target, binding("n2")).await;
     assert_eq!(again.code, StatusCode::CONFLICT);
@@ -34,9 +43,15 @@ async fn a_pod_is_bound_once() {
 #[tokio::test]
 async fn bindings_need_a_pod_and_a_node() {
     let f = Fixture::new().await;
-    assert_eq!(f.post(&format!("{PODS}/p/binding"), binding("n1")).await.code, StatusCode::NOT_FOUND);
+    assert_eq!(
+        f.post(&format!("{PODS}/p/binding"), binding("n1")).await.code,
+        StatusCode::NOT_FOUND
+    );
     f.post(PODS, pod("p")).await;
-    assert_eq!(f.post(&format!("{PODS}/p/binding"), binding("")).await.code, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        f.post(&format!("{PODS}/p/binding"), binding("")).await.code,
+        StatusCode::BAD_REQUEST
+    );
     assert_eq!(f.get(&format!("{PODS}/p")).await.at("/spec/nodeName"), Value::Null);
 }
 
@@ -49,6 +64,15 @@ async fn an_eviction_deletes_with_its_options() {
         "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 7},
     });
     let evicted = f.post(&format!("{PODS}/p/eviction"), eviction).await;
-    assert_eq!((evicted.code, evicted.at("/status")), (StatusCode::CREATED, json!("Success")), "{evicted:?}");
-    assert_eq!(f.get(&format!("{PODS}/p")).await.at("/metadata/deletionGracePeriodSeconds"), 7);
+    assert_eq!(
+        (evicted.code, evicted.at("/status")),
+        (StatusCode::CREATED, json!("Success")),
+        "{evicted:?}"
+    );
+    assert_eq!(
+        f.get(&format!("{PODS}/p"))
+            .await
+            .at("/metadata/deletionGracePeriodSeconds"),
+        7
+    );
 }

@@ -12,15 +12,69 @@ async fn says_no_in_kubernetes_words() {
     let f = Fixture::new().await;
     f.config_map("x", json!({})).await;
     let cases = [
-        ("GET", "/api/v1/namespaces/a/configmaps/none", "", 404, "configmaps \"none\" not found"),
-        ("GET", "/apis/apps/v1/namespaces/a/deployments/none", "", 404, "deployments.apps \"none\" not found"),
-        ("GET", "/api/v1/namespaces/a/gadgets", "", 404, "the server could not find the requested resource"),
-        ("GET", "/apis/none/v1/gadgets", "", 404, "the server could not find the requested resource"),
-        ("GET", "/api/v1/configmaps/x", "", 404, "the server could not find the requested resource"),
-        ("GET", "/api/v1/namespaces/a/nodes", "", 404, "the server could not find the requested resource"),
-        ("GET", "/nowhere", "", 404, "the server could not find the requested resource"),
-        ("POST", "/api/v1/configmaps", "{}", 405, "create is not supported on resources of kind \"configmaps\""),
-        ("PUT", "/api/v1/namespaces/a/configmaps", "{}", 404, "configmaps \"\" not found"),
+        (
+            "GET",
+            "/api/v1/namespaces/a/configmaps/none",
+            "",
+            404,
+            "configmaps \"none\" not found",
+        ),
+        (
+            "GET",
+            "/apis/apps/v1/namespaces/a/deployments/none",
+            "",
+            404,
+            "deployments.apps \"none\" not found",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/gadgets",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/apis/none/v1/gadgets",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/api/v1/configmaps/x",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/a/nodes",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "GET",
+            "/nowhere",
+            "",
+            404,
+            "the server could not find the requested resource",
+        ),
+        (
+            "POST",
+            "/api/v1/configmaps",
+            "{}",
+            405,
+            "create is not supported on resources of kind \"configmaps\"",
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/a/configmaps",
+            "{}",
+            404,
+            "configmaps \"\" not found",
+        ),
         (
             "POST",
             MAPS,
@@ -65,32 +119,60 @@ async fn says_no_in_kubernetes_words() {
         ),
     ];
     for (method, target, body, code, message) in cases {
-        let answer = f.send_with(method, target, &[("content-type", "application/json")], body.into()).await;
-        assert_eq!((answer.code.as_u16(), answer.message()), (code, message.to_owned()), "{method} {target} {body}");
-        assert_eq!((answer.at("/kind"), answer.at("/status")), (json!("Status"), json!("Failure")));
+        let answer = f
+            .send_with(method, target, &[("content-type", "application/json")], body.into())
+            .await;
+        assert_eq!(
+            (answer.code.as_u16(), answer.message()),
+            (code, message.to_owned()),
+            "{method} {target} {body}"
+        );
+        assert_eq!(
+            (answer.at("/kind"), answer.at("/status")),
+            (json!("Status"), json!("Failure"))
+        );
     }
 }
 
 #[tokio::test]
 async fn bodies_that_are_not_json_are_shown_by_their_first_bytes() {
     let f = Fixture::new().await;
-    let answer = f.send_with("POST", MAPS, &[("content-type", "application/json")], b"{\"a\":".to_vec()).await;
+    let answer = f
+        .send_with(
+            "POST",
+            MAPS,
+            &[("content-type", "application/json")],
+            b"{\"a\":".to_vec(),
+        )
+        .await;
     assert_eq!(answer.code, StatusCode::BAD_REQUEST);
     let message = answer.message();
-    assert!(message.starts_with("the object provided is unrecognized (must be of type ConfigMap): "), "{message}");
+    assert!(
+        message.starts_with("the object provided is unrecognized (must be of type ConfigMap): "),
+        "{message}"
+    );
     assert!(message.ends_with("(7b2261223a)"), "{message}");
 }
 
 #[tokio::test]
 async fn deep_nesting_is_refused_and_nothing_panics() {
     let f = Fixture::new().await;
-    let deep = format!("{{\"metadata\":{{\"name\":\"x\"}},\"data\":{}{}}}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
-    let answer = f.send_with("POST", MAPS, &[("content-type", "application/json")], deep.into()).await;
+    let deep = format!(
+        "{{\"metadata\":{{\"name\":\"x\"}},\"data\":{}{}}}",
+        "{\"a\":".repeat(10_000),
+        "}".repeat(10_000)
+    );
+    let answer = f
+        .send_with("POST", MAPS, &[("content-type", "application/json")], deep.into())
+        .await;
     assert_eq!(answer.code, StatusCode::BAD_REQUEST);
     let names = ["..", ".", "a%2Fb", "%25", "%00"];
     for name in names {
         let code = f.get(&format!("{MAPS}/{name}")).await.code;
-        assert!(code == StatusCode::BAD_REQUEST || code == StatusCode::NOT_FOUND, "{name}: {code}");
+        assert!(
+            code == StatusCode::BAD_REQUEST || code == StatusCode::NOT_FOUND,
+            "{name}: {code}"
+        );
     }
 }
 
@@ -98,18 +180,42 @@ async fn deep_nesting_is_refused_and_nothing_panics() {
 async fn authorization_comes_before_the_body_and_says_what_is_missing() {
     let f = Fixture::new().await;
     let send = |method: &str, target: &str| {
-        let request = Request::builder().method(method).uri(target).body(Body::from("not json")).expect("a request");
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .body(Body::from("not json"))
+            .expect("a request");
         f.request(user("nobody"), request)
     };
     let cases = [
-        ("POST", MAPS, "configmaps is forbidden: User \"nobody\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"a\""),
-        ("GET", "/apis/apps/v1/namespaces/a/deployments/d/scale", "deployments.apps \"d\" is forbidden: User \"nobody\" cannot get resource \"deployments/scale\" in API group \"apps\" in the namespace \"a\""),
-        ("GET", "/api/v1/nodes", "nodes is forbidden: User \"nobody\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"),
-        ("GET", "/metrics", "forbidden: User \"nobody\" cannot get path \"/metrics\""),
+        (
+            "POST",
+            MAPS,
+            "configmaps is forbidden: User \"nobody\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"a\"",
+        ),
+        (
+            "GET",
+            "/apis/apps/v1/namespaces/a/deployments/d/scale",
+            "deployments.apps \"d\" is forbidden: User \"nobody\" cannot get resource \"deployments/scale\" in API group \"apps\" in the namespace \"a\"",
+        ),
+        (
+            "GET",
+            "/api/v1/nodes",
+            "nodes is forbidden: User \"nobody\" cannot list resource \"nodes\" in API group \"\" at the cluster scope",
+        ),
+        (
+            "GET",
+            "/metrics",
+            "forbidden: User \"nobody\" cannot get path \"/metrics\"",
+        ),
     ];
     for (method, target, message) in cases {
         let answer = send(method, target).await;
-        assert_eq!((answer.code, answer.message()), (StatusCode::FORBIDDEN, message.to_owned()), "{target}");
+        assert_eq!(
+            (answer.code, answer.message()),
+            (StatusCode::FORBIDDEN, message.to_owned()),
+            "{target}"
+        );
     }
     assert_eq!(send("GET", "/healthz").await.code, StatusCode::OK);
 }
@@ -122,10 +228,18 @@ async fn strangers_are_anonymous_and_false_credentials_are_not() {
     assert_eq!(anonymous.code, StatusCode::FORBIDDEN);
     assert!(anonymous.message().contains("User \"system:anonymous\""));
     assert_eq!(f.request(stranger(), get("/readyz")).await.code, StatusCode::OK);
-    let refused = Caller::Connection { certified: Certified::Refused, loopback: true };
-    assert_eq!(f.request(refused, get("/api/v1/nodes")).await.code, StatusCode::UNAUTHORIZED);
+    let refused = Caller::Connection {
+        certified: Certified::Refused,
+        loopback: true,
+    };
+    assert_eq!(
+        f.request(refused, get("/api/v1/nodes")).await.code,
+        StatusCode::UNAUTHORIZED
+    );
     let mut token = get("/api/v1/nodes");
-    token.headers_mut().insert("authorization", "Bearer nonsense".parse().expect("a header"));
+    token
+        .headers_mut()
+        .insert("authorization", "Bearer nonsense".parse().expect("a header"));
     assert_eq!(f.request(stranger(), token).await.code, StatusCode::UNAUTHORIZED);
 }
 
@@ -133,6 +247,8 @@ async fn strangers_are_anonymous_and_false_credentials_are_not() {
 async fn every_answer_carries_an_id() {
     let f = Fixture::new().await;
     assert_eq!(f.get("/version").await.headers["audit-id"].len(), 36);
-    let own = f.send_with("GET", "/version", &[("audit-id", "mine")], Vec::new()).await;
+    let own = f
+        .send_with("GET", "/version", &[("audit-id", "mine")], Vec::new())
+        .await;
     assert_eq!(own.headers["audit-id"], "mine");
 }

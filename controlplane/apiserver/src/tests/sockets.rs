@@ -23,7 +23,12 @@ fn authority(name: &str) -> Authority {
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
-fn issue(by: &Authority, name: &str, group: &str, usage: ExtendedKeyUsagePurpose) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+fn issue(
+    by: &Authority,
+    name: &str,
+    group: &str,
+    usage: ExtendedKeyUsagePurpose,
+) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
     params.distinguished_name.push(DnType::CommonName, name);
     params.distinguished_name.push(DnType::OrganizationName, group);
@@ -33,7 +38,10 @@ fn issue(by: &Authority, name: &str, group: &str, usage: ExtendedKeyUsagePurpose
     params.not_after = rcgen::date_time_ymd(2036, 1, 1);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.signed_by(&key, by).expect("a certificate");
-    (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).expect("a key"))
+    (
+        certificate.der().clone(),
+        PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+    )
 }
 
 struct Socket {
@@ -66,7 +74,14 @@ impl Socket {
         let stop = CancellationToken::new();
         let (server, token) = (fixture.server.clone(), stop.clone());
         let served = tokio::spawn(async move { server.serve(listener, Arc::new(tls), token).await });
-        Socket { fixture, address, roots: Arc::new(roots), clients, stop, served }
+        Socket {
+            fixture,
+            address,
+            roots: Arc::new(roots),
+            clients,
+            stop,
+            served,
+        }
     }
 
     async fn connect(
@@ -80,22 +95,35 @@ impl Socket {
             .expect("versions")
             .with_root_certificates(self.roots.clone());
         let mut config = match identity {
-            Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).expect("an identity"),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(vec![certificate], key)
+                .expect("an identity"),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let stream = TcpStream::connect(self.address).await.expect("connects");
         let name = ServerName::IpAddress(self.address.ip().into());
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake")
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .expect("a handshake")
     }
 
     /// The status of a GET over HTTP/1.1.
-    async fn get(&self, identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>, target: &str) -> StatusCode {
+    async fn get(
+        &self,
+        identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+        target: &str,
+    ) -> StatusCode {
         let stream = self.connect(identity, "http/1.1").await;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP");
         tokio::spawn(connection);
-        let request = Request::get(target).header("host", "api").body(Body::empty()).expect("a request");
+        let request = Request::get(target)
+            .header("host", "api")
+            .body(Body::empty())
+            .expect("a request");
         sender.send_request(request).await.expect("an answer").status()
     }
 }
@@ -128,12 +156,15 @@ async fn http_2_serves_many_requests_and_ends_with_the_watches() {
     let socket = Socket::new().await;
     let identity = issue(&socket.clients, "tester", "people", ExtendedKeyUsagePurpose::ClientAuth);
     let stream = socket.connect(Some(identity), "h2").await;
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .expect("HTTP/2");
     let connection = tokio::spawn(connection);
     let get = |target: String| {
         let mut sender = sender.clone();
-        let request = Request::get(format!("https://api{target}")).body(Body::empty()).expect("a request");
+        let request = Request::get(format!("https://api{target}"))
+            .body(Body::empty())
+            .expect("a request");
         async move { sender.send_request(request).await.expect("an answer") }
     };
     socket.fixture.config_map("x", json!({"k": "v"})).await;

@@ -14,15 +14,28 @@ async fn tells_what_is_there_and_what_changes() {
     let mut events = f.watch(&format!("{MAPS}?watch=true")).await;
     assert_eq!(events.brief().await, "ADDED x");
     f.config_map("y", json!({})).await;
-    f.post("/api/v1/namespaces/b/configmaps", config_map("elsewhere", json!({}))).await;
-    let changed = f.patch(&format!("{MAPS}/x"), "merge", json!({"data": {"k": "v"}})).await;
+    f.post("/api/v1/namespaces/b/configmaps", config_map("elsewhere", json!({})))
+        .await;
+    let changed = f
+        .patch(&format!("{MAPS}/x"), "merge", json!({"data": {"k": "v"}}))
+        .await;
     f.delete(&format!("{MAPS}/x")).await;
     assert_eq!(events.brief().await, "ADDED y");
     let modified = events.next().await.expect("an event");
-    assert_eq!((&modified["type"], &modified["object"]), (&json!("MODIFIED"), &changed.json()));
+    assert_eq!(
+        (&modified["type"], &modified["object"]),
+        (&json!("MODIFIED"), &changed.json())
+    );
     let deleted = events.next().await.expect("an event");
-    assert_eq!((&deleted["type"], &deleted["object"]["data"]["k"]), (&json!("DELETED"), &json!("v")));
-    let at = |event: &Value| event["object"]["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse::<u64>().ok());
+    assert_eq!(
+        (&deleted["type"], &deleted["object"]["data"]["k"]),
+        (&json!("DELETED"), &json!("v"))
+    );
+    let at = |event: &Value| {
+        event["object"]["metadata"]["resourceVersion"]
+            .as_str()
+            .and_then(|v| v.parse::<u64>().ok())
+    };
     assert!(at(&deleted) > at(&modified));
 }
 
@@ -39,7 +52,9 @@ async fn goes_on_from_a_revision() {
 async fn an_object_enters_and_leaves_a_selection() {
     let f = Fixture::new().await;
     let from = f.config_map("x", json!({})).await.revision();
-    let mut events = f.watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes&resourceVersion={from}")).await;
+    let mut events = f
+        .watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes&resourceVersion={from}"))
+        .await;
     let target = format!("{MAPS}/x");
     let label = |value: Value| json!({"metadata": {"labels": {"on": value}}});
     f.patch(&target, "merge", label("yes".into())).await;
@@ -64,7 +79,9 @@ async fn one_object_can_be_watched_by_name() {
     let f = Fixture::new().await;
     f.config_map("x", json!({})).await;
     f.config_map("y", json!({})).await;
-    let mut by_field = f.watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dy")).await;
+    let mut by_field = f
+        .watch(&format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dy"))
+        .await;
     assert_eq!(by_field.brief().await, "ADDED y");
     let mut by_path = f.watch("/api/v1/watch/namespaces/a/configmaps/y").await;
     assert_eq!(by_path.brief().await, "ADDED y");
@@ -79,8 +96,14 @@ async fn a_watch_list_says_where_the_beginning_ends() {
     assert_eq!(events.brief().await, "ADDED x");
     let bookmark = events.next().await.expect("a bookmark");
     assert_eq!(bookmark["type"], "BOOKMARK");
-    assert_eq!(bookmark["object"]["metadata"]["annotations"], json!({"k8s.io/initial-events-end": "true"}));
-    assert_eq!((&bookmark["object"]["kind"], &bookmark["object"]["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
+    assert_eq!(
+        bookmark["object"]["metadata"]["annotations"],
+        json!({"k8s.io/initial-events-end": "true"})
+    );
+    assert_eq!(
+        (&bookmark["object"]["kind"], &bookmark["object"]["apiVersion"]),
+        (&json!("ConfigMap"), &json!("v1"))
+    );
     f.config_map("y", json!({})).await;
     assert_eq!(events.brief().await, "ADDED y");
 }
@@ -95,7 +118,11 @@ async fn parameters_that_contradict_are_refused() {
         "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=1",
     ];
     for query in cases {
-        assert_eq!(f.get(&format!("{MAPS}?{query}")).await.code, StatusCode::UNPROCESSABLE_ENTITY, "{query}");
+        assert_eq!(
+            f.get(&format!("{MAPS}?{query}")).await.code,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{query}"
+        );
     }
 }
 
@@ -109,9 +136,16 @@ async fn a_revision_that_is_lost_is_an_error_event() {
     let later = Fixture::over(f.backend.clone()).await;
     let mut events = later.watch(&format!("{MAPS}?watch=1&resourceVersion=1")).await;
     let error = events.next().await.expect("an event");
-    assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
+    assert_eq!(
+        (&error["type"], &error["object"]["code"]),
+        (&json!("ERROR"), &json!(410))
+    );
     assert_eq!(error["object"]["reason"], "Expired");
-    assert!(error["object"]["message"].as_str().is_some_and(|m| m.starts_with("too old resource version: 1 (")));
+    assert!(
+        error["object"]["message"]
+            .as_str()
+            .is_some_and(|m| m.starts_with("too old resource version: 1 ("))
+    );
     assert_eq!(events.next().await, None);
 }
 
@@ -120,7 +154,9 @@ async fn bookmarks_come_about_once_a_minute_until_the_timeout() {
     let f = Fixture::new().await;
     f.config_map("x", json!({})).await;
     let begun = tokio::time::Instant::now();
-    let mut events = f.watch(&format!("{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=130")).await;
+    let mut events = f
+        .watch(&format!("{MAPS}?watch=1&allowWatchBookmarks=true&timeoutSeconds=130"))
+        .await;
     assert_eq!(events.brief().await, "ADDED x");
     let bookmark = events.next().await.expect("a bookmark");
     assert_eq!(bookmark["type"], "BOOKMARK");
@@ -154,12 +190,30 @@ async fn watches_speak_the_other_forms_too() {
     let mut metadata = f.watch_with(&format!("{MAPS}?watch=1"), accept).await;
     let event = metadata.next().await.expect("an event");
     assert_eq!(event["object"]["kind"], "PartialObjectMetadata");
-    assert_eq!((&event["object"]["metadata"]["name"], event["object"].get("data")), (&json!("x"), None));
-    let mut table = f.watch_with(&format!("{MAPS}?watch=1"), "application/json;as=Table;g=meta.k8s.io;v=v1").await;
+    assert_eq!(
+        (&event["object"]["metadata"]["name"], event["object"].get("data")),
+        (&json!("x"), None)
+    );
+    let mut table = f
+        .watch_with(
+            &format!("{MAPS}?watch=1"),
+            "application/json;as=Table;g=meta.k8s.io;v=v1",
+        )
+        .await;
     let first = table.next().await.expect("an event");
     assert_eq!(first["object"]["rows"][0]["cells"][0], "x");
-    assert!(first["object"]["columnDefinitions"].as_array().is_some_and(|c| !c.is_empty()));
+    assert!(
+        first["object"]["columnDefinitions"]
+            .as_array()
+            .is_some_and(|c| !c.is_empty())
+    );
     f.config_map("y", json!({})).await;
     let second = table.next().await.expect("an event");
-    assert_eq!((&second["object"]["rows"][0]["cells"][0], &second["object"]["columnDefinitions"]), (&json!("y"), &json!([])));
+    assert_eq!(
+        (
+            &second["object"]["rows"][0]["cells"][0],
+            &second["object"]["columnDefinitions"]
+        ),
+        (&json!("y"), &json!([]))
+    );
 }

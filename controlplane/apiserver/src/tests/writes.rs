@@ -57,8 +57,16 @@ async fn dry_runs_store_nothing() {
     assert_eq!(f.get(&format!("{MAPS}/x")).await.code, StatusCode::NOT_FOUND);
     let kept = f.config_map("y", json!({"k": "1"})).await;
     let target = format!("{MAPS}/y?dryRun=All");
-    assert_eq!(f.put(&target, config_map("y", json!({"k": "2"}))).await.at("/data/k"), "2");
-    assert_eq!(f.patch(&target, "merge", json!({"data": {"k": "3"}})).await.at("/data/k"), "3");
+    assert_eq!(
+        f.put(&target, config_map("y", json!({"k": "2"}))).await.at("/data/k"),
+        "2"
+    );
+    assert_eq!(
+        f.patch(&target, "merge", json!({"data": {"k": "3"}}))
+            .await
+            .at("/data/k"),
+        "3"
+    );
     assert_eq!(f.delete(&target).await.code, StatusCode::OK);
     assert_eq!(f.get(&format!("{MAPS}/y")).await.json(), kept.json());
     let again = f.post(&format!("{MAPS}?dryRun=All"), config_map("y", json!({}))).await;
@@ -104,7 +112,10 @@ async fn updates_compare_the_resource_version() {
     let unconditional = f.put(&target, config_map("x", json!({"k": "3"}))).await;
     assert_eq!(unconditional.code, StatusCode::OK);
     assert_eq!(unconditional.at("/metadata/uid"), first["metadata"]["uid"]);
-    assert_eq!(unconditional.at("/metadata/creationTimestamp"), first["metadata"]["creationTimestamp"]);
+    assert_eq!(
+        unconditional.at("/metadata/creationTimestamp"),
+        first["metadata"]["creationTimestamp"]
+    );
 }
 
 #[tokio::test]
@@ -115,7 +126,13 @@ async fn updates_of_another_uid_are_refused() {
     other["metadata"]["uid"] = "other".into();
     let answer = f.put(&format!("{MAPS}/x"), other).await;
     assert_eq!(answer.code, StatusCode::CONFLICT);
-    assert!(answer.message().contains("Precondition failed: UID in precondition: other"), "{}", answer.message());
+    assert!(
+        answer
+            .message()
+            .contains("Precondition failed: UID in precondition: other"),
+        "{}",
+        answer.message()
+    );
 }
 
 #[tokio::test]
@@ -124,7 +141,10 @@ async fn writes_that_change_nothing_commit_nothing() {
     let made = f.config_map("x", json!({"k": "v"})).await;
     let target = format!("{MAPS}/x");
     assert_eq!(f.put(&target, made.json()).await.revision(), made.revision());
-    assert_eq!(f.patch(&target, "merge", json!({"data": {"k": "v"}})).await.revision(), made.revision());
+    assert_eq!(
+        f.patch(&target, "merge", json!({"data": {"k": "v"}})).await.revision(),
+        made.revision()
+    );
     assert_eq!(f.get(&target).await.revision(), made.revision());
 }
 
@@ -132,7 +152,10 @@ async fn writes_that_change_nothing_commit_nothing() {
 async fn updates_need_an_object_to_update() {
     let f = Fixture::new().await;
     let answer = f.put(&format!("{MAPS}/x"), config_map("x", json!({}))).await;
-    assert_eq!((answer.code, answer.message()), (StatusCode::NOT_FOUND, "configmaps \"x\" not found".to_owned()));
+    assert_eq!(
+        (answer.code, answer.message()),
+        (StatusCode::NOT_FOUND, "configmaps \"x\" not found".to_owned())
+    );
     let lease = json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": "me"}});
     let made = f.put("/apis/coordination.k8s.io/v1/namespaces/a/leases/l", lease).await;
     assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
@@ -145,13 +168,27 @@ async fn generation_follows_the_spec() {
     let made = f.post(target, deployment("d", 1)).await;
     assert_eq!(made.at("/metadata/generation"), 1, "{made:?}");
     let one = format!("{target}/d");
-    let labelled = f.patch(&one, "merge", json!({"metadata": {"labels": {"x": "y"}}})).await;
+    let labelled = f
+        .patch(&one, "merge", json!({"metadata": {"labels": {"x": "y"}}}))
+        .await;
     assert_eq!(labelled.at("/metadata/generation"), 1);
     let scaled = f.patch(&one, "merge", json!({"spec": {"replicas": 5}})).await;
     assert_eq!(scaled.at("/metadata/generation"), 2);
-    let status = f.patch(&format!("{one}/status"), "merge", json!({"status": {"replicas": 5}, "spec": {"replicas": 9}})).await;
-    assert_eq!((status.code, status.at("/metadata/generation")), (StatusCode::OK, json!(2)));
-    assert_eq!((status.at("/status/replicas"), status.at("/spec/replicas")), (json!(5), json!(5)));
+    let status = f
+        .patch(
+            &format!("{one}/status"),
+            "merge",
+            json!({"status": {"replicas": 5}, "spec": {"replicas": 9}}),
+        )
+        .await;
+    assert_eq!(
+        (status.code, status.at("/metadata/generation")),
+        (StatusCode::OK, json!(2))
+    );
+    assert_eq!(
+        (status.at("/status/replicas"), status.at("/spec/replicas")),
+        (json!(5), json!(5))
+    );
 }
 
 #[tokio::test]
@@ -159,7 +196,9 @@ async fn patches_of_every_type_apply() {
     let f = Fixture::new().await;
     f.config_map("x", json!({"k": "1", "gone": "x"})).await;
     let target = format!("{MAPS}/x");
-    let merged = f.patch(&target, "merge", json!({"data": {"gone": null, "m": "2"}})).await;
+    let merged = f
+        .patch(&target, "merge", json!({"data": {"gone": null, "m": "2"}}))
+        .await;
     assert_eq!(merged.at("/data"), json!({"k": "1", "m": "2"}));
     let op = json!([{"op": "replace", "path": "/data/k", "value": "3"}]);
     assert_eq!(f.patch(&target, "json", op).await.at("/data/k"), "3");
@@ -167,8 +206,13 @@ async fn patches_of_every_type_apply() {
     f.post(deployments, deployment("d", 1)).await;
     let container = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}, {"name": "e", "image": "k"}]}}}});
     let merged = f.patch(&format!("{deployments}/d"), "strategic-merge", container).await;
-    let images: Vec<Value> = merged.at("/spec/template/spec/containers").as_array().expect("a list").iter()
-        .map(|c| json!([c["name"], c["image"]])).collect();
+    let images: Vec<Value> = merged
+        .at("/spec/template/spec/containers")
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|c| json!([c["name"], c["image"]]))
+        .collect();
     assert_eq!(images, [json!(["c", "j"]), json!(["e", "k"])]);
 }
 
@@ -177,20 +221,58 @@ async fn patches_that_do_not_fit_are_refused() {
     let f = Fixture::new().await;
     f.config_map("x", json!({"k": "1"})).await;
     let target = format!("{MAPS}/x");
-    let failed = f.patch(&target, "json", json!([{"op": "test", "path": "/data/k", "value": "9"}])).await;
+    let failed = f
+        .patch(
+            &target,
+            "json",
+            json!([{"op": "test", "path": "/data/k", "value": "9"}]),
+        )
+        .await;
     assert_eq!(failed.code, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(failed.message(), "the server rejected our request due to an error in our request");
-    let broken = f.send_with("PATCH", &target, &[("content-type", "application/merge-patch+json")], b"{".to_vec()).await;
+    assert_eq!(
+        failed.message(),
+        "the server rejected our request due to an error in our request"
+    );
+    let broken = f
+        .send_with(
+            "PATCH",
+            &target,
+            &[("content-type", "application/merge-patch+json")],
+            b"{".to_vec(),
+        )
+        .await;
     assert_eq!(broken.code, StatusCode::BAD_REQUEST);
     let wrong = f.patch(&target, "merge", json!({"data": 3})).await;
     assert_eq!(wrong.code, StatusCode::UNPROCESSABLE_ENTITY);
-    let apply = f.send_with("PATCH", &target, &[("content-type", "application/apply-patch+yaml")], b"{}".to_vec()).await;
-    assert_eq!((apply.code, apply.at("/reason")), (StatusCode::UNSUPPORTED_MEDIA_TYPE, json!("UnsupportedMediaType")));
+    let apply = f
+        .send_with(
+            "PATCH",
+            &target,
+            &[("content-type", "application/apply-patch+yaml")],
+            b"{}".to_vec(),
+        )
+        .await;
+    assert_eq!(
+        (apply.code, apply.at("/reason")),
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, json!("UnsupportedMediaType"))
+    );
     let strict = format!("{target}?fieldValidation=Strict");
     let unknown = f.patch(&strict, "merge", json!({"foo": 1})).await;
     assert_eq!(unknown.code, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(unknown.message().contains("strict decoding error: unknown field \"foo\""), "{}", unknown.message());
-    let stale = f.patch(&target, "merge", json!({"metadata": {"resourceVersion": "1"}, "data": {"k": "2"}})).await;
+    assert!(
+        unknown
+            .message()
+            .contains("strict decoding error: unknown field \"foo\""),
+        "{}",
+        unknown.message()
+    );
+    let stale = f
+        .patch(
+            &target,
+            "merge",
+            json!({"metadata": {"resourceVersion": "1"}, "data": {"k": "2"}}),
+        )
+        .await;
     assert_eq!(stale.code, StatusCode::CONFLICT);
     assert_eq!(f.get(&target).await.at("/data/k"), "1");
 }
@@ -202,11 +284,18 @@ async fn concurrent_patches_all_happen() {
     let target = format!("{MAPS}/x");
     let patches = (0..5).map(|n| {
         let (f, target) = (&f, &target);
-        async move { f.patch(target, "merge", json!({"data": {format!("k{n}"): "v"}})).await.code }
+        async move {
+            f.patch(target, "merge", json!({"data": {format!("k{n}"): "v"}}))
+                .await
+                .code
+        }
     });
     let codes = futures::future::join_all(patches).await;
     assert!(codes.iter().all(|code| *code == StatusCode::OK), "{codes:?}");
-    assert_eq!(f.get(&target).await.at("/data").as_object().map(serde_json::Map::len), Some(5));
+    assert_eq!(
+        f.get(&target).await.at("/data").as_object().map(serde_json::Map::len),
+        Some(5)
+    );
 }
 
 #[tokio::test]
@@ -216,13 +305,21 @@ async fn scales_what_has_replicas() {
     f.post(deployments, deployment("d", 1)).await;
     let target = format!("{deployments}/d/scale");
     let scale = f.get(&target).await;
-    assert_eq!((scale.at("/kind"), scale.at("/spec/replicas")), (json!("Scale"), json!(1)));
+    assert_eq!(
+        (scale.at("/kind"), scale.at("/spec/replicas")),
+        (json!("Scale"), json!(1))
+    );
     assert_eq!(scale.at("/status/selector"), "app=d");
     let mut more = scale.json();
     more["spec"]["replicas"] = 4.into();
     assert_eq!(f.put(&target, more.clone()).await.at("/spec/replicas"), 4);
     assert_eq!(f.put(&target, more).await.code, StatusCode::CONFLICT);
-    assert_eq!(f.patch(&target, "merge", json!({"spec": {"replicas": 2}})).await.at("/spec/replicas"), 2);
+    assert_eq!(
+        f.patch(&target, "merge", json!({"spec": {"replicas": 2}}))
+            .await
+            .at("/spec/replicas"),
+        2
+    );
     assert_eq!(f.get(&format!("{deployments}/d")).await.at("/spec/replicas"), 2);
     let negative = f.patch(&target, "merge", json!({"spec": {"replicas": -1}})).await;
     assert_eq!(negative.code, StatusCode::UNPROCESSABLE_ENTITY);
@@ -238,8 +335,17 @@ async fn every_field_error_is_told_at_once() {
     let answer = f.post("/apis/apps/v1/namespaces/a/deployments", bad).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY);
     let causes = answer.at("/details/causes");
-    let fields: Vec<&str> = causes.as_array().expect("causes").iter().filter_map(|c| c["field"].as_str()).collect();
-    for field in ["metadata.name", "spec.replicas", "spec.template.spec.containers[0].name"] {
+    let fields: Vec<&str> = causes
+        .as_array()
+        .expect("causes")
+        .iter()
+        .filter_map(|c| c["field"].as_str())
+        .collect();
+    for field in [
+        "metadata.name",
+        "spec.replicas",
+        "spec.template.spec.containers[0].name",
+    ] {
         assert!(fields.contains(&field), "{field} not in {fields:?}");
     }
 }

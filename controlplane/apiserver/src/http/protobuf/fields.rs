@@ -57,7 +57,9 @@ pub(super) fn of_kind(api_version: &str, kind: &str) -> Option<&'static Message>
 }
 
 pub(super) fn named(name: &str) -> Result<&'static Message, WireError> {
-    MESSAGES.get(name).ok_or_else(|| WireError::UnknownMessage(name.to_owned()))
+    MESSAGES
+        .get(name)
+        .ok_or_else(|| WireError::UnknownMessage(name.to_owned()))
 }
 
 fn message(line: &'static str) -> (&'static str, Message) {
@@ -84,13 +86,25 @@ fn field(word: &'static str) -> Option<Field> {
         "d" => Type::Double,
         message => Type::Message(message),
     };
-    Some(Field { number: number.parse().ok()?, name, shape, type_ })
+    Some(Field {
+        number: number.parse().ok()?,
+        name,
+        shape,
+        type_,
+    })
 }
 
 /// Whether every message that a field names is in the table.
 #[cfg(test)]
 pub(super) fn check() -> Result<(), WireError> {
-    let special = ["Time", "MicroTime", "Quantity", "IntOrString", "RawExtension", "FieldsV1"];
+    let special = [
+        "Time",
+        "MicroTime",
+        "Quantity",
+        "IntOrString",
+        "RawExtension",
+        "FieldsV1",
+    ];
     for field in MESSAGES.values().flat_map(|message| &message.0) {
         if let Type::Message(name) = field.type_
             && !special.iter().any(|known| name.ends_with(&format!(".{known}")))

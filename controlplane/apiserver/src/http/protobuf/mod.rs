@@ -89,7 +89,10 @@ fn decode(body: &[u8]) -> Result<Value, WireError> {
         }
     }
     let found = fields::of_kind(&api_version, &kind);
-    let found = found.ok_or_else(|| WireError::UnknownKind { api_version: api_version.clone(), kind: kind.clone() })?;
+    let found = found.ok_or_else(|| WireError::UnknownKind {
+        api_version: api_version.clone(),
+        kind: kind.clone(),
+    })?;
     let mut tree = Map::new();
     decode_message(found, raw, &mut tree, 0)?;
     tree.insert("apiVersion".to_owned(), api_version.into());
@@ -97,7 +100,12 @@ fn decode(body: &[u8]) -> Result<Value, WireError> {
     Ok(Value::Object(tree))
 }
 
-fn decode_message(message: &Message, bytes: &[u8], tree: &mut Map<String, Value>, depth: usize) -> Result<(), WireError> {
+fn decode_message(
+    message: &Message,
+    bytes: &[u8],
+    tree: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), WireError> {
     if depth > MAX_DEPTH {
         return Err(WireError::TooDeep);
     }
@@ -119,7 +127,9 @@ fn decode_message(message: &Message, bytes: &[u8], tree: &mut Map<String, Value>
                 }
             }
             Shape::One if known.name.is_empty() => {
-                let (Type::Message(name), Wire::Bytes(inner)) = (&known.type_, wire) else { continue };
+                let (Type::Message(name), Wire::Bytes(inner)) = (&known.type_, wire) else {
+                    continue;
+                };
                 decode_message(fields::named(name)?, inner, tree, depth + 1)?;
             }
             Shape::One => {
@@ -157,7 +167,9 @@ fn push(list: &mut Vec<Value>, type_: &Type, wire: Wire<'_>, depth: usize) -> Re
 }
 
 fn map_entry(type_: &Type, wire: Wire<'_>, depth: usize) -> Result<(String, Value), WireError> {
-    let Wire::Bytes(entry) = wire else { return Err(WireError::Type) };
+    let Wire::Bytes(entry) = wire else {
+        return Err(WireError::Type);
+    };
     let (mut key, mut value) = (String::new(), None);
     for field in wire::fields(entry) {
         match field? {
@@ -264,7 +276,14 @@ mod tests {
 
     fn body(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
         let type_meta = [bytes_field(1, api_version.as_bytes()), bytes_field(2, kind.as_bytes())].concat();
-        [MAGIC, &bytes_field(1, &type_meta), &bytes_field(2, raw), &bytes_field(3, b""), &bytes_field(4, b"")].concat()
+        [
+            MAGIC,
+            &bytes_field(1, &type_meta),
+            &bytes_field(2, raw),
+            &bytes_field(3, b""),
+            &bytes_field(4, b""),
+        ]
+        .concat()
     }
 
     #[test]
@@ -276,13 +295,25 @@ mod tests {
             decode(&body("v1", "ConfigMap", &map)).expect("valid"),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"k": "v"}})
         );
-        let eviction = body("policy/v1", "Eviction", &[bytes_field(1, &metadata), bytes_field(2, &varint_field(1, 0))].concat());
-        assert_eq!(decode(&eviction).expect("valid")["deleteOptions"], json!({"gracePeriodSeconds": 0}));
+        let eviction = body(
+            "policy/v1",
+            "Eviction",
+            &[bytes_field(1, &metadata), bytes_field(2, &varint_field(1, 0))].concat(),
+        );
+        assert_eq!(
+            decode(&eviction).expect("valid")["deleteOptions"],
+            json!({"gracePeriodSeconds": 0})
+        );
     }
 
     #[test]
     fn inlines_what_json_inlines_and_leaves_out_what_is_empty() {
-        let probe = [bytes_field(1, &bytes_field(2, &bytes_field(1, b"/"))), varint_field(2, 0), varint_field(3, 4)].concat();
+        let probe = [
+            bytes_field(1, &bytes_field(2, &bytes_field(1, b"/"))),
+            varint_field(2, 0),
+            varint_field(3, 4),
+        ]
+        .concat();
         let container = [bytes_field(1, b"c"), bytes_field(10, &probe)].concat();
         let spec = [bytes_field(2, &container), varint_field(11, 0), varint_field(4, 0)].concat();
         let pod = decode(&body("v1", "Pod", &bytes_field(2, &spec))).expect("valid");
@@ -291,6 +322,15 @@ mod tests {
             "terminationGracePeriodSeconds": 0,
         });
         assert_eq!(pod["spec"], expected);
+    }
+
+    #[test]
+    fn names_are_those_of_json() {
+        let class = decode(&body("node.k8s.io/v1", "RuntimeClass", &bytes_field(2, b"wasm"))).expect("valid");
+        assert_eq!(class["handler"], "wasm");
+        let bound = bytes_field(2, &bytes_field(3, &bytes_field(4, b"u")));
+        let request = decode(&body("authentication.k8s.io/v1", "TokenRequest", &bound)).expect("valid");
+        assert_eq!(request["spec"]["boundObjectRef"]["uid"], "u");
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(super) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32(u32),
+    /// No message of the table has one.
+    Fixed32,
 }
 
 /// The fields of a message in their order; ends after the first error.
@@ -57,7 +58,7 @@ fn field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Wire<'a>), WireError> {
             let length = usize::try_from(varint(rest)?).map_err(|_| WireError::Short)?;
             Wire::Bytes(take(rest, length)?)
         }
-        5 => Wire::Fixed32(u32::from_le_bytes(array(rest)?)),
+        5 => take(rest, 4).map(|_| Wire::Fixed32)?,
         _ => return Err(WireError::Shape),
     };
     Ok((number, wire))
@@ -88,5 +89,7 @@ pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, WireError> {
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<String, WireError> {
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| WireError::Text)
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| WireError::Text)
 }

@@ -49,7 +49,10 @@ pub(super) async fn approve(
     }
     let claims = match &resource.effects {
         Some(effects) if !dry_run => {
-            let cx = EffectsContext { cx, reader: &*call.server.reader };
+            let cx = EffectsContext {
+                cx,
+                reader: &*call.server.reader,
+            };
             Claims(Some(effects.begin(&cx, operation, object).await?))
         }
         _ => Claims::default(),

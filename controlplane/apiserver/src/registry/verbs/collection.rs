@@ -39,15 +39,18 @@ pub(crate) async fn delete_collection(call: &Call<'_>, options: &DeleteOptions) 
         .buffer_unordered(CONCURRENT)
         .try_collect::<()>()
         .await?;
-    Ok(joined(call, &page.revision.to_string(), listed.into_iter().map(|(_, bytes)| bytes)))
+    Ok(joined(
+        call,
+        &page.revision.to_string(),
+        listed.into_iter().map(|(_, bytes)| bytes),
+    ))
 }
 
 fn joined(call: &Call<'_>, revision: &str, items: impl Iterator<Item = Bytes>) -> Bytes {
     let kind = json!(call.endpoint.resource().list_kind);
     let version = json!(call.endpoint.served().api_version);
-    let head = format!(
-        r#"{{"kind":{kind},"apiVersion":{version},"metadata":{{"resourceVersion":"{revision}"}},"items":["#
-    );
+    let head =
+        format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{{"resourceVersion":"{revision}"}},"items":["#);
     let mut out = head.into_bytes();
     for (nth, item) in items.enumerate() {
         if nth > 0 {

@@ -55,7 +55,11 @@ pub(super) async fn create_object(
             Ok(Outcome::Committed(revision) | Outcome::Unchanged(revision)) => {
                 claims.commit(&object).await;
                 let bytes = kind.index.with_revision(&bytes, revision);
-                return Ok(Reply { code: StatusCode::CREATED, bytes, warnings });
+                return Ok(Reply {
+                    code: StatusCode::CREATED,
+                    bytes,
+                    warnings,
+                });
             }
             Ok(Outcome::Conflict { key: moved, current }) => Ok((moved, current)),
             Err(error) => Err(store_error(error)),
@@ -89,7 +93,11 @@ fn check_template(call: &Call<'_>, template: &Object) -> Result<(), Status> {
     if template.name().contains('/') {
         let path = api::Path::root("metadata").child("name");
         let error = api::FieldError::invalid(&path, template.name(), "may not contain '/'");
-        return Err(Status::invalid(&call.endpoint.group_kind(), template.name(), vec![error]));
+        return Err(Status::invalid(
+            &call.endpoint.group_kind(),
+            template.name(),
+            vec![error],
+        ));
     }
     metadata::check_namespace(template, call.namespace())
 }
@@ -113,7 +121,11 @@ async fn dry_run(call: &Call<'_>, object: &Object, warnings: Vec<String>) -> Res
     if kind.cache.get(&kind.key(call.namespace(), object.name())).is_some() {
         return Err(Status::already_exists(&call.endpoint.group_resource(), object.name()));
     }
-    Ok(Reply { code: StatusCode::CREATED, bytes: encode::served(object), warnings })
+    Ok(Reply {
+        code: StatusCode::CREATED,
+        bytes: encode::served(object),
+        warnings,
+    })
 }
 
 /// The namespace as it is before admission looks at it: it must still be that when the write commits, so that nothing
@@ -137,7 +149,9 @@ impl Namespace {
     /// Lets the cache come to what the store says of the namespace, so that admission judges by that.
     async fn catch_up(&self, call: &Call<'_>, current: Option<Kv>) -> Result<(), Status> {
         let namespace = call.namespace().unwrap_or_default();
-        let Some(namespaces) = call.server.registry.kind("", "namespaces") else { return Ok(()) };
+        let Some(namespaces) = call.server.registry.kind("", "namespaces") else {
+            return Ok(());
+        };
         namespaces.cache.fresh().await.map_err(store_error)?;
         match current {
             Some(_) => Ok(()),

@@ -25,8 +25,14 @@ pub(super) fn object(
     let decoded = decoded.map_err(|error| undecodable(call.endpoint, body, media, &error.to_string()))?;
     let mut object = decoded.object;
     check_kind(call.endpoint, &mut object)?;
-    judge(decoded.problems, validation, warnings)
-        .map_err(|error| Status::bad_request(cannot_be_handled(call.endpoint, object.kind(), object.api_version(), &error)))?;
+    judge(decoded.problems, validation, warnings).map_err(|error| {
+        Status::bad_request(cannot_be_handled(
+            call.endpoint,
+            object.kind(),
+            object.api_version(),
+            &error,
+        ))
+    })?;
     schema::default(&mut object, served.schema());
     to_storage(call.endpoint, &mut object);
     Ok(object)
@@ -80,15 +86,26 @@ fn check_kind(endpoint: &Endpoint, object: &mut Object) -> Result<(), Status> {
     }
     if object.kind() != kind.as_ref() {
         let found = object.kind();
-        let why = format!("converting ({0}.{found}) to ({0}.{kind}): unknown conversion", served.version);
-        return Err(Status::bad_request(cannot_be_handled(endpoint, found, object.api_version(), &why)));
+        let why = format!(
+            "converting ({0}.{found}) to ({0}.{kind}): unknown conversion",
+            served.version
+        );
+        return Err(Status::bad_request(cannot_be_handled(
+            endpoint,
+            found,
+            object.api_version(),
+            &why,
+        )));
     }
     Ok(())
 }
 
 fn cannot_be_handled(endpoint: &Endpoint, kind: &str, api_version: &str, why: &str) -> String {
     let version = api_version.rsplit('/').next().unwrap_or_default();
-    format!("{kind} in version {version:?} cannot be handled as a {}: {why}", endpoint.resource().kind)
+    format!(
+        "{kind} in version {version:?} cannot be handled as a {}: {why}",
+        endpoint.resource().kind
+    )
 }
 
 /// What Kubernetes says of a body that does not decode: by its kind if that can be read, else by its first bytes.
@@ -101,18 +118,27 @@ fn undecodable(endpoint: &Endpoint, body: &[u8], media: Media, why: &str) -> Sta
     }
     let known = match media {
         Media::Json => serde_json::from_slice::<TypeMeta>(body).ok(),
-        Media::Yaml => std::str::from_utf8(body).ok().and_then(|text| serde_saphyr::from_str(text).ok()),
+        Media::Yaml => std::str::from_utf8(body)
+            .ok()
+            .and_then(|text| serde_saphyr::from_str(text).ok()),
     };
     let served = endpoint.served();
     let message = match known {
         Some(meta) => {
-            let kind = meta.kind.unwrap_or_else(|| endpoint.resource().kind.clone().into_owned());
-            let version = meta.api_version.unwrap_or_else(|| served.api_version.clone().into_owned());
+            let kind = meta
+                .kind
+                .unwrap_or_else(|| endpoint.resource().kind.clone().into_owned());
+            let version = meta
+                .api_version
+                .unwrap_or_else(|| served.api_version.clone().into_owned());
             cannot_be_handled(endpoint, &kind, &version, why)
         }
         None => {
             let kind = &endpoint.resource().kind;
-            format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(body))
+            format!(
+                "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+                summary(body)
+            )
         }
     };
     Status::bad_request(message)

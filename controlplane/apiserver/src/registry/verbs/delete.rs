@@ -41,9 +41,11 @@ pub(crate) async fn delete(call: &Call<'_>, options: &DeleteOptions) -> Result<A
     let resource = call.endpoint.resource();
     let code = http::StatusCode::OK;
     match delete_object(call, call.name(), options).await? {
-        Deletion::Removed(bytes, _) if resource.returns_deleted => {
-            Ok(Answer::Object(Reply { code, bytes, warnings: Vec::new() }))
-        }
+        Deletion::Removed(bytes, _) if resource.returns_deleted => Ok(Answer::Object(Reply {
+            code,
+            bytes,
+            warnings: Vec::new(),
+        })),
         Deletion::Removed(_, uid) => Ok(Answer::Status(Status::success(StatusDetails {
             name: call.name().to_owned(),
             group: call.endpoint.served().group.clone().into_owned(),
@@ -51,7 +53,11 @@ pub(crate) async fn delete(call: &Call<'_>, options: &DeleteOptions) -> Result<A
             uid,
             ..StatusDetails::default()
         }))),
-        Deletion::Pending(bytes) => Ok(Answer::Object(Reply { code, bytes, warnings: Vec::new() })),
+        Deletion::Pending(bytes) => Ok(Answer::Object(Reply {
+            code,
+            bytes,
+            warnings: Vec::new(),
+        })),
     }
 }
 
@@ -90,7 +96,9 @@ fn check_preconditions(call: &Call<'_>, object: &Object, options: &DeleteOptions
         ("ResourceVersion", options.resource_version.as_deref(), current),
     ];
     for (what, wanted, found) in checks {
-        let Some(wanted) = wanted.filter(|wanted| *wanted != found) else { continue };
+        let Some(wanted) = wanted.filter(|wanted| *wanted != found) else {
+            continue;
+        };
         let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
         return Err(Status::conflict(&call.endpoint.group_resource(), object.name(), &why));
     }
@@ -109,7 +117,13 @@ fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timesta
                 shorten(&mut new, old, grace);
                 grace
             }
-            None => return if new == *old { Plan::Nothing } else { Plan::Mark(Box::new(new)) },
+            None => {
+                return if new == *old {
+                    Plan::Nothing
+                } else {
+                    Plan::Mark(Box::new(new))
+                };
+            }
         },
         (Some(grace), false) => {
             metadata::mark_deleted(&mut new, now, grace);
@@ -168,7 +182,11 @@ fn set_propagation(object: &mut Object, propagation: Option<Propagation>) {
 /// Writes the marked object; `None` when it has changed meanwhile.
 async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) -> Result<Option<Bytes>, Status> {
     let kind = &call.endpoint.kind;
-    kind.resource.strategy.prepare(&call.context(dry_run), &Operation::Delete { old: &old.object }, &mut new);
+    kind.resource.strategy.prepare(
+        &call.context(dry_run),
+        &Operation::Delete { old: &old.object },
+        &mut new,
+    );
     if dry_run {
         return Ok(Some(encode::served(&new)));
     }
@@ -189,7 +207,10 @@ pub(super) async fn remove(call: &Call<'_>, old: &Current) -> Result<bool, Statu
     let operation = Operation::Delete { old: &old.object };
     let claims = match &kind.resource.effects {
         Some(effects) => {
-            let cx = EffectsContext { cx: call.context(false), reader: &*call.server.reader };
+            let cx = EffectsContext {
+                cx: call.context(false),
+                reader: &*call.server.reader,
+            };
             Some(effects.begin(&cx, &operation, &mut old.object.clone()).await?)
         }
         None => None,

@@ -24,7 +24,11 @@ pub(super) fn revision(text: Option<&str>) -> Result<Option<Revision>, Status> {
     let Some(text) = text else { return Ok(None) };
     let number = text.parse().map_err(|_| {
         let path = api::Path::root("resourceVersion");
-        let error = api::FieldError::invalid(&path, text, format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+        let error = api::FieldError::invalid(
+            &path,
+            text,
+            format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
+        );
         Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error])
     })?;
     Ok(Some(Revision(number)))

@@ -22,8 +22,8 @@ use api::time::Timestamp;
 use bytes::Bytes;
 use http::StatusCode;
 
-pub(crate) use create::create;
 pub(crate) use collection::delete_collection;
+pub(crate) use create::create;
 pub(crate) use decode::from_storage;
 pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;

@@ -45,7 +45,11 @@ impl Current {
     }
 
     fn of(bytes: Bytes, revision: Revision) -> Self {
-        Current { object: parse(&bytes), bytes, revision }
+        Current {
+            object: parse(&bytes),
+            bytes,
+            revision,
+        }
     }
 }
 
@@ -71,13 +75,23 @@ pub(crate) async fn modify(
         let mut new = make(&old.object)?;
         let conditional = check_preconditions(call, &old.object, &mut new.object)?;
         let claims = settle(call, flavour, dry_run, &old.object, &mut new).await?;
-        let done = Reply { code: StatusCode::OK, bytes: Bytes::new(), warnings: new.warnings };
+        let done = Reply {
+            code: StatusCode::OK,
+            bytes: Bytes::new(),
+            warnings: new.warnings,
+        };
         if dry_run {
-            return Ok(Reply { bytes: encode::served(&new.object), ..done });
+            return Ok(Reply {
+                bytes: encode::served(&new.object),
+                ..done
+            });
         }
         if new.object == old.object {
             claims.rollback().await;
-            return Ok(Reply { bytes: old.bytes, ..done });
+            return Ok(Reply {
+                bytes: old.bytes,
+                ..done
+            });
         }
         match commit(call, &old, &new.object, claims).await? {
             Written::At(bytes) => return Ok(Reply { bytes, ..done }),
@@ -106,8 +120,11 @@ fn check_preconditions(call: &Call<'_>, old: &Object, new: &mut Object) -> Resul
         Some(_) => return Err(Status::modified(&call.endpoint.group_resource(), call.name())),
     };
     if !new.uid().is_empty() && new.uid() != old.uid() {
-        let why =
-            format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", new.uid(), old.uid());
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            new.uid(),
+            old.uid()
+        );
         return Err(Status::conflict(&call.endpoint.group_resource(), call.name(), &why));
     }
     new.set_resource_version(old.resource_version());

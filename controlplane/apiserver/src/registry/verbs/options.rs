@@ -67,12 +67,18 @@ impl DeleteOptions {
                 options.grace = body.i64_at("gracePeriodSeconds");
                 options.uid = body.str_at("preconditions.uid").map(str::to_owned);
                 options.resource_version = body.str_at("preconditions.resourceVersion").map(str::to_owned);
-                (body.str_at("propagationPolicy").map(str::to_owned), body.bool_at("orphanDependents"))
+                (
+                    body.str_at("propagationPolicy").map(str::to_owned),
+                    body.bool_at("orphanDependents"),
+                )
             }
             None => {
                 options.dry_run = dry_run(query.all("dryRun"), &mut errors);
                 options.grace = query.int("gracePeriodSeconds")?;
-                (query.get("propagationPolicy").map(str::to_owned), query.bool("orphanDependents"))
+                (
+                    query.get("propagationPolicy").map(str::to_owned),
+                    query.bool("orphanDependents"),
+                )
             }
         };
         options.propagation = propagation(policy.as_deref(), orphan, &mut errors);
@@ -153,8 +159,14 @@ mod tests {
     #[test]
     fn refuses_options_it_does_not_know() {
         let cases = [
-            ("dryRun=Some", "dryRun: Unsupported value: \"Some\": supported values: \"All\""),
-            ("propagationPolicy=Never", "propagationPolicy: Unsupported value: \"Never\""),
+            (
+                "dryRun=Some",
+                "dryRun: Unsupported value: \"Some\": supported values: \"All\"",
+            ),
+            (
+                "propagationPolicy=Never",
+                "propagationPolicy: Unsupported value: \"Never\"",
+            ),
             ("propagationPolicy=Orphan&orphanDependents=true", "cannot be both set"),
         ];
         for (query, message) in cases {

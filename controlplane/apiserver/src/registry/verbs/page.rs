@@ -69,7 +69,11 @@ fn revision_asked(query: &Query<'_>, limit: usize) -> Result<At, Status> {
     let asked = revision(query.get("resourceVersion"))?;
     let forbid = |detail: &str| {
         let error = api::FieldError::forbidden(&api::Path::root("resourceVersionMatch"), detail);
-        Err(Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error]))
+        Err(Status::invalid(
+            &api::GroupKind::new("meta.k8s.io", "ListOptions"),
+            "",
+            vec![error],
+        ))
     };
     let continued = query.get("continue").is_some();
     match (query.get("resourceVersionMatch"), asked) {
@@ -87,7 +91,11 @@ fn revision_asked(query: &Query<'_>, limit: usize) -> Result<At, Status> {
         (Some(other), _) => {
             let path = api::Path::root("resourceVersionMatch");
             let error = api::FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""]);
-            Err(Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error]))
+            Err(Status::invalid(
+                &api::GroupKind::new("meta.k8s.io", "ListOptions"),
+                "",
+                vec![error],
+            ))
         }
     }
 }
@@ -97,12 +105,21 @@ pub(super) async fn page(call: &Call<'_>, selection: &Selection) -> Result<Page,
     if call.query.bool("sendInitialEvents").is_some() {
         let path = api::Path::root("sendInitialEvents");
         let error = api::FieldError::forbidden(&path, "sendInitialEvents is forbidden for list");
-        return Err(Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error]));
+        return Err(Status::invalid(
+            &api::GroupKind::new("meta.k8s.io", "ListOptions"),
+            "",
+            vec![error],
+        ));
     }
     let limit = usize::try_from(call.query.int("limit")?.unwrap_or_default()).unwrap_or_default();
     let at = revision_asked(call.query, limit)?;
     let prefix = call.endpoint.kind.scope_prefix(call.namespace());
-    let listing = Listing { call, selection, prefix: &prefix, limit: if limit == 0 { usize::MAX } else { limit } };
+    let listing = Listing {
+        call,
+        selection,
+        prefix: &prefix,
+        limit: if limit == 0 { usize::MAX } else { limit },
+    };
     let cache = &call.endpoint.kind.cache;
     match call.query.get("continue") {
         Some(token) => listing.go_on(Token::decode(token, &prefix)?).await,
@@ -163,20 +180,23 @@ impl Listing<'_> {
         self.page(items, snapshot.revision, last, (left > 0).then_some(Some(left)))
     }
 
-    async fn in_history(
-        &self,
-        revision: Revision,
-        after: Option<String>,
-        left: Option<u64>,
-    ) -> Result<Page, Error> {
+    async fn in_history(&self, revision: Revision, after: Option<String>, left: Option<u64>) -> Result<Page, Error> {
         const BATCH: usize = 500;
         let kind = &self.call.endpoint.kind;
         let mut items = Vec::new();
         let mut last: Option<Key> = after.map(Into::into);
         loop {
             let wanted = (self.limit - items.len()).min(BATCH);
-            let page = store::Page { after: last.clone(), limit: wanted };
-            let range = self.call.server.backend.range(self.prefix, page, Some(revision)).await?;
+            let page = store::Page {
+                after: last.clone(),
+                limit: wanted,
+            };
+            let range = self
+                .call
+                .server
+                .backend
+                .range(self.prefix, page, Some(revision))
+                .await?;
             last = range.items.last().map(|kv| kv.key.clone()).or(last);
             let selected = |key: &str, entry: &Entry| self.selection.matches(&kind.resource, key, entry);
             for kv in range.items {
@@ -199,8 +219,20 @@ impl Listing<'_> {
     fn page(&self, items: Vec<Listed>, revision: Revision, last: Option<Key>, more: Option<Option<u64>>) -> Page {
         // Kubernetes does not count what selectors would still match.
         let left = more.flatten().filter(|_| self.selection.is_everything());
-        let next = more.and(last).map(|key| Token { rv: revision.0, after: key.to_string(), left }.encode());
-        Page { items, revision, remaining: next.as_ref().and(left), next }
+        let next = more.and(last).map(|key| {
+            Token {
+                rv: revision.0,
+                after: key.to_string(),
+                left,
+            }
+            .encode()
+        });
+        Page {
+            items,
+            revision,
+            remaining: next.as_ref().and(left),
+            next,
+        }
     }
 }
 
@@ -215,7 +247,14 @@ fn expired(after: Option<String>) -> Status {
          results. Continuing with the provided token results in an inconsistent list - objects that were created, \
          modified, or deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    status.metadata.continue_ = Some(Token { rv: 0, after, left: None }.encode());
+    status.metadata.continue_ = Some(
+        Token {
+            rv: 0,
+            after,
+            left: None,
+        }
+        .encode(),
+    );
     status
 }
 
@@ -233,8 +272,16 @@ mod tests {
             ("resourceVersion=0", 5, Ok(NotOlderThan(Some(Revision(0))))),
             ("resourceVersion=7", 0, Ok(NotOlderThan(Some(Revision(7))))),
             ("resourceVersion=7", 5, Ok(Exactly(Revision(7)))),
-            ("resourceVersion=7&resourceVersionMatch=NotOlderThan", 5, Ok(NotOlderThan(Some(Revision(7))))),
-            ("resourceVersion=7&resourceVersionMatch=Exact", 0, Ok(Exactly(Revision(7)))),
+            (
+                "resourceVersion=7&resourceVersionMatch=NotOlderThan",
+                5,
+                Ok(NotOlderThan(Some(Revision(7)))),
+            ),
+            (
+                "resourceVersion=7&resourceVersionMatch=Exact",
+                0,
+                Ok(Exactly(Revision(7))),
+            ),
             ("resourceVersion=0&resourceVersionMatch=Exact", 0, Err(422)),
             ("resourceVersionMatch=Exact", 0, Err(422)),
             ("resourceVersion=7&resourceVersionMatch=About", 0, Err(422)),
@@ -249,7 +296,12 @@ mod tests {
 
     #[test]
     fn refuses_tokens_of_other_lists() {
-        let token = Token { rv: 4, after: "core/secrets/a/b".into(), left: None }.encode();
+        let token = Token {
+            rv: 4,
+            after: "core/secrets/a/b".into(),
+            left: None,
+        }
+        .encode();
         assert!(Token::decode(&token, "core/pods/").is_err());
         assert!(Token::decode("junk", "core/pods/").is_err());
     }

@@ -17,8 +17,11 @@ pub(crate) enum PatchType {
     Strategic,
 }
 
-const ACCEPTED: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const ACCEPTED: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 impl PatchType {
     /// By `Content-Type`. Server-side apply is not offered.
@@ -47,8 +50,8 @@ pub(crate) async fn patch(
         patch.apply(&mut tree, call.endpoint.served().schema())?;
         let text = tree.to_string();
         let mut warnings = Vec::new();
-        let object = decode::patched(call, &mut tree, options.validation, &mut warnings)
-            .map_err(|why| unfit(&text, &why))?;
+        let object =
+            decode::patched(call, &mut tree, options.validation, &mut warnings).map_err(|why| unfit(&text, &why))?;
         Ok(New { object, warnings })
     };
     modify(call, flavour, options.dry_run, make).await
@@ -71,7 +74,9 @@ impl<'a> Patch<'a> {
         match (value, patch_type) {
             (value @ Value::Object(_), PatchType::Strategic) => Ok(Patch::Strategic(value)),
             (value @ Value::Object(_), _) => Ok(Patch::Merge(value)),
-            _ => Err(Status::bad_request("error decoding patch: the patch must be a JSON object".to_owned())),
+            _ => Err(Status::bad_request(
+                "error decoding patch: the patch must be a JSON object".to_owned(),
+            )),
         }
     }
 

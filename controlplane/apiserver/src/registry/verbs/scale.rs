@@ -23,9 +23,15 @@ struct Paths<'a> {
 impl<'a> Paths<'a> {
     fn of(call: &Call<'a>) -> Result<Self, Status> {
         match call.endpoint.subresource("scale") {
-            Some(Subresource::Scale { spec_replicas, status_replicas, selector }) => {
-                Ok(Paths { spec: spec_replicas, status: status_replicas, selector })
-            }
+            Some(Subresource::Scale {
+                spec_replicas,
+                status_replicas,
+                selector,
+            }) => Ok(Paths {
+                spec: spec_replicas,
+                status: status_replicas,
+                selector,
+            }),
             _ => Err(Status::no_such_path()),
         }
     }
@@ -43,7 +49,11 @@ impl<'a> Paths<'a> {
             status.insert("selector".to_owned(), selector.to_string().into());
         }
         let replicas = object.i64_at(self.spec).unwrap_or_default();
-        let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+        let spec = if replicas == 0 {
+            json!({})
+        } else {
+            json!({"replicas": replicas})
+        };
         json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
     }
 }
@@ -59,7 +69,10 @@ pub(crate) async fn update_scale(call: &Call<'_>, body: &[u8], media: Media) -> 
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
     let paths = Paths::of(call)?;
     let scale = parse(body, media)?;
-    let reply = modify(call, Flavour::Whole, options.dry_run, |old| with_scale(call, &paths, old, &scale)).await?;
+    let reply = modify(call, Flavour::Whole, options.dry_run, |old| {
+        with_scale(call, &paths, old, &scale)
+    })
+    .await?;
     Ok(answer(&paths, reply))
 }
 
@@ -91,9 +104,10 @@ fn with_scale(call: &Call<'_>, paths: &Paths<'_>, old: &Object, scale: &Object) 
     let path = Path::root("spec").child("replicas");
     let replicas = match scale.at("spec.replicas") {
         None | Some(Value::Null) => 0,
-        Some(value) => value.as_i64().filter(|n| i32::try_from(*n).is_ok()).ok_or_else(|| {
-            Status::bad_request(format!("spec.replicas: {value} is not a 32-bit integer"))
-        })?,
+        Some(value) => value
+            .as_i64()
+            .filter(|n| i32::try_from(*n).is_ok())
+            .ok_or_else(|| Status::bad_request(format!("spec.replicas: {value} is not a 32-bit integer")))?,
     };
     if replicas < 0 {
         let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
@@ -106,10 +120,17 @@ fn with_scale(call: &Call<'_>, paths: &Paths<'_>, old: &Object, scale: &Object) 
     if !scale.uid().is_empty() {
         object.set_uid(scale.uid());
     }
-    Ok(New { object, warnings: Vec::new() })
+    Ok(New {
+        object,
+        warnings: Vec::new(),
+    })
 }
 
 fn answer(paths: &Paths<'_>, reply: Reply) -> Reply {
     let scale = paths.scale(&parse_stored(&reply.bytes));
-    Reply { code: StatusCode::OK, bytes: scale.to_string().into(), ..reply }
+    Reply {
+        code: StatusCode::OK,
+        bytes: scale.to_string().into(),
+        ..reply
+    }
 }

@@ -15,11 +15,19 @@ pub(crate) async fn update(call: &Call<'_>, flavour: Flavour, body: &[u8], media
     let mut warnings = Vec::new();
     let mut object = decode::object(call, body, media, options.validation, &mut warnings)?;
     check_identity(call, &mut object)?;
-    let replace = |_: &Object| Ok(New { object: object.clone(), warnings: warnings.clone() });
+    let replace = |_: &Object| {
+        Ok(New {
+            object: object.clone(),
+            warnings: warnings.clone(),
+        })
+    };
     match modify(call, flavour, options.dry_run, replace).await {
         Err(status) if status.is("NotFound") && creates(call, flavour) => {
             let reply = create_object(call, object, options, warnings).await?;
-            Ok(Reply { code: StatusCode::CREATED, ..reply })
+            Ok(Reply {
+                code: StatusCode::CREATED,
+                ..reply
+            })
         }
         result => result,
     }

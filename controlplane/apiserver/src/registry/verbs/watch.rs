@@ -52,7 +52,11 @@ impl Options {
         let send = query.bool("sendInitialEvents");
         let forbid = |field: &str, detail: &str| {
             let error = api::FieldError::forbidden(&api::Path::root(field), detail);
-            Err(Status::invalid(&api::GroupKind::new("meta.k8s.io", "ListOptions"), "", vec![error]))
+            Err(Status::invalid(
+                &api::GroupKind::new("meta.k8s.io", "ListOptions"),
+                "",
+                vec![error],
+            ))
         };
         match (query.get("resourceVersionMatch"), send) {
             (Some(_), None) => {
@@ -67,7 +71,10 @@ impl Options {
             }
             _ => {}
         }
-        let seconds = query.int("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+        let seconds = query
+            .int("timeoutSeconds")?
+            .and_then(|s| u64::try_from(s).ok())
+            .filter(|s| *s > 0);
         let seconds = seconds.unwrap_or_else(|| MIN_TIMEOUT + rand::random_range(0..MIN_TIMEOUT));
         Ok(Options {
             from: asked.filter(|revision| revision.0 > 0),
@@ -106,7 +113,11 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
     }
     let snapshot = kind.cache.snapshot();
     let initial: Vec<CachedItem> = match options.initial_events {
-        true => snapshot.range(&prefix, None).filter(|item| encoder.selects(item)).cloned().collect(),
+        true => snapshot
+            .range(&prefix, None)
+            .filter(|item| encoder.selects(item))
+            .cloned()
+            .collect(),
         false => Vec::new(),
     };
     let from = match options.initial_events {
@@ -204,7 +215,11 @@ impl Feed {
     }
 
     async fn wake(&mut self) -> Wake {
-        let bookmark = if self.bookmarks { self.next_bookmark.min(self.ends) } else { self.ends };
+        let bookmark = if self.bookmarks {
+            self.next_bookmark.min(self.ends)
+        } else {
+            self.ends
+        };
         tokio::select! {
             biased;
             () = self.server.ending.cancelled() => Wake::Ended,
