@@ -1,5 +1,5 @@
-//! The request path, in order: request info, authentication, limits, authorization, then the verb; around it the request
-//! id, the timeout, the metrics, and a net that catches panics.
+//! The request path, in order: request info, authentication, impersonation, limits, authorization, then the verb; around it
+//! the request id, the timeout, the metrics, and a net that catches panics.
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
 

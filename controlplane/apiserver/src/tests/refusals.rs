@@ -252,3 +252,26 @@ async fn every_answer_carries_an_id() {
         .await;
     assert_eq!(own.headers["audit-id"], "mine");
 }
+
+#[tokio::test]
+async fn a_caller_acts_as_another_only_if_it_may() {
+    let f = Fixture::new().await;
+    let ask = |caller: &str, as_: &'static str| {
+        let request = Request::get("/api/v1/nodes").header("impersonate-user", as_);
+        f.request(user(caller), request.body(Body::empty()).expect("a request"))
+    };
+    let refused = ask("nobody", "tester").await;
+    let message = "users \"tester\" is forbidden: User \"nobody\" cannot impersonate resource \"users\" in API group \"\" \
+                   at the cluster scope";
+    assert_eq!(
+        (refused.code, refused.message()),
+        (StatusCode::FORBIDDEN, message.to_owned())
+    );
+    let as_nobody = ask("tester", "nobody").await;
+    assert!(
+        as_nobody.message().contains("User \"nobody\" cannot list"),
+        "{}",
+        as_nobody.message()
+    );
+    assert_eq!(ask("tester", "jane").await.code, StatusCode::OK);
+}
