@@ -38,8 +38,16 @@ struct Held {
     sequence: u64,
     sandboxes: BTreeMap<SandboxId, SandboxRecord>,
     containers: BTreeMap<ContainerId, ContainerRecord>,
-    ring: VecDeque<Event>,
+    /// What the last changes were of, oldest first; the newest has the number `sequence`.
+    ring: VecDeque<Touched>,
     subscribers: Vec<Subscriber>,
+}
+
+/// What a change was of. What it changed to is the record, or that there is none: later changes supersede earlier ones.
+#[derive(Clone, Debug)]
+enum Touched {
+    Sandbox(SandboxId),
+    Container(ContainerId),
 }
 
 /// A connection that follows the changes.
@@ -155,13 +163,7 @@ impl Table {
             id,
             result: Ok(Answer::Subscribed { complete }),
         }];
-        messages.extend(
-            held.ring
-                .iter()
-                .filter(|event| event.sequence > after)
-                .cloned()
-                .map(FromHost::Event),
-        );
+        messages.extend(held.since(after).map(FromHost::Event));
         if messages.into_iter().all(|message| subscriber.send(message)) {
             held.subscribers.push(subscriber);
         }
@@ -211,16 +213,49 @@ impl Table {
 impl Held {
     fn announce(&mut self, change: Change) {
         self.sequence += 1;
-        let event = Event {
-            sequence: self.sequence,
-            change,
-        };
-        self.subscribers
-            .retain(|subscriber| subscriber.send(FromHost::Event(event.clone())));
         if self.ring.len() == RING {
             self.ring.pop_front();
         }
-        self.ring.push_back(event);
+        self.ring.push_back(Touched::by(&change));
+        let sequence = self.sequence;
+        self.subscribers.retain(|subscriber| {
+            let change = change.clone();
+            subscriber.send(FromHost::Event(Event { sequence, change }))
+        });
+    }
+
+    /// The changes after a number, as far as they are kept.
+    fn since(&self, after: u64) -> impl Iterator<Item = Event> {
+        let first = self.sequence - self.ring.len() as u64 + 1;
+        let numbered = (first..).zip(&self.ring).filter(move |(sequence, _)| *sequence > after);
+        numbered.map(|(sequence, touched)| Event {
+            sequence,
+            change: self.now(touched),
+        })
+    }
+
+    fn now(&self, touched: &Touched) -> Change {
+        match touched {
+            Touched::Sandbox(id) => match self.sandboxes.get(id) {
+                Some(record) => Change::Sandbox(Box::new(record.clone())),
+                None => Change::SandboxRemoved(id.clone()),
+            },
+            Touched::Container(id) => match self.containers.get(id) {
+                Some(record) => Change::Container(Box::new(record.clone())),
+                None => Change::ContainerRemoved(id.clone()),
+            },
+        }
+    }
+}
+
+impl Touched {
+    fn by(change: &Change) -> Self {
+        match change {
+            Change::Sandbox(record) => Self::Sandbox(record.sandbox.id.clone()),
+            Change::SandboxRemoved(id) => Self::Sandbox(id.clone()),
+            Change::Container(record) => Self::Container(record.container.id.clone()),
+            Change::ContainerRemoved(id) => Self::Container(id.clone()),
+        }
     }
 }
 

@@ -420,7 +420,7 @@ async fn a_newer_agent_takes_over_and_finds_everything() {
     assert_eq!(page.next, None);
     assert!(get(address(8), 8088).await.ends_with("hello\n"));
     new.call(Call::Subscribe { after: Some(1) }).await.expect("subscribed");
-    assert_eq!(new.becomes(ContainerState::Created).await.id.0, "c");
+    assert_eq!(new.becomes(ContainerState::Running).await.id.0, "c");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
