@@ -1,7 +1,6 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
 use std::{
-    ffi::OsString,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -12,7 +11,12 @@ use ipnet::Ipv4Net;
 
 /// Wherry runs WebAssembly microservices and containers behind the Kubernetes API, as one program.
 #[derive(Parser)]
-#[command(version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -46,13 +50,10 @@ pub(crate) enum Command {
     #[command(hide = true)]
     SandboxHost {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
+        arguments: Vec<String>,
     },
     #[command(hide = true)]
-    Compile {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
+    Compile,
 }
 
 #[derive(Args)]
@@ -129,7 +130,11 @@ fn default_directory() -> PathBuf {
         return PathBuf::from("/var/lib/wherry");
     }
     let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = || variable("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".local/share");
+    let home = || {
+        variable("HOME")
+            .unwrap_or_else(|| PathBuf::from("/"))
+            .join(".local/share")
+    };
     variable("XDG_DATA_HOME").unwrap_or_else(home).join("wherry")
 }
 

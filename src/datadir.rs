@@ -25,7 +25,12 @@ impl DataDir {
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .with_context(|| format!("cannot create {}; choose another directory with --data-dir", path.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot create {}; choose another directory with --data-dir",
+                    path.display()
+                )
+            })?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -33,7 +38,12 @@ impl DataDir {
             .truncate(false)
             .mode(0o600)
             .open(path.join("lock"))
-            .with_context(|| format!("cannot write to {}; choose another directory with --data-dir", path.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot write to {}; choose another directory with --data-dir",
+                    path.display()
+                )
+            })?;
         let mut holder = String::new();
         file.read_to_string(&mut holder)?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -46,7 +56,10 @@ impl DataDir {
             Err((_, error)) => bail!("cannot lock {}: {error}", path.display()),
         };
         record_holder(&lock).with_context(|| format!("cannot write to {}; is the disk full?", path.display()))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where it is.
@@ -60,10 +73,49 @@ fn record_holder(mut lock: &File) -> std::io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
+/// The process that holds the directory now.
+pub(crate) fn holder(path: &Path) -> anyhow::Result<Option<i32>> {
+    let mut file = open_lock(path)?;
+    let mut holder = String::new();
+    file.read_to_string(&mut holder)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_free) => Ok(None),
+        Err(_) => Ok(Some(
+            holder
+                .trim()
+                .parse()
+                .with_context(|| format!("{} names no process", path.display()))?,
+        )),
+    }
+}
+
+/// Waits until nobody holds the directory.
+pub(crate) async fn wait_free(path: &Path) -> anyhow::Result<()> {
+    let file = open_lock(path)?;
+    let (send, freed) = tokio::sync::oneshot::channel();
+    // A thread of its own: a runtime that shuts down would wait for a blocking task.
+    std::thread::spawn(move || {
+        let locked = Flock::lock(file, FlockArg::LockExclusive)
+            .map(drop)
+            .map_err(|(_, error)| error);
+        let _ = send.send(locked);
+    });
+    Ok(freed.await??)
+}
+
+fn open_lock(path: &Path) -> anyhow::Result<File> {
+    let lock = path.join("lock");
+    File::open(&lock).with_context(|| format!("cannot read {}", lock.display()))
+}
+
 /// Refuses a path that holds no cluster, before anything is made there.
 pub(crate) fn require_cluster(path: &Path) -> anyhow::Result<()> {
     if fs::exists(path.join("lock")).unwrap_or(false) {
         return Ok(());
     }
-    bail!("no cluster in {}; name its directory with {}", path.display(), flag_for(Path::new("DIR")))
+    bail!(
+        "no cluster in {}; name its directory with {}",
+        path.display(),
+        flag_for(Path::new("DIR"))
+    )
 }

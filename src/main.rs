@@ -5,6 +5,7 @@ mod datadir;
 mod down;
 mod image;
 mod logging;
+mod machine;
 mod up;
 
 use std::process::ExitCode;
@@ -19,8 +20,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         // These two run unprivileged and must start before any thread exists.
-        Command::SandboxHost { arguments } => wasm::host::main(&arguments),
-        Command::Compile { arguments } => wasm::compile::main(&arguments),
+        Command::SandboxHost { arguments } => wasm::host::main(arguments),
+        Command::Compile => wasm::compile::main(),
         command => run(command, cli.log_format),
     }
 }
@@ -35,7 +36,7 @@ fn run(command: Command, format: cli::LogFormat) -> ExitCode {
             cli::say(&format!("wherry {}", env!("CARGO_PKG_VERSION")));
             Ok(())
         }
-        Command::SandboxHost { .. } | Command::Compile { .. } => Ok(()),
+        Command::SandboxHost { .. } | Command::Compile => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,5 +50,8 @@ fn run(command: Command, format: cli::LogFormat) -> ExitCode {
 fn with_runtime(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     // One provider for every TLS connection of this process; a second call would only say that it is installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }

@@ -4,7 +4,10 @@
 //! [`ApiServer::as_user`] in this process. Adding a kind is a file in `resources/`; what is not stored is a
 //! [`registry::virtuals::Virtual`].
 
-#![allow(clippy::result_large_err, reason = "a Status is what every step may refuse with, and refusals are rare")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a Status is what every step may refuse with, and refusals are rare"
+)]
 
 pub mod admission;
 pub mod authn;

@@ -30,7 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{listen::Plan, pki::Pki};
 
-pub use listen::primary_address;
+pub use listen::{bind, primary_address};
 
 /// The version of Kubernetes whose API is served.
 pub const VERSION: &str = "v1.36.2+wherry";

@@ -67,7 +67,7 @@ impl Plan {
 }
 
 /// Listens on `address`; with `free` also where no interface has the address yet (`IP_FREEBIND`).
-pub(crate) fn bind(address: SocketAddr, free: bool) -> Result<TcpListener, Error> {
+pub fn bind(address: SocketAddr, free: bool) -> Result<TcpListener, Error> {
     let listen = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;

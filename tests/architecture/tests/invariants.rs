@@ -39,7 +39,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cri", &[]),
     ("wasm", &["cri"]),
     ("shim", &["cri", "wasm"]),
-    ("wherry", &["server", "agent", "shim", "wasm", "client"]),
+    ("wherry", &["server", "agent", "shim", "wasm", "client", "cri"]),
     ("architecture", &[]),
     ("e2e", &[]),
     ("bench", &["e2e"]),

@@ -157,7 +157,9 @@ impl Context {
         let stopped = self.shared.runtime.stop_container(&id, left).await;
         self.shared.observer.fresh().await;
         match stopped {
-            Ok(()) if self.runs(&id) => Err(Failed::sync(format!("container {name} still runs after it was stopped"))),
+            Ok(()) if self.runs(&id) => Err(Failed::sync(format!(
+                "container {name} still runs after it was stopped"
+            ))),
             Ok(()) | Err(cri::Error::NotFound { .. }) => Ok(Effect::None),
             Err(error) => {
                 let message = format!("error killing pod: failed to stop container {name}: {}", error.chain());
@@ -258,7 +260,11 @@ impl Context {
                     .remove("status")
                     .and_then(|s| serde_json::from_value(s).ok())
                     .unwrap_or_default();
-                Ok(Effect::Reported(Box::new(Reported { sent, stored: Arc::new(stored), version })))
+                Ok(Effect::Reported(Box::new(Reported {
+                    sent,
+                    stored: Arc::new(stored),
+                    version,
+                })))
             }
             Err(error) => Err(Failed::sync(error.to_string())),
         }

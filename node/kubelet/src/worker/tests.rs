@@ -502,8 +502,15 @@ async fn a_stop_that_did_nothing_is_tried_again() {
         pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
     });
     tokio::time::sleep(std::time::Duration::from_secs(120)).await;
-    let stops = fixture.runtime.journal().iter().filter(|call| call.starts_with("stop web")).count();
+    let stops = fixture
+        .runtime
+        .journal()
+        .iter()
+        .filter(|call| call.starts_with("stop web"))
+        .count();
     assert!((10..20).contains(&stops), "{stops} stops in two minutes");
     fixture.runtime.make_deaf(false);
-    fixture.until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete")).await;
+    fixture
+        .until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete"))
+        .await;
 }

@@ -1,0 +1,186 @@
+//! `wherry up`: control plane and node in one process, until SIGTERM.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use client::Clock;
+use server::Server;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    cli::{self, flag_for},
+    datadir::DataDir,
+    machine,
+};
+
+/// Prefix length of a node's pod range: 256 nodes of a /9, each with 16,382 addresses for Wasm pods.
+const NODE_PREFIX: u8 = 17;
+/// Pods that fit on a node: what one sandbox host can listen for within the usual limit of file descriptors.
+const MAX_PODS: u32 = 10_000;
+/// The kubelet API's usual port; another cluster of this machine may have it.
+const KUBELET_PORT: u16 = 10250;
+/// Pods ask the cluster's name server at the tenth address of the Service range, as everywhere in Kubernetes.
+const DNS_HOST: u32 = 10;
+
+/// Runs a cluster.
+pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
+    let directory = DataDir::hold(&options.data.path()?)?;
+    let node_name = options.node_name.clone().unwrap_or_else(machine::host_name);
+    let gateway = agent::gateway(machine::first_subnet(options.cluster_cidr, NODE_PREFIX)?);
+    let node_ip = server::primary_address().unwrap_or(IpAddr::V4(gateway));
+    if let Some(socket) = &options.containerd {
+        tracing::warn!(socket = %socket.display(), "this version runs Wasm images only; pods of OCI images are refused");
+    }
+    let control_plane = Server::start(server::Config {
+        data_dir: directory.path().to_owned(),
+        api_bind: options.api_bind,
+        kubeconfig: options
+            .kubeconfig
+            .clone()
+            .unwrap_or_else(|| directory.path().join("kubeconfig")),
+        node_name: node_name.clone(),
+        node_addresses: vec![node_ip, IpAddr::V4(gateway)],
+        gateway,
+        cluster_range: options.cluster_cidr,
+        service_range: options.service_cidr,
+        node_prefix: NODE_PREFIX,
+    })
+    .await?;
+    tracing::info!(address = %control_plane.address(), "the API answers");
+
+    let (ready, is_ready) = watch::channel(options.no_node);
+    let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
+    let announced = tasks.spawn(announce(is_ready, quit.clone()));
+    let ended = match options.no_node {
+        true => stopped().await,
+        false => {
+            let node = Node {
+                directory: &directory,
+                options: &options,
+                name: node_name,
+                address: node_ip,
+            };
+            node.run(&control_plane, ready, &tasks, &quit).await
+        }
+    };
+    quit.cancel();
+    announced.abort();
+    tasks.close();
+    tasks.wait().await;
+    control_plane.stop().await;
+    if ended? && !options.no_node {
+        cli::complain(&format!(
+            "workloads keep running; end them with: wherry down {}",
+            flag_for(directory.path())
+        ));
+    }
+    Ok(())
+}
+
+/// The node of this machine.
+struct Node<'a> {
+    directory: &'a DataDir,
+    options: &'a cli::Up,
+    name: String,
+    address: IpAddr,
+}
+
+impl Node<'_> {
+    /// Runs until a signal; answers whether its workloads keep running.
+    async fn run(
+        self,
+        control_plane: &Server,
+        ready: watch::Sender<bool>,
+        tasks: &TaskTracker,
+        quit: &CancellationToken,
+    ) -> anyhow::Result<bool> {
+        let path = self.directory.path();
+        let wasm = wasm::Runtime::start(machine::runtime(path)?, tasks.clone(), quit.clone()).await?;
+        let user = format!("system:node:{}", self.name);
+        let config = agent::Config {
+            data_dir: path.to_owned(),
+            client: control_plane.client(&user, &["system:nodes"]),
+            clock: Clock::system(),
+            node_name: self.name,
+            node_ips: vec![self.address],
+            labels: BTreeMap::new(),
+            max_pods: MAX_PODS,
+            version: server::VERSION.to_owned(),
+            dns: dns(self.options)?,
+            network: machine::network(path, self.options.cluster_cidr, self.options.service_cidr),
+            runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
+            api_listener: kubelet_listener(self.address)?,
+            api_tls: kubelet_tls(control_plane)?,
+            ready,
+            tasks: tasks.clone(),
+        };
+        let shutdown = quit.child_token();
+        let mut node = std::pin::pin!(agent::run(config, shutdown.clone()));
+        let ended = tokio::select! {
+            ended = &mut node => ended?,
+            asked = stopped() => {
+                asked?;
+                shutdown.cancel();
+                node.await?
+            }
+        };
+        if ended == agent::Ended::Down {
+            wasm.down().await?;
+        }
+        Ok(ended == agent::Ended::Stopped)
+    }
+}
+
+/// Prints `ready` once the node is.
+async fn announce(mut ready: watch::Receiver<bool>, quit: CancellationToken) {
+    let is_ready = quit.run_until_cancelled(ready.wait_for(|ready| *ready)).await;
+    if let Some(Ok(_)) = is_ready {
+        cli::say("ready");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stopped() -> anyhow::Result<bool> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to stop by SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("asked to stop by SIGINT"),
+    }
+    Ok(true)
+}
+
+fn dns(options: &cli::Up) -> anyhow::Result<agent::Dns> {
+    let first = u32::from(options.service_cidr.network());
+    let server = Ipv4Addr::from(first.checked_add(DNS_HOST).context("the Service range is too small")?);
+    Ok(agent::Dns {
+        server: IpAddr::V4(server),
+        domain: "cluster.local".to_owned(),
+    })
+}
+
+/// The usual port where it is free, else any. The address may be the pod network's, which is made later.
+fn kubelet_listener(address: IpAddr) -> anyhow::Result<TcpListener> {
+    let at = |port| server::bind(SocketAddr::new(address, port), true);
+    let listener = at(KUBELET_PORT)
+        .or_else(|_| at(0))
+        .context("cannot serve the kubelet API")?;
+    Ok(listener.into_std()?)
+}
+
+fn kubelet_tls(control_plane: &Server) -> anyhow::Result<agent::Tls> {
+    let identity = control_plane.kubelet_identity()?;
+    Ok(agent::Tls {
+        certificates: identity.certificates,
+        key: identity.key,
+        client_authorities: identity.authorities,
+        allowed_names: vec!["kube-apiserver-kubelet-client".to_owned()],
+    })
+}
