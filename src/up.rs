@@ -68,7 +68,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
                 name: node_name,
                 address: node_ip,
             };
-            node.run(&control_plane, ready, &tasks, &quit).await
+            Box::pin(node.run(&control_plane, ready, &tasks, &quit)).await
         }
     };
     quit.cancel();

@@ -83,7 +83,13 @@ pub enum Error {
     #[error("the Service range {0} is too small; give --service-cidr at least a /28")]
     ServiceRange(Ipv4Net),
     #[error("cannot write the default objects; is the disk full?")]
-    Bootstrap(#[from] bootstrap::Error),
+    Bootstrap(#[source] Box<bootstrap::Error>),
+}
+
+impl From<bootstrap::Error> for Error {
+    fn from(error: bootstrap::Error) -> Self {
+        Self::Bootstrap(Box::new(error))
+    }
 }
 
 /// A running control plane.
@@ -115,13 +121,13 @@ impl Server {
             .hosts()
             .next()
             .ok_or(Error::ServiceRange(config.service_range))?;
-        let listener = listen::bind(config.api_bind, false)?;
+        let listener = bind(config.api_bind, false)?;
         let bound = SocketAddr::new(
             config.api_bind.ip(),
             listener.local_addr().map_or(config.api_bind.port(), |a| a.port()),
         );
         let plan = Plan::new(bound, config.gateway, primary_address());
-        let for_pods = plan.for_pods.map(|address| listen::bind(address, true)).transpose()?;
+        let for_pods = plan.for_pods.map(|address| bind(address, true)).transpose()?;
 
         let pki = Pki::ensure(
             &config.data_dir.join("pki"),

@@ -1,5 +1,11 @@
 //! A control plane from an empty directory to its first objects, and again on the same directory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says that something is wrong"
+)]
+
 use std::net::Ipv4Addr;
 
 use api::names::NamespacedName;

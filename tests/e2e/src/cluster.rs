@@ -326,9 +326,13 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             eprintln!("--- end of the log of wherry up ---\n{}", self.log_tail());
         }
-        if let Some(mut child) = self.process.take() {
-            kill(child.id(), Signal::SIGTERM);
-            let _ = child.wait();
+        if self.process.is_some() {
+            // The program that stands for a machine hands no signal on; its end takes everything with it.
+            self.end(if self.options.machine {
+                Signal::SIGKILL
+            } else {
+                Signal::SIGTERM
+            });
         }
         let down = run(&mut self.wherry("down"), "");
         if !down.success && !std::thread::panicking() {

@@ -30,11 +30,6 @@ fn cases() -> Vec<Case> {
             &["strict decoding error: unknown field \"spec.containers[0].imagePullPolicyy\""],
         ),
         case(
-            "a duplicate key",
-            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"bad"},"data":{"a":"1","a":"2"}}"#,
-            &["bad"],
-        ),
-        case(
             "a wrong type",
             "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: bad}\nspec: {replicas: many}\n",
             &["cannot be handled as a Deployment: json: cannot unmarshal string into Go struct field"],

@@ -72,12 +72,21 @@ pub(super) fn without(map: Tree) -> Tree {
         .collect()
 }
 
+/// Whether a list's item is there to say `$patch: replace` of the whole list, and nothing else.
+fn directs_its_list(item: &Value) -> bool {
+    item.as_object()
+        .is_some_and(|map| map.len() == 1 && map.get(PATCH).is_some_and(|directive| directive == "replace"))
+}
+
 /// A value that the patch adds, without what only directs; `None` when it is there to delete something.
 pub(super) fn stripped(value: Value) -> Option<Value> {
     match value {
         Value::Object(map) if map.get(PATCH).is_some_and(|directive| directive == "delete") => None,
         Value::Object(map) => Some(Value::Object(without(map))),
-        Value::Array(list) => Some(Value::Array(list.into_iter().filter_map(stripped).collect())),
+        Value::Array(list) => {
+            let items = list.into_iter().filter(|item| !directs_its_list(item));
+            Some(Value::Array(items.filter_map(stripped).collect()))
+        }
         other => Some(other),
     }
 }

@@ -308,3 +308,12 @@ proptest! {
         prop_assert_eq!(apply(document.clone(), json!({}), &pod()).unwrap(), document);
     }
 }
+
+#[test]
+fn replaces_a_list_that_is_not_there_by_what_the_patch_holds() {
+    let patch = json!([{"$patch": "replace"}, {"name": "x"}]);
+    assert_eq!(
+        spec(json!({}), json!({ "containers": patch })),
+        json!({"containers": [{"name": "x"}]})
+    );
+}
