@@ -13,6 +13,7 @@ mod yaml;
 
 use api::Object;
 use serde::de::{DeserializeSeed as _, Deserializer};
+use serde_json::error::Category;
 use serde_json::Value;
 
 use self::{context::Context, tree::Seed};
@@ -73,7 +74,7 @@ pub enum DecodeError {
     #[error("{message}")]
     Type { message: String },
     /// Text that is not JSON.
-    #[error("json parse error: {message}")]
+    #[error("couldn't get version/kind; json parse error: {message}")]
     Json { message: String },
     /// Text that is not YAML, or uses anchors beyond measure.
     #[error("yaml parse error: {message}")]
@@ -93,10 +94,12 @@ pub fn decode_json(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
     let decoded = run(&mut deserializer, schema, &mut context).and_then(|value| deserializer.end().map(|()| value));
     finish(decoded, context, |error: serde_json::Error| {
         let message = error.to_string();
-        if message.starts_with("recursion limit") {
-            DecodeError::TooDeep
-        } else {
-            DecodeError::Json { message }
+        match error.classify() {
+            _ if message.starts_with("recursion limit") => DecodeError::TooDeep,
+            Category::Eof => DecodeError::Json {
+                message: "unexpected end of JSON input".to_owned(),
+            },
+            _ => DecodeError::Json { message },
         }
     })
 }

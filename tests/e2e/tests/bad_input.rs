@@ -77,7 +77,7 @@ fn cases() -> Vec<Case> {
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: bad}}\ndata: {{a: {}}}\n",
                 "x".repeat(4 << 20)
             ),
-            &["bad"],
+            &["Request entity too large: limit is 3145728"],
         ),
         case(
             "deep nesting",
@@ -132,8 +132,8 @@ fn raw_bodies_get_a_status_that_names_the_problem() {
         ),
         (
             "deep",
-            format!(r#"{{"metadata":{{"name":"bad"}},"data":{deep}}}"#),
-            "depth",
+            format!(r#"{{"metadata":{{"name":"bad"}},"unknown":{deep}}}"#),
+            "unknown field \"unknown\"",
         ),
         ("huge", huge, "limit is 3145728"),
         ("truncated", r#"{"metadata":{"name":"#.into(), "unexpected end"),

@@ -2,6 +2,7 @@
 //! lack is added (never anything taken away), unless `rbac.authorization.kubernetes.io/autoupdate` says `"false"`.
 
 use api::Object;
+use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
 
@@ -11,6 +12,8 @@ use crate::authz::policy::own_rules;
 use crate::authz::rule::{Rule, uncovered};
 
 pub(super) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+/// How many default objects are written at once.
+const AT_ONCE: usize = 32;
 
 /// Why a default object could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -28,30 +31,27 @@ pub enum Error {
 }
 
 /// Writes all default objects through `client`, which must be an administrator's. Safe to run at every start.
+///
+/// Namespaces come first, since other objects live in them; the rest is in no order, and many at once, so that the store
+/// commits them together: a binding may well come before its role.
 pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
-    for object in namespaces()
-        .iter()
-        .chain(&policy())
-        .chain([&service_range(cluster), &kubernetes_service(cluster)])
-    {
-        ensure(client, object).await?;
-    }
-    reconcile_endpoints(client, cluster).await
+    ensure_all(client, namespaces()).await?;
+    let own = [service_range(cluster), kubernetes_service(cluster)];
+    let rest = policy().into_iter().chain(own).chain(kubernetes_endpoints(cluster));
+    ensure_all(client, rest).await
 }
 
 /// Makes the endpoints of `default/kubernetes` say where this server answers; also after the address has changed.
 pub async fn reconcile_endpoints(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
-    for wanted in kubernetes_endpoints(cluster) {
-        match get(client, &wanted).await? {
-            None => create(client, &wanted).await?,
-            Some(stored) => {
-                if let Some(mended) = same_endpoints(&stored, &wanted) {
-                    put(client, &mended).await?;
-                }
-            }
-        }
-    }
-    Ok(())
+    ensure_all(client, kubernetes_endpoints(cluster)).await
+}
+
+async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
+    stream::iter(objects)
+        .map(|wanted| async move { ensure(client, &wanted).await })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
@@ -64,57 +64,54 @@ async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
     }
 }
 
-/// The stored object with what it lacks of the default, or `None` when it lacks nothing.
+/// The stored object as it should be, or `None` when it is that already: roles and bindings get what they lack of the
+/// default, endpoints become what is wanted, and other objects are left to their owners.
 fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
-    if stored.annotation(AUTO_UPDATE) == Some("false") {
-        return None;
-    }
     let mut mended = stored.clone();
     match wanted.kind() {
-        "Role" | "ClusterRole" => {
-            let lacking = uncovered(&own_rules(stored), &own_rules(wanted));
-            if wanted.at("aggregationRule").is_some() && stored.at("aggregationRule").is_none() {
-                mended.set(
-                    "aggregationRule",
-                    wanted.at("aggregationRule").cloned().unwrap_or_default(),
-                );
-            }
-            if !lacking.is_empty() {
-                let rules = stored.list_at("rules").iter().cloned();
-                mended.set(
-                    "rules",
-                    rules.chain(lacking.iter().map(Rule::to_json)).collect::<Vec<_>>(),
-                );
-            }
-        }
-        "RoleBinding" | "ClusterRoleBinding" => {
-            let same = |a: &Value, b: &Value| ["kind", "name", "namespace"].iter().all(|f| a.get(f) == b.get(f));
-            let subjects = stored.list_at("subjects");
-            let lacking = wanted
-                .list_at("subjects")
-                .iter()
-                .filter(|w| !subjects.iter().any(|s| same(s, w)));
-            let all: Vec<Value> = subjects.iter().chain(lacking).cloned().collect();
-            if all.len() > subjects.len() {
-                mended.set("subjects", all);
-            }
-        }
-        _ => return None,
+        "Role" | "ClusterRole" | "RoleBinding" | "ClusterRoleBinding"
+            if stored.annotation(AUTO_UPDATE) == Some("false") => {}
+        "Role" | "ClusterRole" => mend_role(&mut mended, wanted),
+        "RoleBinding" | "ClusterRoleBinding" => mend_binding(&mut mended, wanted),
+        "Endpoints" | "EndpointSlice" => mend_endpoints(&mut mended, wanted),
+        _ => {}
     }
     (mended != *stored).then_some(mended)
 }
 
-fn same_endpoints(stored: &Object, wanted: &Object) -> Option<Object> {
-    let mut mended = stored.clone();
+fn mend_role(role: &mut Object, wanted: &Object) {
+    if let Some(rule) = wanted.at("aggregationRule")
+        && role.at("aggregationRule").is_none()
+    {
+        role.set("aggregationRule", rule.clone());
+    }
+    let lacking = uncovered(&own_rules(role), &own_rules(wanted));
+    if !lacking.is_empty() {
+        let rules = role.list_at("rules").iter().cloned();
+        let all: Vec<Value> = rules.chain(lacking.iter().map(Rule::to_json)).collect();
+        role.set("rules", all);
+    }
+}
+
+fn mend_binding(binding: &mut Object, wanted: &Object) {
+    let same = |a: &Value, b: &Value| ["kind", "name", "namespace"].iter().all(|f| a.get(f) == b.get(f));
+    let subjects = binding.list_at("subjects");
+    let lacking = wanted
+        .list_at("subjects")
+        .iter()
+        .filter(|w| !subjects.iter().any(|s| same(s, w)));
+    let all: Vec<Value> = subjects.iter().chain(lacking).cloned().collect();
+    if all.len() > subjects.len() {
+        binding.set("subjects", all);
+    }
+}
+
+fn mend_endpoints(endpoints: &mut Object, wanted: &Object) {
     for field in ["subsets", "endpoints", "ports"] {
         if let Some(value) = wanted.at(field) {
-            mended.set(field, value.clone());
+            endpoints.set(field, value.clone());
         }
     }
-    let differs = ["subsets", "endpoints", "ports"]
-        .iter()
-        .any(|f| mended.at(f) != stored.at(f));
-    differs.then_some(mended)
 }
 
 async fn get(client: &kube::Client, object: &Object) -> Result<Option<Object>, Error> {
