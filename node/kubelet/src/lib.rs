@@ -144,6 +144,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         shutdown.clone(),
     );
     let (observer, changes) = Observer::new(config.runtime.clone());
+    let (network_stands, network) = watch::channel(false);
     let shared = Arc::new(Shared {
         client: config.client.clone(),
         informers: config.informers.clone(),
@@ -163,6 +164,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             host_ips: config.node_ips.clone(),
             runtime: config.runtime.version().name,
         },
+        network,
         capacity: node::allocatable(capacity),
         dns: config.dns,
     });
@@ -183,6 +185,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         machine,
         capacity,
         network: config.network,
+        network_stands,
         ready: config.ready,
     };
     let (tasks, quit) = (&config.tasks, &shutdown);

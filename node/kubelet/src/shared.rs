@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use client::{Client, Clock, Informer, Informers, events::Recorder};
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::{dns::Dns, env::Service, observer::Observer, pod::Pod, resources::Capacity, status::NodeFacts};
 
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) node_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) node: NodeFacts,
+    /// Becomes true when the pod network stands and the runtime knows the node's pod range.
+    pub(crate) network: watch::Receiver<bool>,
     pub(crate) capacity: Capacity,
     pub(crate) dns: Dns,
 }

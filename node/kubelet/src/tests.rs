@@ -1,6 +1,10 @@
 //! Whole kubelets against an API and a runtime in memory. Those without sockets run on a paused clock.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use api::Object;
 use async_trait::async_trait;
@@ -17,12 +21,19 @@ use tokio_util::sync::DropGuard;
 use super::*;
 use crate::testing::FakeRuntime;
 
-struct NoNetwork;
+/// A network that is as the test says.
+#[derive(Default)]
+struct Network {
+    broken: AtomicBool,
+}
 
 #[async_trait]
-impl PodNetwork for NoNetwork {
+impl PodNetwork for Network {
     async fn ensure(&self, _range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(())
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err("no such device".into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -54,6 +65,7 @@ impl Authority {
 struct Node {
     api: Fake,
     runtime: FakeRuntime,
+    network: Arc<Network>,
     authority: Authority,
     address: std::net::SocketAddr,
     ready: watch::Receiver<bool>,
@@ -64,8 +76,20 @@ struct Node {
 const NODE: &str = "n1";
 
 impl Node {
+    /// A node that the API knows from an earlier run.
     fn start() -> Self {
         let api = Fake::new();
+        let known = json!({"metadata": {"name": NODE, "uid": NODE}, "spec": {"podCIDR": "10.128.0.0/17"}});
+        api.put(&kinds::NODE, known);
+        Self::on(api, Network::default())
+    }
+
+    /// A node that the API does not know.
+    fn fresh() -> Self {
+        Self::on(Fake::new(), Network::default())
+    }
+
+    fn on(api: Fake, network: Network) -> Self {
         api.put(
             &kinds::NAMESPACE,
             json!({"metadata": {"name": "kube-system", "uid": "cluster-a"}}),
@@ -78,6 +102,7 @@ impl Node {
         let (certificate, key) = authority.issue("system:node:n1", Some("system:nodes"));
         let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
         let (told, ready) = watch::channel(false);
+        let network = Arc::new(network);
         let config = Config {
             client: api.client(),
             informers: Informers::new(api.client(), tasks.clone(), quit.clone()),
@@ -90,7 +115,7 @@ impl Node {
             version: "v1.36.0+wherry".into(),
             data_dir: dir.path().to_owned(),
             dns: Dns::default(),
-            network: Arc::new(NoNetwork),
+            network: network.clone(),
             api_listener: listener,
             api_tls: Tls {
                 certificates: vec![certificate],
@@ -105,6 +130,7 @@ impl Node {
         Self {
             api,
             runtime,
+            network,
             authority,
             address,
             ready,
@@ -134,6 +160,16 @@ impl Node {
             .await;
     }
 
+    /// Reasons of the events about an object, in the order they came.
+    fn told(&self, kind: &str, name: &str) -> Vec<String> {
+        let mut events = self.api.all(&kinds::EVENT);
+        events
+            .retain(|e| e.str_at("involvedObject.kind") == Some(kind) && e.str_at("involvedObject.name") == Some(name));
+        events.sort_by_key(|e| e.resource_version().and_then(|v| v.parse::<u64>().ok()));
+        let reasons = events.iter().filter_map(|e| e.str_at("reason"));
+        reasons.map(str::to_owned).collect()
+    }
+
     async fn sandboxes(&self) -> usize {
         self.runtime.list_sandboxes().await.expect("lists").len()
     }
@@ -159,7 +195,7 @@ fn ready_of(node: &Object) -> Option<(&str, &str)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_registers_waits_for_its_pod_range_and_is_ready() {
-    let mut node = Node::start();
+    let mut node = Node::fresh();
     let nodes = within(
         node.api
             .wait_for(&kinds::NODE, |nodes| nodes.iter().any(|n| ready_of(n).is_some())),
@@ -188,9 +224,6 @@ async fn a_node_registers_waits_for_its_pod_range_and_is_ready() {
 #[tokio::test(start_paused = true)]
 async fn a_quiet_node_writes_its_status_rarely() {
     let mut node = Node::start();
-    within(node.api.wait_for(&kinds::NODE, |nodes| !nodes.is_empty())).await;
-    node.api
-        .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
     within(node.ready.wait_for(|ready| *ready)).await.expect("lives");
     tokio::time::sleep(Duration::from_secs(30)).await;
     let version = |node: &Node| {
@@ -203,6 +236,44 @@ async fn a_quiet_node_writes_its_status_rarely() {
     assert_eq!(version(&node), before, "nothing changed");
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_ne!(version(&node), before, "a heartbeat every five minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_wait_for_the_network_and_host_pods_do_not() {
+    let node = Node::fresh();
+    node.bind("a", &web());
+    node.bind(
+        "h",
+        &json!({"hostNetwork": true, "containers": [{"name": "web", "image": "i"}]}),
+    );
+    node.running("h").await;
+    let creating = |pod: &Object| {
+        pod.list_at("status.containerStatuses")
+            .iter()
+            .any(|c| c["state"]["waiting"]["reason"] == "ContainerCreating")
+    };
+    node.pod("a", creating).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!((node.sandboxes().await, node.told("Pod", "a")), (1, vec![]));
+    node.api
+        .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
+    node.running("a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_fails_is_tried_again_and_pods_wait_for_it() {
+    let api = Fake::new();
+    let known = json!({"metadata": {"name": NODE, "uid": NODE}, "spec": {"podCIDR": "10.128.0.0/17"}});
+    api.put(&kinds::NODE, known);
+    let broken = AtomicBool::new(true);
+    let node = Node::on(api, Network { broken });
+    node.bind("a", &web());
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!((node.sandboxes().await, node.told("Pod", "a")), (0, vec![]));
+    node.network.broken.store(false, Ordering::SeqCst);
+    let mended = tokio::time::Instant::now();
+    node.running("a").await;
+    assert!(mended.elapsed() < Duration::from_secs(1), "took {:?}", mended.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,7 +315,7 @@ async fn an_api_that_is_away_ends_nothing() {
     let node = Node::start();
     node.bind("a", &web());
     node.running("a").await;
-    node.api.down.store(true, std::sync::atomic::Ordering::SeqCst);
+    node.api.down.store(true, Ordering::SeqCst);
     node.api.epoch.send_modify(|epoch| *epoch += 1);
     node.runtime.exit("a", "web", 1);
     tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -253,7 +324,7 @@ async fn an_api_that_is_away_ends_nothing() {
         2,
         "restarted meanwhile"
     );
-    node.api.down.store(false, std::sync::atomic::Ordering::SeqCst);
+    node.api.down.store(false, Ordering::SeqCst);
     let restarted = |pod: &Object| {
         pod.list_at("status.containerStatuses")
             .iter()

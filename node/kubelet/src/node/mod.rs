@@ -48,6 +48,8 @@ pub(crate) struct Reporter {
     pub(crate) machine: Machine,
     pub(crate) capacity: Capacity,
     pub(crate) network: Arc<dyn PodNetwork>,
+    /// Becomes true when the network stands and the runtime has taken the pod range, and stays so: pods wait for it.
+    pub(crate) network_stands: watch::Sender<bool>,
     /// Becomes true when the API has taken a status that says Ready.
     pub(crate) ready: watch::Sender<bool>,
 }
@@ -116,7 +118,7 @@ impl Reporter {
         }
     }
 
-    /// One look and, if it is due, one report; whether the node is ready.
+    /// One look and, if it is due, one report; whether the node is ready and its pod range, if it has one, is in use.
     async fn round(&self, sent: &mut Sent) -> Result<bool, client::Error> {
         let Some(node) = self.registered().await? else {
             return Ok(false);
@@ -156,7 +158,7 @@ impl Reporter {
             };
             self.ready.send_replace(ready.is_ok());
         }
-        Ok(ready.is_ok())
+        Ok(ready.is_ok() && sent.pod_cidr == node.spec.pod_cidr)
     }
 
     fn tell_transition(&self, before: Option<bool>, ready: bool) {
@@ -220,7 +222,10 @@ impl Reporter {
             })
             .await
         {
-            Ok(()) => sent.pod_cidr.clone_from(range),
+            Ok(()) => {
+                sent.pod_cidr.clone_from(range);
+                self.network_stands.send_replace(true);
+            }
             Err(error) => {
                 tracing::warn!(
                     range,

@@ -31,6 +31,8 @@ pub(crate) struct Input<'a> {
     /// The status that the API holds, as far as is known.
     pub(crate) reported: &'a PodStatus,
     pub(crate) node: &'a NodeFacts,
+    /// The node's pod network stands.
+    pub(crate) network: bool,
     pub(crate) now: Timestamp,
 }
 

@@ -38,7 +38,7 @@ fn mount(input: &Input<'_>, plan: &mut Plan) {
 }
 
 /// The sandbox to work in. A lost one is stopped first, so that what it held (addresses, strays) is freed, then a new
-/// one is made.
+/// one is made, as soon as the network that it needs stands.
 fn sandbox(input: &Input<'_>, plan: &mut Plan) -> Option<SandboxId> {
     let latest = input.observed.latest_sandbox();
     match latest {
@@ -48,6 +48,7 @@ fn sandbox(input: &Input<'_>, plan: &mut Plan) -> Option<SandboxId> {
         Some(lost) if !input.memory.stopped.contains(&lost.id) => {
             plan.act(input, Action::StopSandbox { id: lost.id.clone() });
         }
+        _ if !input.network && !input.pod.spec.host_network => {}
         _ => plan.act(
             input,
             Action::RunSandbox {

@@ -21,6 +21,8 @@ pub(super) struct Sim {
     pub(super) memory: Memory,
     pub(super) reported: PodStatus,
     pub(super) now: Timestamp,
+    /// The node's pod network stands.
+    pub(super) network: bool,
     /// Every action taken, in short words.
     pub(super) journal: Vec<String>,
     /// Containers that do not end when they are stopped, until the test ends them.
@@ -43,6 +45,7 @@ impl Sim {
             },
             reported: PodStatus::default(),
             now,
+            network: true,
             journal: Vec::new(),
             stubborn: false,
             failing: None,
@@ -60,6 +63,7 @@ impl Sim {
             memory: &self.memory,
             reported: &self.reported,
             node: &node,
+            network: self.network,
             now: self.now,
         })
     }

@@ -1,8 +1,9 @@
 //! One task per pod: plan, act, report, probe; wait for anything to change; again.
 //!
 //! The worker holds what the plan reads and carries out what it says; it takes no decision of its own. It is woken by
-//! its pod's object, the runtime, the objects its pod names, the end of an action or probe, and the time the plan asked
-//! for, and treats them all alike. Everything runs inside this one task, so a pod costs one task when idle.
+//! its pod's object, the runtime, the node's network, the objects its pod names, the end of an action or probe, and the
+//! time the plan asked for, and treats them all alike. Everything runs inside this one task, so a pod costs one task when
+//! idle.
 
 mod actions;
 mod failed;
@@ -122,6 +123,7 @@ impl Worker {
             .iter()
             .map(|(_, held)| WatchStream::from_changes(held.version()));
         let mut changes = futures::stream::select_all(watched.collect::<Vec<_>>());
+        let mut network = self.shared.network.clone();
         loop {
             self.absorb();
             let plan = self.step();
@@ -134,6 +136,7 @@ impl Worker {
                 Some(done) = self.tasks.next() => self.settle(done),
                 () = self.wake.notified() => {}
                 Ok(()) = self.inbox.changed() => {}
+                Ok(()) = network.changed() => {}
                 Some(_version) = changes.next() => self.objects_changed(),
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
@@ -165,6 +168,7 @@ impl Worker {
             memory: &self.memory,
             reported: &self.reported.sent,
             node: &self.shared.node,
+            network: *self.shared.network.borrow(),
             now,
         };
         let mut plan = plan(&input);

@@ -207,6 +207,7 @@ impl Fixture {
                 host_ips: vec!["10.0.0.1".parse().expect("ip")],
                 runtime: "fake".into(),
             },
+            network: watch::channel(true).1,
             capacity: crate::resources::Capacity::default(),
             dns: crate::dns::Dns::default(),
         });

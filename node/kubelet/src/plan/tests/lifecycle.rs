@@ -39,6 +39,32 @@ fn a_pod_comes_up_and_is_ready() {
 }
 
 #[test]
+fn a_sandbox_waits_for_the_network_it_needs() {
+    let host = json!({"containers": [{"name": "web", "image": "i"}], "hostNetwork": true});
+    for (spec, want) in [(web(), &[][..]), (host, &["run s0", "start web/0"])] {
+        let mut sim = Sim::new(spec);
+        sim.network = false;
+        sim.settle();
+        assert_eq!(sim.told(), want);
+    }
+    let mut sim = Sim::new(web());
+    sim.network = false;
+    let plan = sim.settle();
+    assert_eq!(
+        (sim.phase(), sim.waiting("web").0),
+        (Phase::Pending, "ContainerCreating")
+    );
+    assert_eq!(plan.wake, None, "it waits for no particular time");
+    sim.network = true;
+    sim.settle();
+    assert_eq!(sim.told(), ["run s0", "start web/0"]);
+    sim.network = false;
+    sim.exit("web", 1);
+    sim.settle();
+    assert_eq!(sim.told(), ["start web/1"], "a sandbox that stands is enough");
+}
+
+#[test]
 fn what_is_not_ready_is_named() {
     let mut sim = Sim::new(json!({"containers": [
         {"name": "web", "image": "i", "readinessProbe": {"tcpSocket": {"port": 1}}}, {"name": "b", "image": "i"}]}));
