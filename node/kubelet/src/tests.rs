@@ -208,6 +208,7 @@ async fn a_node_registers_waits_for_its_pod_range_and_is_ready() {
     );
     assert_eq!(ready_of(registered).map(|(status, _)| status), Some("False"));
     assert!(!*node.ready.borrow());
+    tokio::time::sleep(Duration::from_secs(1)).await; // the range comes when it comes
     node.api
         .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
     within(node.ready.wait_for(|ready| *ready)).await.expect("lives");
@@ -216,6 +217,9 @@ async fn a_node_registers_waits_for_its_pod_range_and_is_ready() {
     assert_eq!(told.str_at("status.capacity.pods"), Some("500"));
     let port = told.i64_at("status.daemonEndpoints.kubeletEndpoint.Port");
     assert_eq!(port, Some(i64::from(node.address.port())));
+    let is_ready = |events: &[Object]| events.iter().any(|e| e.str_at("reason") == Some("NodeReady"));
+    within(node.api.wait_for(&kinds::EVENT, is_ready)).await;
+    assert_eq!(node.told("Node", NODE), ["Starting", "NodeReady"]);
     let leases = within(node.api.wait_for(&kinds::LEASE, |leases| !leases.is_empty())).await;
     assert_eq!(leases[0].str_at("spec.holderIdentity"), Some(NODE));
     assert_eq!(leases[0].i64_at("spec.leaseDurationSeconds"), Some(40));

@@ -149,27 +149,21 @@ impl Reporter {
         let due = sent.at.is_none_or(|at| at.elapsed() >= SEND);
         if due || !taken || sent.status.as_ref().is_none_or(|old| !status::same(old, &status)) {
             self.send(&status).await?;
-            self.tell_transition(sent.ready, ready.is_ok());
+            if let Some(reason) = status::transition(&node.status, ready.is_ok()) {
+                self.tell(
+                    Type::Normal,
+                    reason,
+                    format!("Node {} status is now: {reason}", self.name),
+                );
+            }
             *sent = Sent {
                 at: Some(Instant::now()),
                 status: Some(status),
-                ready: Some(ready.is_ok()),
                 ..std::mem::take(sent)
             };
             self.ready.send_replace(ready.is_ok());
         }
         Ok(ready.is_ok() && sent.pod_cidr == node.spec.pod_cidr)
-    }
-
-    fn tell_transition(&self, before: Option<bool>, ready: bool) {
-        if before != Some(ready) {
-            let (type_, reason) = if ready {
-                (Type::Normal, "NodeReady")
-            } else {
-                (Type::Normal, "NodeNotReady")
-            };
-            self.tell(type_, reason, format!("Node {} status is now: {reason}", self.name));
-        }
     }
 
     /// The node's object; made, or given its labels, if that is lacking.
@@ -254,6 +248,5 @@ impl Reporter {
 struct Sent {
     at: Option<Instant>,
     status: Option<Value>,
-    ready: Option<bool>,
     pod_cidr: String,
 }

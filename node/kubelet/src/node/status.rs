@@ -174,6 +174,17 @@ pub(crate) fn readiness(runtime: &[cri::Condition]) -> Result<(), String> {
     }
 }
 
+/// The event that a report of readiness calls for, by what the API holds: a node that was never ready has not ceased
+/// to be so, and one that stays ready, over a restart too, has nothing to tell.
+pub(crate) fn transition(known: &Status, ready: bool) -> Option<&'static str> {
+    let was = known.conditions.iter().find(|c| c.kind == "Ready");
+    match (was.is_some_and(|c| c.status == "True"), ready) {
+        (false, true) => Some("NodeReady"),
+        (true, false) => Some("NodeNotReady"),
+        (true, true) | (false, false) => None,
+    }
+}
+
 fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
     let (usage, total) = (facts.usage, facts.capacity.storage_bytes);
     let memory = usage.memory_available < LEAST_MEMORY;
@@ -336,6 +347,33 @@ mod tests {
         );
         let want = "container runtime network not ready: NetworkReady=false reason:NoPodCIDR message:no pod range";
         assert_eq!(ready["message"], want);
+    }
+
+    #[test]
+    fn only_a_change_of_readiness_is_told() {
+        let known = |status: Option<&str>| Status {
+            conditions: status
+                .map(|status| Condition {
+                    kind: "Ready".into(),
+                    status: status.into(),
+                    ..Condition::default()
+                })
+                .into_iter()
+                .collect(),
+        };
+        let cases = [
+            (None, false, None),
+            (None, true, Some("NodeReady")),
+            (Some("False"), false, None),
+            (Some("False"), true, Some("NodeReady")),
+            (Some("Unknown"), false, None),
+            (Some("Unknown"), true, Some("NodeReady")),
+            (Some("True"), true, None),
+            (Some("True"), false, Some("NodeNotReady")),
+        ];
+        for (was, ready, want) in cases {
+            assert_eq!(transition(&known(was), ready), want, "from {was:?} to {ready}");
+        }
     }
 
     #[test]
