@@ -7,7 +7,7 @@ mod reconcile;
 
 pub use objects::{Cluster, kubernetes_endpoints, kubernetes_service, namespaces, service_range};
 pub use policy::policy;
-pub use reconcile::{Error, reconcile, reconcile_endpoints};
+pub use reconcile::{Error, reconcile};
 
 #[cfg(test)]
 mod tests;

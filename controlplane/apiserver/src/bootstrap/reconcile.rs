@@ -41,11 +41,6 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
     ensure_all(client, rest).await
 }
 
-/// Makes the endpoints of `default/kubernetes` say where this server answers; also after the address has changed.
-pub async fn reconcile_endpoints(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
-    ensure_all(client, kubernetes_endpoints(cluster)).await
-}
-
 async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
     stream::iter(objects)
         .map(|wanted| async move { ensure(client, &wanted).await })
@@ -188,10 +183,72 @@ fn failed(verb: &'static str, object: &Object, source: kube::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use http::Response;
+    use kube::client::Body;
+    use parking_lot::Mutex;
     use serde_json::json;
 
     use super::*;
     use crate::resources::testing::object;
+
+    /// What an API server that has nothing and takes everything was asked.
+    #[derive(Default)]
+    struct Asked {
+        open: usize,
+        most: usize,
+        created: Vec<String>,
+        /// Requests for anything else that came while namespaces were being written.
+        early: usize,
+    }
+
+    async fn answer(asked: Arc<Mutex<Asked>>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let path = request.uri().path().to_owned();
+        {
+            let mut asked = asked.lock();
+            asked.open += 1;
+            asked.most = asked.most.max(asked.open);
+            let namespaces = asked.created.iter().filter(|p| *p == "/api/v1/namespaces").count();
+            asked.early += usize::from(!path.starts_with("/api/v1/namespaces") || path.matches('/').count() > 4)
+                * usize::from(namespaces < super::namespaces().len());
+        }
+        tokio::task::yield_now().await;
+        let mut asked = asked.lock();
+        asked.open -= 1;
+        let (code, body) = match request.method() == Method::POST {
+            true => (StatusCode::CREATED, "{}"),
+            false => (StatusCode::NOT_FOUND, r#"{"kind": "Status", "code": 404}"#),
+        };
+        if code == StatusCode::CREATED {
+            asked.created.push(path);
+        }
+        let mut response = Response::new(Body::from(body.as_bytes().to_vec()));
+        *response.status_mut() = code;
+        Ok(response)
+    }
+
+    #[tokio::test]
+    async fn namespaces_are_written_first_and_the_rest_many_at_once() {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let seen = asked.clone();
+        let service = tower::service_fn(move |request| answer(seen.clone(), request));
+        let cluster = Cluster {
+            advertise: Ipv4Addr::new(10, 128, 0, 1).into(),
+            advertise_port: 6443,
+            service_range: "10.96.0.0/16".parse().expect("a range"),
+            kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
+        };
+        reconcile(&kube::Client::new(service, "default"), &cluster)
+            .await
+            .expect("all is taken");
+        let asked = asked.lock();
+        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 4);
+        assert_eq!(asked.early, 0);
+        assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
+    }
 
     #[test]
     fn a_role_gets_back_what_it_lacks_and_keeps_what_it_has() {
