@@ -158,6 +158,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         ),
         services: config.informers.get(&kinds::SERVICE, Scope::All),
         classes: config.informers.get(&kinds::RUNTIME_CLASS, Scope::All),
+        warm: objects::Warm::default(),
         node_name: config.node_name.clone(),
         data_dir: config.data_dir.clone(),
         node: NodeFacts {

@@ -1,14 +1,22 @@
 //! ConfigMaps and Secrets that pods of this node name: one watch per object, kept while some pod holds it.
 //!
-//! Per object rather than per kind, because a node is entitled to read only what its pods name.
+//! Per object rather than per kind, because a node is entitled to read only what its pods name. What nearly every pod of
+//! a namespace names is kept a while longer ([`Warm`]).
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::NamespacedName;
 use base64::Engine;
 use client::{Informer, Informers, Scope, kinds};
+use futures::future::try_join_all;
+use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::env::Objects;
 
@@ -138,19 +146,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[error("failed to sync {} cache: timed out waiting for the condition", .0.word())]
 pub(crate) struct Unread(Source);
 
-/// Reads what is held.
+/// Reads what is held, all at the same time.
 ///
 /// # Errors
 /// The first object whose watch does not begin in time.
 pub(crate) async fn read_all(held: impl Iterator<Item = &(Id, Held)>) -> Result<Objects, Unread> {
-    let mut objects = Objects::new();
-    for (id, held) in held {
-        let content = tokio::time::timeout(PATIENCE, held.read())
-            .await
-            .map_err(|_elapsed| Unread(id.source))?;
-        objects.insert(id.clone(), content);
-    }
-    Ok(objects)
+    let reads = held.map(|(id, held)| async move {
+        match tokio::time::timeout(PATIENCE, held.read()).await {
+            Ok(content) => Ok((id.clone(), content)),
+            Err(_elapsed) => Err(Unread(id.source)),
+        }
+    });
+    Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
 /// A held object: its watch lives as long as any holder.
@@ -184,12 +191,50 @@ impl Held {
         }
     }
 
+    /// Whether the watch has begun and the object exists.
+    fn is_there(&self) -> bool {
+        match self {
+            Self::ConfigMap(at, informer) => informer.get(at).is_some(),
+            Self::Secret(at, informer) => informer.get(at).is_some(),
+        }
+    }
+
     /// Moves whenever the object changes.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         match self {
             Self::ConfigMap(_, informer) => informer.version(),
             Self::Secret(_, informer) => informer.version(),
         }
+    }
+}
+
+/// The certificate authority of the cluster, which every pod with a service account mounts; one in each namespace.
+const ROOT_CA: &str = "kube-root-ca.crt";
+/// How long after its last pod such an object is kept, and how many are at most.
+const WARMTH: Duration = Duration::from_secs(300);
+const MOST_WARM: usize = 100;
+
+/// Watches that outlive the pods that held them, so that the next pod of the namespace finds its object read already.
+/// Never of what is a pod's own, nor of Secrets.
+#[derive(Default)]
+pub(crate) struct Warm(Mutex<HashMap<Id, (Held, Instant)>>);
+
+impl Warm {
+    /// Keeps of what a pod held what the next pod will need, for a while from `now`.
+    pub(crate) fn keep(&self, held: impl IntoIterator<Item = (Id, Held)>, now: Instant) {
+        let mut kept = self.0.lock();
+        for (id, held) in held {
+            let common = id.source == Source::ConfigMap && &*id.at.name == ROOT_CA;
+            let room = kept.len() < MOST_WARM || kept.contains_key(&id);
+            if common && room && held.is_there() {
+                kept.insert(id, (held, now + WARMTH));
+            }
+        }
+    }
+
+    /// Lets go of what was kept long enough, and of what no longer exists.
+    pub(crate) fn release(&self, now: Instant) {
+        self.0.lock().retain(|_, (held, until)| *until > now && held.is_there());
     }
 }
 

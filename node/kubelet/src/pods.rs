@@ -30,6 +30,8 @@ use crate::{
 /// Between looks at what nobody owns, and at the cluster while it is not known to be ours.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
+/// The first pause of those that double up to [`RETRY`], while an API that has just started gets its namespaces.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// Before a worker that panicked is started again.
 const AFTER_PANIC: Duration = Duration::from_secs(10);
 
@@ -95,10 +97,16 @@ pub(crate) async fn run(
                 pods.orphans.remove(&uid);
                 continue;
             }
-            () = tokio::time::sleep_until(next_sweep) => pods.sweep().await,
+            () = tokio::time::sleep_until(next_sweep) => {
+                pods.shared.warm.release(Instant::now());
+                pods.sweep().await;
+                next_sweep = Instant::now() + HOUSEKEEPING;
+            }
         }
         pods.end_vanished().await;
-        next_sweep = Instant::now() + if pods.vanished.is_empty() { HOUSEKEEPING } else { RETRY };
+        if !pods.vanished.is_empty() {
+            next_sweep = next_sweep.min(Instant::now() + RETRY);
+        }
     }
 }
 
@@ -106,6 +114,7 @@ impl Pods {
     /// Waits until the API proves to be that of our cluster, and has listed our pods.
     async fn recognise(&mut self) {
         self.shared.pods.synced().await;
+        let mut pause = FIRST_RETRY;
         loop {
             match self.cluster.verify(&self.shared.client).await {
                 Verdict::Ours => return,
@@ -114,7 +123,8 @@ impl Pods {
                 }
                 Verdict::Unknown => tracing::debug!("the API server has not said yet which cluster it is"),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(pause).await;
+            pause = RETRY.min(pause * 2);
         }
     }
 

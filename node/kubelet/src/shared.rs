@@ -6,7 +6,9 @@ use client::{Client, Clock, Informer, Informers, events::Recorder};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::{dns::Dns, env::Service, observer::Observer, pod::Pod, resources::Capacity, status::NodeFacts};
+use crate::{
+    dns::Dns, env::Service, objects::Warm, observer::Observer, pod::Pod, resources::Capacity, status::NodeFacts,
+};
 
 pub(crate) struct Shared {
     pub(crate) client: Client,
@@ -19,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) pods: Informer<Pod>,
     pub(crate) services: Informer<Service>,
     pub(crate) classes: Informer<RuntimeClass>,
+    pub(crate) warm: Warm,
     pub(crate) node_name: String,
     pub(crate) data_dir: PathBuf,
     pub(crate) node: NodeFacts,

@@ -338,6 +338,70 @@ async fn an_api_that_is_away_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_cluster_authority_is_read_once_for_the_pods_of_a_namespace() {
+    let node = Node::start();
+    let metadata = json!({"name": "kube-root-ca.crt", "namespace": "default"});
+    node.api.put(
+        &kinds::CONFIG_MAP,
+        json!({"metadata": metadata, "data": {"ca.crt": "x"}}),
+    );
+    let mut spec = web();
+    spec["volumes"] = json!([{"name": "ca", "configMap": {"name": "kube-root-ca.crt"}}]);
+    let lists = || node.api.lists.load(Ordering::SeqCst);
+    let live = async |name: &str, then: Duration| {
+        node.bind(name, &spec);
+        node.running(name).await;
+        node.api.remove(&kinds::POD, "default", name);
+        tokio::time::sleep(then).await;
+        assert_eq!(node.sandboxes().await, 0);
+    };
+    live("a", Duration::from_secs(60)).await;
+    let before = lists();
+    live("b", Duration::from_secs(600)).await;
+    assert_eq!(lists(), before, "it was still at hand");
+    live("c", Duration::from_secs(60)).await;
+    assert_eq!(lists(), before + 1, "nobody had needed it for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_node_sweeps_too() {
+    let node = Node::start();
+    node.bind("a", &web());
+    node.running("a").await;
+    let stray = cri::SandboxConfig {
+        uid: "stray".into(),
+        ..cri::SandboxConfig::default()
+    };
+    node.runtime.run_sandbox(stray, "").await.expect("runs");
+    for turn in 0..12 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let change = json!({"metadata": {"labels": {"turn": turn.to_string()}}});
+        node.api.change(&kinds::POD, "default", "a", &change);
+    }
+    assert_eq!(node.sandboxes().await, 1, "the stray has gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_has_just_begun_delays_pods_little() {
+    let node = Node::start();
+    node.api.remove(&kinds::NAMESPACE, "", "kube-system");
+    node.bind("a", &web());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(node.sandboxes().await, 0, "it may be another cluster's");
+    node.api.put(
+        &kinds::NAMESPACE,
+        json!({"metadata": {"name": "kube-system", "uid": "cluster-a"}}),
+    );
+    let begun = tokio::time::Instant::now();
+    node.running("a").await;
+    assert!(
+        begun.elapsed() < Duration::from_millis(300),
+        "took {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_owns_is_swept_up() {
     let node = Node::start();
     let stray = cri::SandboxConfig {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use api::NamespacedName;
 use client::{Client, kinds};
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -25,28 +26,24 @@ pub(crate) struct Token {
 pub(crate) struct Tokens(HashMap<TokenKey, Token>);
 
 impl Tokens {
-    /// Asks for the tokens that are missing or due, and keeps the others.
+    /// Asks for the tokens that are missing or due, all at the same time, and keeps the others.
     ///
     /// # Errors
     /// The API refused or did not answer, and a token that is still valid is not at hand.
     pub(crate) async fn renew(&mut self, client: &Client, pod: &Pod, now: Timestamp) -> Result<(), Error> {
-        for key in payload::tokens(pod) {
-            if self.0.get(&key).is_some_and(|token| token.renew_at > now) {
-                continue;
-            }
-            let text = request(client, pod, &key).await.map_err(|source| Error::Token {
-                volume: volume(pod),
-                source,
-            })?;
-            let renew_at = renew_at(&text.expires, now);
-            self.0.insert(
-                key,
-                Token {
-                    text: text.token,
-                    renew_at,
-                },
-            );
-        }
+        let holds = |key: &TokenKey| self.0.get(key).is_some_and(|token| token.renew_at > now);
+        let due = payload::tokens(pod).into_iter().filter(|key| !holds(key));
+        let requests = due.map(|key| async move {
+            let answer = request(client, pod, &key).await?;
+            let renew_at = renew_at(&answer.expires, now);
+            let text = answer.token;
+            Ok((key, Token { text, renew_at }))
+        });
+        let renewed = try_join_all(requests).await.map_err(|source| Error::Token {
+            volume: volume(pod),
+            source,
+        })?;
+        self.0.extend(renewed);
         Ok(())
     }
 

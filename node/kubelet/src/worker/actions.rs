@@ -62,8 +62,9 @@ impl Context {
     pub(super) async fn mount(self, held: Vec<(Id, Held)>, mut tokens: Tokens) -> Result<Effect, Failed> {
         let now = self.shared.clock.now();
         let outcome = async {
-            tokens.renew(&self.shared.client, &self.pod, now).await?;
-            let objects = read_all(held.iter()).await?;
+            let renewed = tokens.renew(&self.shared.client, &self.pod, now);
+            let read = async { Ok(read_all(held.iter()).await?) };
+            let ((), objects) = tokio::try_join!(renewed, read)?;
             let (data_dir, pod, facts, texts) = (
                 self.shared.data_dir.clone(),
                 self.pod.clone(),

@@ -128,7 +128,8 @@ impl Worker {
             self.absorb();
             let plan = self.step();
             if plan.done {
-                return;
+                let now = tokio::time::Instant::now();
+                return self.shared.warm.keep(self.held, now);
             }
             let pause = plan.wake.map(|at| until(at, self.shared.clock.now()));
             tokio::select! {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::*;
@@ -32,6 +32,8 @@ struct ApiState {
     events: Vec<String>,
     config_map: Option<Value>,
     refuse_reports: bool,
+    /// Where requests for tokens and for the config map meet: none is answered before all are there.
+    meeting: Option<Arc<Barrier>>,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -86,6 +88,7 @@ impl Api {
                 self.changed.send_replace(state.revision);
                 answer(200, &json!({"kind": "Status", "status": "Success"}))
             }
+            _ if path.ends_with("/token") => answer(201, &json!({"status": {"token": "t"}})),
             _ if path.ends_with("/events") => {
                 let event: Value = serde_json::from_slice(body).expect("json");
                 state.events.push(format!(
@@ -166,13 +169,16 @@ fn pod(spec: Value) -> Value {
 
 impl Fixture {
     fn new(spec: Value) -> Self {
-        let dir = tempfile::tempdir().expect("dir");
-        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
-        let state = ApiState {
+        Self::with(ApiState {
             pod: pod(spec),
             revision: 1,
             ..ApiState::default()
-        };
+        })
+    }
+
+    fn with(state: ApiState) -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
         let api = Api {
             state: Arc::new(Mutex::new(state)),
             changed: watch::Sender::new(1),
@@ -182,6 +188,16 @@ impl Fixture {
             let api = served.clone();
             async move {
                 let (parts, body) = request.into_parts();
+                let (path, watches) = (
+                    parts.uri.path(),
+                    parts.uri.query().is_some_and(|q| q.contains("watch=")),
+                );
+                let meeting = api.state.lock().meeting.clone();
+                if let Some(meeting) =
+                    meeting.filter(|_| path.ends_with("/token") || path.ends_with("maps") && !watches)
+                {
+                    meeting.wait().await;
+                }
                 let body = body.collect().await.expect("body").to_bytes();
                 Ok::<_, Infallible>(api.serve(&Request::from_parts(parts, ()), &body))
             }
@@ -201,6 +217,7 @@ impl Fixture {
             runtime: Arc::new(runtime.clone()),
             observer: observer.clone(),
             clock,
+            warm: crate::objects::Warm::default(),
             node_name: "n1".into(),
             data_dir: dir.path().to_owned(),
             node: NodeFacts {
@@ -326,6 +343,25 @@ async fn a_pod_that_starts_well_costs_one_report() {
         fixture.runtime.journal(),
         ["run sandbox-u-0", "create web-u-0", "start web-u-0"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_a_volume_needs_is_asked_for_at_once() {
+    let token = |audience| json!({"serviceAccountToken": {"path": audience, "audience": audience}});
+    let ca = json!({"configMap": {"name": "kube-root-ca.crt"}});
+    let volume = json!({"name": "access", "projected": {"sources": [token("api"), token("vault"), ca]}});
+    let metadata = json!({"name": "kube-root-ca.crt", "namespace": "ns", "resourceVersion": "1"});
+    let fixture = Fixture::with(ApiState {
+        pod: pod(json!({"containers": [{"name": "web", "image": "i"}], "volumes": [volume]})),
+        revision: 1,
+        config_map: Some(json!({"metadata": metadata, "data": {"ca.crt": "x"}})),
+        meeting: Some(Arc::new(Barrier::new(3))),
+        ..ApiState::default()
+    });
+    let begun = tokio::time::Instant::now();
+    fixture.ready().await;
+    let took = begun.elapsed();
+    assert!(took < std::time::Duration::from_millis(25), "took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
