@@ -58,7 +58,7 @@ pub(crate) struct Result {
 
 /// How long extra runs go on, and the first pause between them, which doubles.
 const EAGER: SignedDuration = SignedDuration::from_secs(1);
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_millis(4);
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_millis(1);
 
 /// The state of one probe of one container.
 #[derive(Clone, Debug)]
@@ -217,19 +217,19 @@ mod tests {
         assert_eq!(fast.due(), Some(at(0)));
         assert_eq!(
             simulate(&mut fast, 50, |now| now >= 10).first(),
-            Some(&(12, Verdict::Passed))
+            Some(&(15, Verdict::Passed))
         );
-        assert_eq!(fast.due(), Some(at(10_012)));
+        assert_eq!(fast.due(), Some(at(10_015)));
     }
 
     #[test]
     fn extra_runs_that_fail_do_not_count() {
         let mut slow = prober(Kind::Readiness, json!({"periodSeconds": 2, "failureThreshold": 1}));
         let verdicts = simulate(&mut slow, 5_500, |_| false);
-        assert_eq!(verdicts.first(), Some(&(1_020, Verdict::Failed)));
+        assert_eq!(verdicts.first(), Some(&(1_023, Verdict::Failed)));
         assert_eq!(
             verdicts.iter().map(|(t, _)| *t).collect::<Vec<_>>(),
-            [1_020, 3_020, 5_020]
+            [1_023, 3_023, 5_023]
         );
     }
 
@@ -261,7 +261,7 @@ mod tests {
     fn readiness_waits_for_its_success_threshold() {
         let mut ready = prober(Kind::Readiness, json!({"periodSeconds": 1, "successThreshold": 3}));
         let verdicts = simulate(&mut ready, 100, |_| true);
-        assert_eq!(verdicts.first(), Some(&(8, Verdict::Passed)));
+        assert_eq!(verdicts.first(), Some(&(2, Verdict::Passed)));
     }
 
     #[test]
