@@ -366,7 +366,7 @@ async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
         )),
         "/metrics" => Ok(respond::with_type(
             StatusCode::OK,
-            http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
             Body::from(server.metrics.text(&server.registry).into_bytes()),
         )),
         trimmed => {

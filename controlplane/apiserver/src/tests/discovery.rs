@@ -164,6 +164,41 @@ async fn version_and_metrics_answer() {
     assert!(!metrics.contains("inventions"));
 }
 
+/// The rules of the text format, version 0.0.4, that a scraper relies on.
+#[tokio::test]
+async fn metrics_are_in_the_text_format_that_they_say_they_are_in() {
+    let f = Fixture::new().await;
+    f.get("/api/v1/namespaces/a/configmaps").await;
+    let answer = f.get("/metrics").await;
+    assert_eq!(
+        answer.headers.get("content-type").and_then(|v| v.to_str().ok()),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let text = String::from_utf8(answer.bytes.to_vec()).expect("text");
+    assert!(text.ends_with('\n'));
+    let mut types = std::collections::HashMap::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "TYPE", name, kind] => {
+                assert_eq!(types.insert(*name, *kind), None, "{name} is declared once");
+            }
+            ["#", "HELP", _, help] => assert!(!help.is_empty(), "{line}"),
+            ["#", ..] => panic!("neither type nor help: {line}"),
+            _ => {
+                let (sample, value) = line.rsplit_once(' ').expect("a sample and its value");
+                value.parse::<f64>().expect("a number");
+                let name = sample.split('{').next().unwrap_or_default();
+                let of = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s));
+                let histogram = of.is_some_and(|of| types.get(of) == Some(&"histogram"));
+                assert!(histogram || types.contains_key(name), "{name} has no type");
+                assert_eq!(name.ends_with("_total"), types.get(name) == Some(&"counter"), "{name}");
+            }
+        }
+    }
+    assert_eq!(types.get("apiserver_request_total"), Some(&"counter"));
+}
+
 #[tokio::test]
 async fn callers_in_this_process_use_the_same_path() {
     let f = Fixture::new().await;
