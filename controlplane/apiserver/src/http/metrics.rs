@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry as Collected;
 
 use super::info::RequestInfo;
 use crate::registry::catalog::{Endpoint, Registry};
+use crate::registry::resource::Name;
 
 type Latency = Family<OperationLabels, Histogram, fn() -> Histogram>;
 type Level = Gauge<i64, AtomicI64>;
@@ -33,10 +34,10 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     verb: &'static str,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    group: Name,
+    version: Name,
+    resource: Name,
+    subresource: &'static str,
     scope: &'static str,
     code: u16,
 }
@@ -44,9 +45,9 @@ struct RequestLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OperationLabels {
     verb: &'static str,
-    group: String,
-    resource: String,
-    subresource: String,
+    group: Name,
+    resource: Name,
+    subresource: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -56,8 +57,18 @@ struct InflightLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabels {
-    group: String,
-    resource: String,
+    group: Name,
+    resource: Name,
+}
+
+/// What a request was about, in the server's own words: paths come from outside and must not become labels. Empty where
+/// nothing is served. Costs no allocation, as a rule.
+#[derive(Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) group: Name,
+    pub(crate) version: Name,
+    pub(crate) resource: Name,
+    pub(crate) subresource: &'static str,
 }
 
 fn histogram() -> Histogram {
@@ -111,15 +122,13 @@ impl Metrics {
     }
 
     /// Counts a finished request; `took` is `None` for those that last as long as the client wants.
-    pub(crate) fn finished(&self, info: &RequestInfo<'_>, known: bool, code: u16, took: Option<Duration>) {
-        // Paths come from outside: what is not served must not become a label.
-        let name = |text: &str| if known { text.to_owned() } else { String::new() };
+    pub(crate) fn finished(&self, info: &RequestInfo<'_>, target: Target, code: u16, took: Option<Duration>) {
         let labels = RequestLabels {
             verb: info.verb,
-            group: name(info.group),
-            version: name(info.version),
-            resource: name(info.resource),
-            subresource: name(info.subresource),
+            group: target.group,
+            version: target.version,
+            resource: target.resource,
+            subresource: target.subresource,
             scope: scope(info),
             code,
         };
@@ -128,7 +137,7 @@ impl Metrics {
                 verb: labels.verb,
                 group: labels.group.clone(),
                 resource: labels.resource.clone(),
-                subresource: labels.subresource.clone(),
+                subresource: labels.subresource,
             };
             self.durations.get_or_create(&operation).observe(took.as_secs_f64());
         }
@@ -149,8 +158,8 @@ impl Metrics {
     /// Counts a watch while the returned guard lives.
     pub(crate) fn watching(&self, endpoint: &Endpoint) -> Watching {
         let labels = KindLabels {
-            group: endpoint.served().group.to_string(),
-            resource: endpoint.resource().plural.to_string(),
+            group: endpoint.served().group.clone(),
+            resource: endpoint.resource().plural.clone(),
         };
         Watching(Raised::new(self.watchers.get_or_create(&labels).clone()))
     }
@@ -160,8 +169,8 @@ impl Metrics {
         for kind in registry.kinds() {
             let resource = &kind.resource;
             let labels = KindLabels {
-                group: resource.group.to_string(),
-                resource: resource.plural.to_string(),
+                group: resource.group.clone(),
+                resource: resource.plural.clone(),
             };
             let snapshot = kind.cache.snapshot();
             let count = i64::try_from(snapshot.len(&kind.prefix)).unwrap_or(i64::MAX);

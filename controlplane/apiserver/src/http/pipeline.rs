@@ -106,10 +106,9 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             .unwrap_or_else(|_| Err(timed_out())),
     };
     let response = result.unwrap_or_else(|status| respond::status(&status));
-    let known = !info.is_resource || route::is_served(server, &info);
     server.metrics.finished(
         &info,
-        known,
+        route::target(server, &info),
         response.status().as_u16(),
         (!long).then(|| begun.elapsed()),
     );

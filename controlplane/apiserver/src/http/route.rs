@@ -14,6 +14,7 @@ use super::accept::{Encoding, Form, Include, negotiate};
 use super::body::Body;
 use super::decode::{content, content_type, parse, read};
 use super::info::RequestInfo;
+use super::metrics::Target;
 use super::query::Query;
 use super::{health, respond};
 use crate::authn::UserInfo;
@@ -75,13 +76,30 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     }
 }
 
-/// Whether the path of a resource is one that is served; decides what may become a metric's label.
-pub(super) fn is_served(server: &Shared, info: &RequestInfo<'_>) -> bool {
-    if virtual_route(server, info).is_some() {
-        return true;
+/// What a request is counted as.
+pub(super) fn target(server: &Shared, info: &RequestInfo<'_>) -> Target {
+    if let Some(found) = virtual_route(server, info) {
+        return Target {
+            group: found.group.into(),
+            version: found.version.into(),
+            resource: found.resource.into(),
+            subresource: found.subresource.unwrap_or_default(),
+        };
     }
     let endpoint = server.registry.endpoint(info.group, info.version, info.resource);
-    endpoint.is_some_and(|e| info.subresource.is_empty() || e.subresource(info.subresource).is_some())
+    let stored = endpoint.and_then(|endpoint| {
+        let subresource = match info.subresource {
+            "" => "",
+            name => endpoint.subresource(name)?.name(),
+        };
+        Some(Target {
+            group: endpoint.served().group.clone(),
+            version: endpoint.served().version.clone(),
+            resource: endpoint.resource().plural.clone(),
+            subresource,
+        })
+    });
+    stored.unwrap_or_default()
 }
 
 /// Whether path and kind agree about the namespace.

@@ -9,13 +9,13 @@ use super::resource::Resource;
 /// Stamps a new object. The caller's uid, times and managed fields are dropped, as Kubernetes does.
 pub(crate) fn on_create(resource: &Resource, object: &mut Object, namespace: Option<&str>, uid: &str, now: Timestamp) {
     for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "managedFields",
-        "selfLink",
-        "generation",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
+        "metadata.managedFields",
+        "metadata.selfLink",
+        "metadata.generation",
     ] {
-        object.remove(&format!("metadata.{field}"));
+        object.remove(field);
     }
     object.set_namespace(namespace);
     object.set_uid(uid);
@@ -27,22 +27,21 @@ pub(crate) fn on_create(resource: &Resource, object: &mut Object, namespace: Opt
 
 /// Carries over from the stored object what an update may leave out and what it may not set.
 pub(crate) fn on_update(old: &Object, new: &mut Object) {
-    for field in ["managedFields", "selfLink"] {
-        new.remove(&format!("metadata.{field}"));
+    for field in ["metadata.managedFields", "metadata.selfLink"] {
+        new.remove(field);
     }
     // Left out means unchanged; a different value is refused by validation.
     let kept = [
-        "uid",
-        "creationTimestamp",
-        "namespace",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
+        "metadata.uid",
+        "metadata.creationTimestamp",
+        "metadata.namespace",
+        "metadata.deletionTimestamp",
+        "metadata.deletionGracePeriodSeconds",
     ];
-    for field in kept {
-        let path = format!("metadata.{field}");
-        let absent = new.at(&path).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
-        if absent && let Some(value) = old.at(&path) {
-            new.set(&path, value.clone());
+    for path in kept {
+        let absent = new.at(path).is_none_or(|v| v.is_null() || v.as_str() == Some(""));
+        if absent && let Some(value) = old.at(path) {
+            new.set(path, value.clone());
         }
     }
     match old.at("metadata.generation") {
