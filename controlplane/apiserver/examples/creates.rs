@@ -53,11 +53,7 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(
-    what: &str,
-    count: u32,
-    mut each: impl AsyncFnMut(u32) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+async fn measure(what: &str, count: u32, mut each: impl AsyncFnMut(u32) -> Result<(), Failure>) -> Result<(), Failure> {
     let before = cpu_nanoseconds()?;
     for n in 0..count {
         each(n).await?;
