@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::Arc,
 };
 
@@ -27,8 +27,6 @@ const NODE_PREFIX: u8 = 17;
 const MAX_PODS: u32 = 10_000;
 /// The kubelet API's usual port; another cluster of this machine may have it.
 const KUBELET_PORT: u16 = 10250;
-/// Pods ask the cluster's name server at the tenth address of the Service range, as everywhere in Kubernetes.
-const DNS_HOST: u32 = 10;
 
 /// Runs a cluster.
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
@@ -114,7 +112,10 @@ impl Node<'_> {
             labels: BTreeMap::new(),
             max_pods: MAX_PODS,
             version: server::VERSION.to_owned(),
-            dns: dns(self.options)?,
+            dns: agent::Dns {
+                server: None,
+                domain: "cluster.local".to_owned(),
+            },
             network: machine::network(path, self.options.cluster_cidr, self.options.service_cidr),
             runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
             api_listener: kubelet_listener(self.address)?,
@@ -155,15 +156,6 @@ async fn stopped() -> anyhow::Result<bool> {
         _ = interrupt.recv() => tracing::info!("asked to stop by SIGINT"),
     }
     Ok(true)
-}
-
-fn dns(options: &cli::Up) -> anyhow::Result<agent::Dns> {
-    let first = u32::from(options.service_cidr.network());
-    let server = Ipv4Addr::from(first.checked_add(DNS_HOST).context("the Service range is too small")?);
-    Ok(agent::Dns {
-        server: IpAddr::V4(server),
-        domain: "cluster.local".to_owned(),
-    })
 }
 
 /// The usual port where it is free, else any. The address may be the pod network's, which is made later.

@@ -13,8 +13,8 @@ mod yaml;
 
 use api::Object;
 use serde::de::{DeserializeSeed as _, Deserializer};
-use serde_json::error::Category;
 use serde_json::Value;
+use serde_json::error::Category;
 
 use self::{context::Context, tree::Seed};
 use crate::schema::Schema;

@@ -64,7 +64,8 @@ pub struct PodNetwork {
 /// The cluster's name service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
-    pub server: IpAddr,
+    /// Where the cluster's name service answers; without one, pods ask those of the node.
+    pub server: Option<IpAddr>,
     /// `cluster.local`
     pub domain: String,
 }
@@ -163,7 +164,7 @@ fn kubelet_config(config: Config, informers: Informers, range: watch::Sender<Opt
         version: config.version,
         data_dir: config.data_dir,
         dns: kubelet::Dns {
-            servers: vec![config.dns.server],
+            servers: config.dns.server.into_iter().collect(),
             domain: config.dns.domain,
             node: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         },

@@ -295,6 +295,9 @@ proptest! {
 fn says_that_text_ends_too_early_as_go_does() {
     for text in ["", "{\"metadata\":{\"name\":", "{"] {
         let error = decode_json(text.as_bytes(), &pod()).unwrap_err().to_string();
-        assert_eq!(error, "couldn't get version/kind; json parse error: unexpected end of JSON input", "{text:?}");
+        assert_eq!(
+            error, "couldn't get version/kind; json parse error: unexpected end of JSON input",
+            "{text:?}"
+        );
     }
 }

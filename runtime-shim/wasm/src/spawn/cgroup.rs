@@ -42,9 +42,19 @@ impl Cgroups {
         self.each(|directory| remove(&directory.join(id)))
     }
 
-    /// Removes the parent of all, which must be empty.
+    /// Removes the parent of all, with what processes that nobody saw end have left in it.
     pub(crate) fn remove_all(&self) -> io::Result<()> {
-        self.each(remove)
+        self.each(|parent| {
+            let left = match fs::read_dir(parent) {
+                Ok(entries) => entries
+                    .flatten()
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            left.map(|entry| remove(&entry.path())).fold(Ok(()), Result::and)?;
+            remove(parent)
+        })
     }
 
     /// Does it for every hierarchy and reports the first failure.
@@ -108,15 +118,16 @@ mod tests {
             directories: directories.clone(),
         };
         cgroups.place("h1", 42).unwrap();
+        assert!(cgroups.remove_all().is_err(), "a host is left");
         for directory in &directories {
             let procs = directory.join("h1/cgroup.procs");
             assert_eq!(fs::read_to_string(&procs).unwrap(), "42");
             // The kernel's files vanish with their directory.
             fs::remove_file(procs).unwrap();
         }
-        assert!(cgroups.remove_all().is_err(), "a host is left");
         cgroups.remove("h1").unwrap();
         cgroups.remove("h1").unwrap();
+        fs::create_dir(root.path().join("cpu/wherry/h2")).unwrap();
         cgroups.remove_all().unwrap();
         assert!(directories.iter().all(|directory| !directory.exists()));
     }
