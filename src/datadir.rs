@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::Read,
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -68,9 +68,10 @@ impl DataDir {
     }
 }
 
-fn record_holder(mut lock: &File) -> std::io::Result<()> {
+fn record_holder(lock: &File) -> std::io::Result<()> {
     lock.set_len(0)?;
-    writeln!(lock, "{}", std::process::id())
+    // At the beginning: the file has been read to its end before.
+    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
 }
 
 /// The process that holds the directory now.
@@ -118,4 +119,22 @@ pub(crate) fn require_cluster(path: &Path) -> anyhow::Result<()> {
         path.display(),
         flag_for(Path::new("DIR"))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_its_holder_however_often_it_was_held() {
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..3 {
+            let held = DataDir::hold(directory.path()).unwrap();
+            assert_eq!(holder(directory.path()).unwrap(), i32::try_from(std::process::id()).ok());
+            let error = DataDir::hold(directory.path()).err().unwrap().to_string();
+            assert!(error.contains(&format!("another wherry (pid {})", std::process::id())), "{error}");
+            drop(held);
+            assert_eq!(holder(directory.path()).unwrap(), None);
+        }
+    }
 }

@@ -13,9 +13,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use cli::{Cli, Command, ImageCommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {

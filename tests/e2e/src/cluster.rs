@@ -299,6 +299,12 @@ impl Cluster {
         self.namespace.command(program)
     }
 
+    /// Waits for a `wherry up` that somebody else has ended; answers whether it ended well.
+    pub fn ended(&mut self) -> bool {
+        let mut child = self.process.take().expect("the cluster runs");
+        child.wait().expect("the child is waited for once").success()
+    }
+
     /// Ends `wherry up` at once, as a crash would; workloads stay.
     pub fn crash(&mut self) {
         self.end(Signal::SIGKILL);

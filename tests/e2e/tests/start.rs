@@ -49,3 +49,13 @@ fn down_without_a_cluster_says_so() {
     let said = run(&mut down, "").err();
     assert!(said.contains("no cluster in"), "{said}");
 }
+
+#[test]
+fn down_ends_a_running_cluster_also_after_a_restart() {
+    need_root!();
+    let mut cluster = Cluster::start(control_plane());
+    assert!(cluster.stop(), "SIGTERM is a good end");
+    cluster.up();
+    e2e::run(&mut cluster.wherry("down"), "").ok();
+    assert!(cluster.ended(), "wherry up has ended, and well");
+}
