@@ -130,9 +130,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..3 {
             let held = DataDir::hold(directory.path()).unwrap();
-            assert_eq!(holder(directory.path()).unwrap(), i32::try_from(std::process::id()).ok());
+            assert_eq!(
+                holder(directory.path()).unwrap(),
+                i32::try_from(std::process::id()).ok()
+            );
             let error = DataDir::hold(directory.path()).err().unwrap().to_string();
-            assert!(error.contains(&format!("another wherry (pid {})", std::process::id())), "{error}");
+            assert!(
+                error.contains(&format!("another wherry (pid {})", std::process::id())),
+                "{error}"
+            );
             drop(held);
             assert_eq!(holder(directory.path()).unwrap(), None);
         }

@@ -40,11 +40,13 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize) -> anyhow::Result<()> 
             .into_body(),
     );
     let mut durations = Durations::default();
+    let mut most_writes = 0;
     for index in 0..=count {
         let name = format!("pod-{index}");
         let start = Instant::now();
         writer.call("POST", PODS, Bytes::from(pod(&name).to_string())).await?;
-        events.wait(&name, is_ready).await?;
+        let writes = events.wait(&name, is_ready).await?;
+        most_writes = most_writes.max(writes);
         if index > 0 {
             durations.push(start.elapsed());
         }
@@ -52,7 +54,11 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize) -> anyhow::Result<()> 
         writer.call("DELETE", &format!("{PODS}/{name}"), now).await?;
         events.wait(&name, |event| event["type"] == "DELETED").await?;
     }
-    print(format!("count={} {}", durations.len(), durations.summary()));
+    print(format!(
+        "count={} most_writes={most_writes} {}",
+        durations.len(),
+        durations.summary()
+    ));
     Ok(())
 }
 
@@ -89,11 +95,16 @@ impl Events {
         }
     }
 
-    async fn wait(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    /// Waits for an event of the pod; answers how many there were of it, each of them one durable write.
+    async fn wait(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<usize> {
+        let mut seen = 0;
         loop {
             let event = self.next().await?;
-            if event["object"]["metadata"]["name"] == name && wanted(&event) {
-                return Ok(());
+            if event["object"]["metadata"]["name"] == name {
+                seen += 1;
+                if wanted(&event) {
+                    return Ok(seen);
+                }
             }
         }
     }
