@@ -22,6 +22,9 @@ down: ## End the cluster that `make up` started, and its workloads
 test: ## Install what the tests need and run all of them
 	scripts/test.sh
 
+hello: ## Build the example's component, where Rust has the target wasm32-wasip2, and check that it behaves as the committed one
+	examples/hello/check.sh
+
 lint: ## Format, lint and check dependencies
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -24,6 +24,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Processes, mounts and `/run` are the cluster's own too, as on a machine of its own that can lose its power.
     pub machine: bool,
+    /// Mebibytes of a disk of its own that the data directory lies on.
+    pub disk: Option<u32>,
 }
 
 /// Makes the mounts of a machine that has just booted, then becomes the program. `$1` holds the boot id.
@@ -88,6 +90,17 @@ impl Cluster {
             directory,
             namespace: Namespace::make(),
         };
+        if let Some(size) = cluster.options.disk {
+            std::fs::create_dir(cluster.data()).expect("a directory");
+            let size = format!("size={size}m,mode=0700");
+            run(
+                Command::new("mount")
+                    .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+                    .arg(cluster.data()),
+                "",
+            )
+            .ok();
+        }
         cluster.up();
         cluster
     }
@@ -341,6 +354,9 @@ impl Drop for Cluster {
             });
         }
         let down = run(&mut self.wherry("down"), "");
+        if self.options.disk.is_some() {
+            let _ = Command::new("umount").arg(self.data()).status();
+        }
         if !down.success && !std::thread::panicking() {
             panic!("wherry down failed: {}", down.stderr);
         }

@@ -147,3 +147,47 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_is_named_and_loses_nothing() {
+    need_root!();
+    let mut cluster = Cluster::start(Options {
+        disk: Some(32),
+        ..e2e::control_plane()
+    });
+    let create = |cluster: &Cluster, name: &str| {
+        // Random, so that nothing along the way makes it smaller.
+        let script = format!(
+            "head -c 300000 /dev/urandom | base64 -w0 >\"$2\" && \"$0\" --kubeconfig \"$1\" create configmap {name} --from-file=data=\"$2\""
+        );
+        let mut command = cluster.on_machine("sh");
+        command
+            .args(["-c", &script, &e2e::Tool::Kubectl136.path()])
+            .arg(cluster.kubeconfig());
+        run(command.arg(cluster.scratch().join("filler")), "")
+    };
+    let mut made = Vec::new();
+    let refused = (0..200).find_map(|index| {
+        let name = format!("fill-{index}");
+        let output = create(&cluster, &name);
+        if output.success {
+            made.push(name);
+            return None;
+        }
+        Some(output.stderr)
+    });
+    let said = refused.expect("a disk of 32 MiB does not hold 200 objects of 400 kB");
+    assert!(said.contains("disk is full") || said.contains("no space"), "{said}");
+    assert_eq!(cluster.kubectl(&["get", "--raw", "/livez"]).ok(), "ok");
+    let freed = made.pop().expect("some were made");
+    cluster.kubectl(&["get", "configmap", &freed, "-o", "name"]).ok();
+    cluster.crash();
+    cluster.up();
+    let stored = cluster.kubectl(&["get", "configmaps", "-o", "name"]).ok();
+    for name in &made {
+        assert!(
+            stored.contains(&format!("configmap/{name}\n")),
+            "{name} was acknowledged and is gone"
+        );
+    }
+}

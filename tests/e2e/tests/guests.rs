@@ -130,3 +130,44 @@ fn are_reported_when_they_fail_and_bounded_when_they_do_not() {
     );
     cluster.kubectl(&["delete", "pod", "spin", "--timeout=30s"]).ok();
 }
+
+/// A tar of an OCI image layout that holds a component as an artifact, as registries and tools write it.
+fn oci_layout(component: &std::path::Path, directory: &std::path::Path) -> std::path::PathBuf {
+    let script = r#"
+        set -eu
+        cd "$2" && mkdir -p oci/blobs/sha256
+        put() { d=$(sha256sum "$1" | cut -d' ' -f1); s=$(stat -c %s "$1"); cp "$1" "oci/blobs/sha256/$d"; }
+        put "$1"; layer=$d; size=$s
+        printf '{"created":"2026-01-01T00:00:00Z","architecture":"wasm","os":"wasip2","layerDigests":["sha256:%s"],"component":{"exports":[],"imports":[]}}' "$layer" > config.json
+        put config.json
+        printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.wasm.config.v0+json","digest":"sha256:%s","size":%s},"layers":[{"mediaType":"application/wasm","digest":"sha256:%s","size":%s}]}' "$d" "$s" "$layer" "$size" > manifest.json
+        put manifest.json
+        printf '{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:%s","size":%s}]}' "$d" "$s" > oci/index.json
+        printf '{"imageLayoutVersion":"1.0.0"}' > oci/oci-layout
+        tar -C oci -cf hello.tar .
+    "#;
+    e2e::run(
+        std::process::Command::new("bash")
+            .args(["-c", script, "oci"])
+            .arg(component)
+            .arg(directory),
+        "",
+    )
+    .ok();
+    directory.join("hello.tar")
+}
+
+#[test]
+fn run_from_a_tar_of_an_oci_layout() {
+    need_root!();
+    let cluster = Cluster::start(Options::default());
+    let tar = oci_layout(&repository().join("examples/hello/hello.wasm"), cluster.scratch());
+    cluster.load(&tar, "from-tar:1").ok();
+    run_pod(&cluster, "web", "from-tar:1", ", ports: [{containerPort: 8080}]");
+    cluster
+        .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+        .ok();
+    let pod = cluster.get(&["pod", "web"]);
+    let address = pod["status"]["podIP"].as_str().expect("an address");
+    cluster.curl(&format!("http://{address}:8080/")).ok();
+}
