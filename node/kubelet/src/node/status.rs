@@ -66,7 +66,10 @@ pub(crate) struct Facts<'a> {
 
 /// Below this the node is under pressure (Kubernetes' default hard eviction thresholds).
 const LEAST_MEMORY: i64 = 100 << 20;
+/// Kubernetes' threshold of the disk is a tenth of it. On a large disk that is far more than Wasm pods ever need, and a
+/// machine that is merely well used would take no pods: a gibibyte is enough.
 const LEAST_STORAGE_PERCENT: i64 = 10;
+const ENOUGH_STORAGE: i64 = 1 << 30;
 const LEAST_PIDS: i64 = 100;
 /// Kubernetes' `nodeStatusMaxImages`.
 const MAX_IMAGES: usize = 50;
@@ -75,9 +78,14 @@ const MAX_IMAGES: usize = 50;
 pub(crate) fn allocatable(capacity: Capacity) -> Capacity {
     Capacity {
         memory_bytes: (capacity.memory_bytes - LEAST_MEMORY).max(0),
-        storage_bytes: capacity.storage_bytes / 100 * (100 - LEAST_STORAGE_PERCENT),
+        storage_bytes: capacity.storage_bytes - least_storage(capacity.storage_bytes),
         ..capacity
     }
+}
+
+/// Bytes of a disk of `total` bytes that are kept free.
+fn least_storage(total: i64) -> i64 {
+    (total / 100 * LEAST_STORAGE_PERCENT).min(ENOUGH_STORAGE)
 }
 
 /// The labels every node carries, and those it was given.
@@ -188,7 +196,7 @@ pub(crate) fn transition(known: &Status, ready: bool) -> Option<&'static str> {
 fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
     let (usage, total) = (facts.usage, facts.capacity.storage_bytes);
     let memory = usage.memory_available < LEAST_MEMORY;
-    let disk = usage.storage_available < total / 100 * LEAST_STORAGE_PERCENT;
+    let disk = usage.storage_available < least_storage(total);
     let pids = usage.pids_available < LEAST_PIDS;
     let pressure = |pressed: bool, yes: (&'static str, &str), no: (&'static str, &str)| {
         let (reason, message) = if pressed { yes } else { no };

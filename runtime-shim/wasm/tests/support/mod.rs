@@ -11,11 +11,12 @@ use std::{
     io::{self, Seek, Write},
     net::Ipv4Addr,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     },
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
+    sync::OnceLock,
 };
 
 use tokio::net::UnixStream;
@@ -39,8 +40,19 @@ pub(crate) fn as_child() -> Option<ExitCode> {
     }
 }
 
+/// By descriptor: a child of another user may not be able to enter the directory that it lies in.
 fn this_program() -> io::Result<Command> {
-    Ok(Command::new(std::env::current_exe()?))
+    static PROGRAM: OnceLock<OwnedFd> = OnceLock::new();
+    let program = match PROGRAM.get() {
+        Some(program) => program,
+        None => {
+            let program = File::open(std::env::current_exe()?)?;
+            // Above the descriptors that children are given by number.
+            let program = rustix::io::fcntl_dupfd_cloexec(&program, 64)?;
+            PROGRAM.get_or_init(|| program)
+        }
+    };
+    Ok(Command::new(format!("/proc/self/fd/{}", program.as_raw_fd())))
 }
 
 /// Has a binary compiled by a child. After a success, the code is in a file that others may read.
