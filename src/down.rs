@@ -26,6 +26,19 @@ pub(crate) async fn run(options: cli::Down) -> anyhow::Result<()> {
         end(pid, &path).await?;
     }
     let directory = DataDir::hold(&path)?;
+    // Made by the first node that runs here: without it there is nothing but data.
+    if directory.path().join("sandbox-hosts").exists() {
+        end_node(&directory).await?;
+    }
+    cli::say(&format!(
+        "the cluster of {} is down; its data stays",
+        directory.path().display()
+    ));
+    Ok(())
+}
+
+/// Ends the pods of the directory's node and removes its network.
+async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
     // Adopts what still runs.
     let wasm = wasm::Runtime::start(machine::runtime(directory.path())?, tasks.clone(), quit.clone()).await?;
@@ -39,12 +52,7 @@ pub(crate) async fn run(options: cli::Down) -> anyhow::Result<()> {
     quit.cancel();
     tasks.close();
     tasks.wait().await;
-    ended?;
-    cli::say(&format!(
-        "the cluster of {} is down; its data stays",
-        directory.path().display()
-    ));
-    Ok(())
+    Ok(ended?)
 }
 
 /// Asks the process that holds the directory to end, and waits until it has.
