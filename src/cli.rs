@@ -73,8 +73,8 @@ pub(crate) struct Up {
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,
-    /// The socket of a containerd. This version runs Wasm images only: the node says so in its events, and pods of OCI
-    /// images are refused with that reason.
+    /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
+    /// refused with the reason.
     #[arg(long, value_name = "SOCKET")]
     pub(crate) containerd: Option<PathBuf>,
     /// Addresses for pods, split among the nodes.
