@@ -12,17 +12,22 @@ pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 impl Clock {
     /// The machine's clock: for binaries.
     pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
+        Self::new(Timestamp::now)
+    }
+
+    /// A clock that `read` reads.
+    pub fn new(read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
     }
 
     /// A clock that starts at `start` and moves with [`tokio::time`], hence stands still when that is paused: for tests.
     pub fn anchored(start: Timestamp) -> Self {
         let origin = Instant::now();
-        Self(Arc::new(move || {
+        Self::new(move || {
             start
                 .checked_add(jiff::SignedDuration::try_from(origin.elapsed()).unwrap_or(jiff::SignedDuration::MAX))
                 .unwrap_or(Timestamp::MAX)
-        }))
+        })
     }
 
     /// The current time.
