@@ -5,6 +5,7 @@
 //! running as they were; when the agent ends they keep running too, and the next one adopts them by the runtime's
 //! records.
 
+mod blocking;
 mod cluster;
 mod dns;
 mod env;

@@ -32,7 +32,7 @@ pub(crate) async fn end(shared: &Shared, uid: &str) {
     }
     let (data_dir, uid) = (shared.data_dir.clone(), uid.to_owned());
     let logs: Vec<String> = observed.sandboxes.iter().map(|s| s.log_directory.clone()).collect();
-    let cleaned = tokio::task::spawn_blocking(move || {
+    let cleaned = crate::blocking::run(move || {
         for directory in logs
             .iter()
             .filter(|d| Path::new(d).starts_with(data_dir.join("logs/pods")))

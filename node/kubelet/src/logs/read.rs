@@ -63,7 +63,7 @@ pub(crate) fn stream(
                 let (directory, options) = (directory.clone(), options.clone());
                 let follow = options.follow;
                 let (back, read) =
-                    match tokio::task::spawn_blocking(move || state.next(&directory, attempt, options)).await {
+                    match crate::blocking::run(move || state.next(&directory, attempt, options)).await {
                         Ok(done) => done,
                         Err(ended) => return Some((Err(io::Error::other(ended)), State::Over)),
                     };

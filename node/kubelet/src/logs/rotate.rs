@@ -43,7 +43,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
 async fn rotate(shared: &Shared, id: &ContainerId, path: PathBuf) -> Result<(), String> {
     let renamed = rotated(&path, shared.clock.now());
     let (from, to) = (path.clone(), renamed.clone());
-    let moved = tokio::task::spawn_blocking(move || {
+    let moved = crate::blocking::run(move || {
         make_room(&from)?;
         fs::rename(from, to)
     });

@@ -72,7 +72,7 @@ impl Context {
                 tokens.texts(),
             );
             let work = move || volumes::prepare(&data_dir, &pod, &objects, &texts, &facts, now);
-            match tokio::task::spawn_blocking(work).await {
+            match crate::blocking::run(work).await {
                 Ok(done) => done,
                 Err(ended) => Err(volumes::Error::Io {
                     volume: String::new(),
@@ -281,7 +281,7 @@ fn absent_is_fine(result: Result<(), cri::Error>) -> Result<(), Failed> {
 
 /// File system work on a thread of its own.
 async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), Failed> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::run(work).await {
         Ok(done) => done.map_err(|e| Failed::sync(e.to_string())),
         Err(ended) => Err(Failed::sync(ended.to_string())),
     }
