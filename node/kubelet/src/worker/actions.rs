@@ -229,7 +229,7 @@ impl Context {
             .optional()
         {
             Ok(_) => Ok(Effect::Finished),
-            Err(error) if error.is_conflict() => Ok(Effect::Finished),
+            // Also a conflict: if another pod has the name now, the watch will say that this one is gone.
             Err(error) => Err(Failed::sync(error.to_string())),
         }
     }

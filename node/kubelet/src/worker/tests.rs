@@ -32,6 +32,8 @@ struct ApiState {
     events: Vec<String>,
     config_map: Option<Value>,
     refuse_reports: bool,
+    /// How many deletions are answered with a conflict.
+    conflicts: u32,
     /// Where requests for tokens and for the config map meet: none is answered before all are there.
     meeting: Option<Arc<Barrier>>,
 }
@@ -81,6 +83,13 @@ impl Api {
                 state.patches.push(patch);
                 self.changed.send_replace(state.revision);
                 answer(200, &state.pod)
+            }
+            Method::DELETE if state.conflicts > 0 => {
+                state.conflicts -= 1;
+                answer(
+                    409,
+                    &json!({"kind": "Status", "code": 409, "reason": "Conflict", "message": "try again"}),
+                )
             }
             Method::DELETE => {
                 state.writes.push("delete".into());
@@ -483,6 +492,21 @@ async fn deletion_gives_the_grace_period_and_ends_with_the_object() {
         ["stop web-u-0 in 5s", "stop sandbox-u-0", "remove sandbox-u-0"]
     );
     assert!(!volumes::pod_dir(&fixture.shared.data_dir, "u").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_meets_a_conflict_is_tried_again() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.api.state.lock().conflicts = 2;
+    fixture.api.change(|pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-20T11:00:00Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
+    });
+    fixture
+        .until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete"))
+        .await;
+    assert_eq!(fixture.api.state.lock().conflicts, 0);
 }
 
 #[tokio::test(start_paused = true)]
