@@ -42,6 +42,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("wherry", &["server", "agent", "shim", "wasm", "client", "cri"]),
     ("architecture", &[]),
     ("e2e", &[]),
+    (
+        "harness",
+        &[
+            "api",
+            "store",
+            "apiserver",
+            "client",
+            "scheduler",
+            "controllers",
+            "kubelet",
+        ],
+    ),
+    ("simulation", &[]),
+    ("history", &[]),
     ("bench", &["e2e"]),
 ];
 
