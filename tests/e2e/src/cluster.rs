@@ -196,17 +196,12 @@ impl Cluster {
     pub fn lose_power(&mut self) {
         assert!(self.options.machine, "only a machine has power to lose");
         self.end(Signal::SIGKILL);
-        self.namespace = Arc::new(Namespace::make());
-    }
-
-    /// The cluster's network namespace.
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
+        self.namespace = Namespace::make();
     }
 
     /// Where the cluster's network namespace can be entered.
     pub fn network(&self) -> PathBuf {
-        self.namespace.path().into()
+        Path::new("/run/netns").join(&self.namespace.0)
     }
 
     /// Pids of the processes of this cluster whose command line holds `word`, as this test sees them.
