@@ -1,5 +1,5 @@
-//! OpenAPI v3 documents, one per group and version, as clients read them: `kubectl apply` for merge keys and for which
-//! operations take `fieldValidation`, `kubectl explain` for the fields and their descriptions.
+//! OpenAPI documents as clients read them: v3, one per group and version, for `kubectl apply` (merge keys, and which
+//! operations take `fieldValidation`) and `kubectl explain`; and [`V2Document`], one for all, for older ways of asking.
 //!
 //! Descriptions and types come from k8s-openapi, extensions from the facts. A document is large and asked for seldom:
 //! it is built when asked for, and the caller keeps its bytes, not its tree.
@@ -8,10 +8,13 @@ mod components;
 mod paths;
 #[cfg(test)]
 mod tests;
+mod v2;
 
 use api::GroupVersion;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+
+pub use v2::{V2Document, V2Format};
 
 use crate::compile;
 
