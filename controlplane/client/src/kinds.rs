@@ -15,6 +15,8 @@ pub static ENDPOINT_SLICE: Kind = Kind::namespaced("discovery.k8s.io", "v1", "En
 pub static LEASE: Kind = Kind::namespaced("coordination.k8s.io", "v1", "Lease", "leases");
 pub static REPLICA_SET: Kind = Kind::namespaced("apps", "v1", "ReplicaSet", "replicasets");
 pub static DEPLOYMENT: Kind = Kind::namespaced("apps", "v1", "Deployment", "deployments");
+pub static POD_DISRUPTION_BUDGET: Kind =
+    Kind::namespaced("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
 pub static RUNTIME_CLASS: Kind = Kind::cluster("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses");
 pub static IP_ADDRESS: Kind = Kind::cluster("networking.k8s.io", "v1", "IPAddress", "ipaddresses");
 pub static SERVICE_CIDR: Kind = Kind::cluster("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs");

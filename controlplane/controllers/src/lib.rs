@@ -7,6 +7,7 @@
 mod cluster_role_aggregation;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod garbage_collector;
@@ -71,6 +72,11 @@ static CATALOGUE: &[Controller] = &[
         name: "deployment-controller",
         service_account: "deployment-controller",
         run: |context| Box::pin(deployment::run(context)),
+    },
+    Controller {
+        name: "disruption-controller",
+        service_account: "disruption-controller",
+        run: |context| Box::pin(disruption::run(context)),
     },
     Controller {
         name: "endpoint-controller",

@@ -4,6 +4,7 @@
 mod apps;
 mod core;
 mod network;
+mod policy;
 
 use api::LabelSelector;
 use serde::{Deserialize, Deserializer};
@@ -12,6 +13,7 @@ pub(crate) use self::{
     apps::{Condition, Deployment, DeploymentStatus, IntOrString, POD_TEMPLATE_HASH, ReplicaSet, Template},
     core::{Namespace, Node, NodeCondition, Pod, Taint},
     network::{Endpoint, EndpointSlice, Endpoints, Port, Service, ServicePort, TargetRef},
+    policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
 };
 
 /// A `metav1.LabelSelector`, parsed. Absent or invalid ones select nothing.
