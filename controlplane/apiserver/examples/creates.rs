@@ -105,6 +105,7 @@ fn cluster() -> Result<bootstrap::Cluster, Failure> {
         advertise_port: 6443,
         service_range: "10.96.0.0/16".parse()?,
         kubernetes_address: SERVICE_ADDRESS,
+        client_ca: String::new(),
     })
 }
 
@@ -118,6 +119,7 @@ fn config() -> Result<Config, Failure> {
             key: signing_key()?,
             issuer: "https://kubernetes.default.svc".to_owned(),
             audiences: vec!["https://kubernetes.default.svc".to_owned()],
+            jwks_uri: String::new(),
         },
         service_range: "10.96.0.0/16".parse()?,
         kubernetes_address: SERVICE_ADDRESS,

@@ -20,6 +20,7 @@ use crate::http::health::Check;
 use crate::http::metrics::Metrics;
 use crate::http::openapi::OpenApi;
 use crate::http::pipeline::{Caller, handle};
+use crate::http::published::Published;
 use crate::registry::Deps;
 use crate::registry::cached::CacheReader;
 use crate::registry::catalog::Registry;
@@ -61,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
     pub(crate) virtuals: Vec<VirtualRoute>,
+    pub(crate) published: Vec<Published>,
 }
 
 /// Why a server does not start.
@@ -84,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) virtuals: Vec<VirtualRoute>,
+    pub(crate) published: Vec<Published>,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) metrics: Metrics,
@@ -153,11 +156,12 @@ impl ApiServer {
             tokens: parts.tokens,
             certificates,
             virtuals,
+            published: parts.published,
             metrics: Metrics::new(),
             checks: config.checks,
             version: config.version,
             clock: config.clock,
-            ending: shutdown,
+            ending: shutdown.child_token(),
         };
         Ok(Arc::new(ApiServer {
             shared: Arc::new(shared),
@@ -216,6 +220,7 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
     let authorizer = crate::authz::authorizer(deps);
     let tokens =
         crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
+    let published = tokens.published();
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
     virtuals.extend(tokens.virtuals());
     Ok(Parts {
@@ -224,5 +229,6 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         authorizer,
         tokens: Some(tokens),
         virtuals,
+        published,
     })
 }

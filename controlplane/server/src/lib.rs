@@ -147,6 +147,10 @@ impl Server {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),
                     audiences: vec![ISSUER.to_owned()],
+                    jwks_uri: format!(
+                        "https://{}/openid/v1/jwks",
+                        SocketAddr::new(plan.advertise, plan.bind.port())
+                    ),
                 },
                 service_range: config.service_range,
                 kubernetes_address,
@@ -178,6 +182,7 @@ impl Server {
             advertise_port: plan.bind.port(),
             service_range: config.service_range,
             kubernetes_address,
+            client_ca: server.pki.ca.clone(),
         };
         bootstrap::reconcile(&server.api.as_user("system:apiserver", &["system:masters"]), &cluster).await?;
         bootstrapped.store(true, Ordering::Release);

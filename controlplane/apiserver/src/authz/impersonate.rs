@@ -119,6 +119,7 @@ impl<'a> Right<'a> {
             resource: self.resource,
             subresource: self.subresource,
             name: self.name,
+            field_selector: "",
             path: "",
             is_resource: true,
         }

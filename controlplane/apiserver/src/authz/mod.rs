@@ -30,6 +30,8 @@ pub struct Attributes<'a> {
     pub resource: &'a str,
     pub subresource: &'a str,
     pub name: &'a str,
+    /// The field selector of a list or watch, as the request wrote it.
+    pub field_selector: &'a str,
     /// The request path; what non-resource rules match.
     pub path: &'a str,
     pub is_resource: bool,
@@ -104,7 +106,11 @@ impl Authorizer for Masters {
 /// The authorizer of a cluster.
 pub fn authorizer(deps: &Deps) -> Arc<dyn Authorizer> {
     let rbac = rbac::Rbac::new(deps.reader.clone());
-    Arc::new(Chain(vec![Box::new(Masters), Box::new(node::Nodes), Box::new(rbac)]))
+    Arc::new(Chain(vec![
+        Box::new(Masters),
+        Box::new(node::Nodes::new(deps.reader.clone())),
+        Box::new(rbac),
+    ]))
 }
 
 /// The reviews of `authorization.k8s.io`, answered by `authorizer`.

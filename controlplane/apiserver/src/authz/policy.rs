@@ -177,6 +177,7 @@ mod tests {
             resource,
             subresource: "",
             name: "x",
+            field_selector: "",
             path: "",
             is_resource: true,
         })

@@ -166,6 +166,7 @@ fn attributes<'a>(review: &'a Object, user: &'a UserInfo) -> Result<Attributes<'
         resource: "",
         subresource: "",
         name: "",
+        field_selector: "",
         path: "",
         is_resource: false,
     };
@@ -182,6 +183,10 @@ fn attributes<'a>(review: &'a Object, user: &'a UserInfo) -> Result<Attributes<'
             resource: text(r, "resource"),
             subresource: text(r, "subresource"),
             name: text(r, "name"),
+            field_selector: r
+                .get("fieldSelector")
+                .and_then(Value::as_object)
+                .map_or("", |selector| text(selector, "rawSelector")),
             is_resource: true,
             ..empty
         }),

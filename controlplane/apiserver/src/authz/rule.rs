@@ -206,6 +206,7 @@ mod tests {
             resource,
             subresource,
             name,
+            field_selector: "",
             path: "",
             is_resource: true,
         };
@@ -263,6 +264,7 @@ mod tests {
             resource: "",
             subresource: "",
             name: "",
+            field_selector: "",
             path,
             is_resource: false,
         };

@@ -5,7 +5,9 @@ mod objects;
 pub(crate) mod policy;
 mod reconcile;
 
-pub use objects::{Cluster, kubernetes_endpoints, kubernetes_service, namespaces, service_range};
+pub use objects::{
+    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, runtime_classes, service_range,
+};
 pub use policy::policy;
 pub use reconcile::{Error, reconcile};
 

@@ -1,4 +1,5 @@
-//! Namespaces, the Service range, and the `kubernetes` Service with its endpoints.
+//! Namespaces, the Service range, the `kubernetes` Service with its endpoints, the runtime class of Wasm pods, and what
+//! extension servers are told about authentication.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,6 +20,8 @@ pub struct Cluster {
     pub service_range: Ipv4Net,
     /// The address of the `kubernetes` Service.
     pub kubernetes_address: Ipv4Addr,
+    /// Who signs client certificates, in PEM.
+    pub client_ca: String,
 }
 
 /// The namespaces of every cluster.
@@ -47,10 +50,19 @@ pub fn kubernetes_service(cluster: &Cluster) -> Object {
         json!({
             "type": "ClusterIP",
             "clusterIP": cluster.kubernetes_address.to_string(),
-            "ports": [{"name": "https", "protocol": "TCP", "port": SERVICE_PORT, "targetPort": cluster.advertise_port}],
+            "ports": [{"name": "https", "protocol": "TCP", "port": service_port(cluster), "targetPort": cluster.advertise_port}],
         }),
     );
     object
+}
+
+/// Kubernetes' 443. Where Services are on loopback addresses the cluster runs without root, and such a port is mostly
+/// closed to it: then the API server's own, which clients read from their environment all the same.
+fn service_port(cluster: &Cluster) -> u16 {
+    match cluster.kubernetes_address.is_loopback() {
+        true => cluster.advertise_port,
+        false => SERVICE_PORT,
+    }
 }
 
 /// Who answers for `default/kubernetes`, in the older form and as a slice.
@@ -68,6 +80,24 @@ pub fn kubernetes_endpoints(cluster: &Cluster) -> [Object; 2] {
     slice.set("endpoints", json!([{"addresses": [ip], "conditions": {"ready": true}}]));
     slice.set("ports", json!([{"name": "https", "port": port, "protocol": "TCP"}]));
     [endpoints, slice]
+}
+
+/// RuntimeClass `wasm`: the one handler that every node has. Other runtimes' classes come with their nodes.
+pub fn runtime_classes() -> [Object; 1] {
+    let mut wasm = Object::new("node.k8s.io/v1", "RuntimeClass");
+    wasm.set_name("wasm");
+    wasm.set("handler", "wasm");
+    [wasm]
+}
+
+/// `kube-system/extension-apiserver-authentication`: how servers beside this one recognise its clients. It says nothing of
+/// request headers, since no proxy stands in front.
+pub fn authentication(cluster: &Cluster) -> Object {
+    let mut map = Object::new("v1", "ConfigMap");
+    map.set_name("extension-apiserver-authentication");
+    map.set_namespace(Some("kube-system"));
+    map.set("data", json!({"client-ca-file": cluster.client_ca}));
+    map
 }
 
 fn in_default(api_version: &str, kind: &str) -> Object {
@@ -92,13 +122,24 @@ mod tests {
             advertise_port: 6443,
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
+            client_ca: "PEM".to_owned(),
         };
         let [endpoints, slice] = kubernetes_endpoints(&cluster);
-        let all = [
-            namespaces(),
-            vec![service_range(&cluster), kubernetes_service(&cluster), endpoints, slice],
-        ]
-        .concat();
+        let [wasm] = runtime_classes();
+        let rest = vec![
+            service_range(&cluster),
+            kubernetes_service(&cluster),
+            endpoints,
+            slice,
+            wasm,
+            authentication(&cluster),
+        ];
+        let all = [namespaces(), rest].concat();
         insta::assert_json_snapshot!(all);
+        let rootless = Cluster {
+            kubernetes_address: Ipv4Addr::new(127, 96, 0, 1),
+            ..cluster
+        };
+        assert_eq!(kubernetes_service(&rootless).at("spec.ports").map(|ports| &ports[0]["port"]), Some(&json!(6443)));
     }
 }

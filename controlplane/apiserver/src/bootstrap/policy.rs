@@ -235,7 +235,9 @@ impl Binding {
         };
         let mut object = base(kind, self.namespace.as_deref(), &self.name);
         object.set("roleRef", json!({"apiGroup": GROUP, "kind": role, "name": self.role}));
-        object.set("subjects", self.subjects);
+        if !self.subjects.is_empty() {
+            object.set("subjects", self.subjects);
+        }
         object
     }
 }
@@ -268,7 +270,9 @@ mod tests {
                     Entry::Role(role) => {
                         assert!(line.starts_with("clusterrole ") != role.namespace.is_some(), "{line}")
                     }
-                    Entry::Binding(binding) => assert!(!binding.subjects.is_empty(), "{line}"),
+                    Entry::Binding(binding) => {
+                        assert_eq!(binding.subjects.is_empty(), line.ends_with(" to nobody"), "{line}");
+                    }
                 },
             }
         }

@@ -6,7 +6,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
 
-use super::objects::{Cluster, kubernetes_endpoints, kubernetes_service, namespaces, service_range};
+use super::objects::{
+    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, runtime_classes, service_range,
+};
 use super::policy::policy;
 use crate::authz::policy::own_rules;
 use crate::authz::rule::{Rule, uncovered};
@@ -36,9 +38,13 @@ pub enum Error {
 /// commits them together: a binding may well come before its role.
 pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
     ensure_all(client, namespaces()).await?;
-    let own = [service_range(cluster), kubernetes_service(cluster)];
-    let rest = policy().into_iter().chain(own).chain(kubernetes_endpoints(cluster));
-    ensure_all(client, rest).await
+    let own = [
+        service_range(cluster),
+        kubernetes_service(cluster),
+        authentication(cluster),
+    ];
+    let rest = policy().into_iter().chain(own).chain(runtime_classes());
+    ensure_all(client, rest.chain(kubernetes_endpoints(cluster))).await
 }
 
 async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
@@ -60,7 +66,7 @@ async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
 }
 
 /// The stored object as it should be, or `None` when it is that already: roles and bindings get what they lack of the
-/// default, endpoints become what is wanted, and other objects are left to their owners.
+/// default, endpoints and the keys of maps become what is wanted, and other objects are left to their owners.
 fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
     let mut mended = stored.clone();
     match wanted.kind() {
@@ -69,6 +75,7 @@ fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
         "Role" | "ClusterRole" => mend_role(&mut mended, wanted),
         "RoleBinding" | "ClusterRoleBinding" => mend_binding(&mut mended, wanted),
         "Endpoints" | "EndpointSlice" => mend_endpoints(&mut mended, wanted),
+        "ConfigMap" => mend_map(&mut mended, wanted),
         _ => {}
     }
     (mended != *stored).then_some(mended)
@@ -107,6 +114,13 @@ fn mend_endpoints(endpoints: &mut Object, wanted: &Object) {
             endpoints.set(field, value.clone());
         }
     }
+}
+
+/// The default's keys; others belong to whoever wrote them.
+fn mend_map(map: &mut Object, wanted: &Object) {
+    let mut data = map.map_at("data").cloned().unwrap_or_default();
+    data.extend(wanted.map_at("data").cloned().unwrap_or_default());
+    map.set("data", data);
 }
 
 async fn get(client: &kube::Client, object: &Object) -> Result<Option<Object>, Error> {
@@ -153,6 +167,8 @@ fn path(object: &Object, named: bool) -> Result<String, Error> {
         "Endpoints" => "endpoints",
         "EndpointSlice" => "endpointslices",
         "ServiceCIDR" => "servicecidrs",
+        "ConfigMap" => "configmaps",
+        "RuntimeClass" => "runtimeclasses",
         "Role" => "roles",
         "ClusterRole" => "clusterroles",
         "RoleBinding" => "rolebindings",
@@ -240,12 +256,13 @@ mod tests {
             advertise_port: 6443,
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
+            client_ca: "PEM".to_owned(),
         };
         reconcile(&kube::Client::new(service, "default"), &cluster)
             .await
             .expect("all is taken");
         let asked = asked.lock();
-        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 4);
+        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 6);
         assert_eq!(asked.early, 0);
         assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
     }
@@ -271,8 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn a_map_keeps_what_others_wrote() {
+        let map = |data: Value| object(json!({"kind": "ConfigMap", "data": data}));
+        let (stored, wanted) = (map(json!({"a": "old", "b": "theirs"})), map(json!({"a": "new"})));
+        let result = mended(&stored, &wanted).expect("it differs");
+        assert_eq!(result.at("data"), Some(&json!({"a": "new", "b": "theirs"})));
+        assert_eq!(mended(&result, &wanted), None);
+    }
+
+    #[test]
     fn every_default_object_has_a_path() {
-        for object in policy().iter().chain(&namespaces()) {
+        for object in policy().iter().chain(&namespaces()).chain(&runtime_classes()) {
             assert!(path(object, true).expect("a path").ends_with(object.name()));
         }
     }

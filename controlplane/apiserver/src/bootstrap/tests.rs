@@ -34,6 +34,7 @@ fn cluster() -> Cluster {
         advertise_port: 6443,
         service_range: "10.96.0.0/16".parse().expect("a range"),
         kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
+        client_ca: "PEM".to_owned(),
     }
 }
 
@@ -57,6 +58,7 @@ impl World {
                 key: signing_key(),
                 issuer: "https://kubernetes.default.svc".to_owned(),
                 audiences: vec!["https://kubernetes.default.svc".to_owned()],
+                jwks_uri: "https://10.128.0.1:6443/openid/v1/jwks".to_owned(),
             },
             service_range: cluster().service_range,
             kubernetes_address: cluster().kubernetes_address,
@@ -126,6 +128,8 @@ async fn bootstrapping_twice_writes_nothing_the_second_time() {
         "/api/v1/services",
         "/api/v1/endpoints",
         "/apis/networking.k8s.io/v1/ipaddresses",
+        "/apis/node.k8s.io/v1/runtimeclasses",
+        "/api/v1/namespaces/kube-system/configmaps",
     ];
     let mut before = Vec::new();
     for path in paths {
@@ -245,6 +249,120 @@ async fn a_pod_gets_a_token_that_names_it() {
         json!(["web"])
     );
     assert!(found["spec"].get("token").is_none());
+}
+
+#[tokio::test]
+async fn a_node_reads_what_its_pods_name_and_nothing_else() {
+    let world = World::new().await;
+    let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+    let secrets = "/api/v1/namespaces/default/secrets";
+    world.create(secrets, secret("mine")).await;
+    world.create(secrets, secret("other")).await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    world
+        .create("/api/v1/namespaces/default/serviceaccounts", account)
+        .await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "c", "image": "i", "envFrom": [{"secretRef": {"name": "mine"}}]}]}});
+    world.create("/api/v1/namespaces/default/pods", pod).await;
+    let node = |name: &str| world.server.as_user(&format!("system:node:{name}"), &["system:nodes"]);
+    let (n1, n2) = (node("n1"), node("n2"));
+    let may = async |client: &kube::Client, name: &str| {
+        world.ask(client, Method::GET, &format!("{secrets}/{name}"), None).await
+    };
+    let refusal = |name: &str, node: &str| {
+        format!(
+            "secrets \"{name}\" is forbidden: User \"system:node:{node}\" cannot get resource \"secrets\" in API group \"\" in the \
+             namespace \"default\": no relationship found between node '{node}' and this object"
+        )
+    };
+    assert_eq!(
+        may(&n1, "mine").await.expect_err("not bound yet"),
+        refusal("mine", "n1")
+    );
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "web"}, "target": {"kind": "Node", "name": "n1"}});
+    world
+        .create("/api/v1/namespaces/default/pods/web/binding", binding)
+        .await;
+    may(&n1, "mine").await.expect("its pod names it");
+    assert_eq!(
+        may(&n1, "other").await.expect_err("no pod names it"),
+        refusal("other", "n1")
+    );
+    assert_eq!(
+        may(&n2, "mine").await.expect_err("another node's"),
+        refusal("mine", "n2")
+    );
+    let watch = format!("{secrets}?fieldSelector=metadata.name%3Dmine");
+    world.ask(&n1, Method::GET, &watch, None).await.expect("by its name");
+    assert!(world.ask(&n1, Method::GET, secrets, None).await.is_err());
+
+    let pods = "/api/v1/pods";
+    assert!(world.ask(&n1, Method::GET, pods, None).await.is_err());
+    let own = format!("{pods}?fieldSelector=spec.nodeName%3Dn1");
+    world.ask(&n1, Method::GET, &own, None).await.expect("its own pods");
+    assert!(world.ask(&n2, Method::GET, &own, None).await.is_err());
+    let web = "/api/v1/namespaces/default/pods/web";
+    world.ask(&n1, Method::GET, web, None).await.expect("its own pod");
+    assert!(world.ask(&n2, Method::GET, web, None).await.is_err());
+
+    let gone = format!("{web}?gracePeriodSeconds=0");
+    world.ask(&n1, Method::DELETE, &gone, None).await.expect("its own pod");
+    assert_eq!(
+        may(&n1, "mine").await.expect_err("the pod is gone"),
+        refusal("mine", "n1")
+    );
+}
+
+#[tokio::test]
+async fn those_who_may_discover_the_issuer_can_check_tokens_themselves() {
+    let world = World::new().await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    world
+        .create("/api/v1/namespaces/default/serviceaccounts", account)
+        .await;
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let issued = world.create(path, request).await;
+    let token = issued["status"]["token"].as_str().expect("a token");
+
+    let pod = world
+        .server
+        .as_user("system:serviceaccount:default:default", &["system:serviceaccounts"]);
+    let configuration = "/.well-known/openid-configuration";
+    let found = world
+        .ask(&pod, Method::GET, configuration, None)
+        .await
+        .expect("readable");
+    assert_eq!(found["issuer"], "https://kubernetes.default.svc");
+    assert_eq!(found["jwks_uri"], "https://10.128.0.1:6443/openid/v1/jwks");
+    assert_eq!(found["id_token_signing_alg_values_supported"], json!(["ES256"]));
+    let jane = world.server.as_user("jane", &[]);
+    assert_eq!(
+        world
+            .ask(&jane, Method::GET, configuration, None)
+            .await
+            .expect_err("refused"),
+        "forbidden: User \"jane\" cannot get path \"/.well-known/openid-configuration\""
+    );
+
+    let keys = world
+        .ask(&pod, Method::GET, "/openid/v1/jwks", None)
+        .await
+        .expect("readable");
+    let keys: jsonwebtoken::jwk::JwkSet = serde_json::from_value(keys).expect("a key set");
+    let id = jsonwebtoken::decode_header(token)
+        .expect("a header")
+        .kid
+        .expect("a key id");
+    let key = jsonwebtoken::DecodingKey::from_jwk(keys.find(&id).expect("the key")).expect("a usable key");
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+    validation.set_audience(&["https://kubernetes.default.svc"]);
+    validation.validate_exp = false;
+    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation)
+        .expect("a valid signature")
+        .claims;
+    assert_eq!(claims["sub"], "system:serviceaccount:default:default");
 }
 
 #[tokio::test]

@@ -132,6 +132,22 @@ pub(crate) fn names(accept: Option<&str>, as_: &str, group: &str, version: &str)
     })
 }
 
+/// The first offer, in the client's order of preference, that an `Accept` header takes; the first of all without a header.
+pub(crate) fn choose<T: Copy>(accept: Option<&str>, offers: &[(&'static str, T)]) -> Option<T> {
+    let Some(accept) = accept.map(str::trim).filter(|accept| !accept.is_empty()) else {
+        return offers.first().map(|(_, offer)| *offer);
+    };
+    let mut clauses: Vec<Clause<'_>> = accept.split(',').map(Clause::parse).filter(|c| c.quality > 0).collect();
+    clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
+    clauses.iter().find_map(|clause| {
+        let takes = |media: &str| match clause.media_type {
+            "*/*" => true,
+            range => range == media || range.strip_suffix('*').is_some_and(|prefix| media.starts_with(prefix)),
+        };
+        offers.iter().find(|(media, _)| takes(media)).map(|(_, offer)| *offer)
+    })
+}
+
 /// Whether `Accept-Encoding` allows gzip.
 pub(crate) fn takes_gzip(accept_encoding: Option<&str>) -> bool {
     accept_encoding
@@ -144,6 +160,25 @@ pub(crate) fn takes_gzip(accept_encoding: Option<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chooses_among_offers_in_the_clients_order() {
+        let offers = [("application/json", 'j'), ("application/x@y", 'p')];
+        let cases = [
+            (None, Some('j')),
+            (Some(""), Some('j')),
+            (Some("*/*"), Some('j')),
+            (Some("application/*"), Some('j')),
+            (Some("application/x@y"), Some('p')),
+            (Some("text/html, application/x@y"), Some('p')),
+            (Some("application/json;q=0.3, application/x@y"), Some('p')),
+            (Some("application/json;q=0"), None),
+            (Some("text/html"), None),
+        ];
+        for (accept, expected) in cases {
+            assert_eq!(choose(accept, &offers), expected, "{accept:?}");
+        }
+    }
 
     #[test]
     fn chooses_what_the_client_prefers_and_the_server_has() {

@@ -1,6 +1,8 @@
-//! `/openapi/v3`: the index, and one document per group and version.
+//! `/openapi/v3`: the index, and one document per group and version; and `/openapi/v2` ([`v2`]).
 //!
 //! Documents are large and asked for seldom, since clients keep them by their hash: only the hashes are remembered.
+
+pub(super) mod v2;
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use schema::openapi::{Described, Subresource, document_path, v3_document, v3_index};
+use schema::openapi::{Described, Subresource, V2Document, V2Format, document_path, v3_document, v3_index};
 use sha2::{Digest, Sha256};
 
 use super::body::Body;
@@ -24,6 +26,7 @@ pub(crate) struct OpenApi {
     registry: Arc<Registry>,
     virtuals: Vec<VirtualRoute>,
     hashes: OnceLock<Vec<(GroupVersion, String)>>,
+    v2: v2::Documents,
 }
 
 impl OpenApi {
@@ -32,6 +35,7 @@ impl OpenApi {
             registry: registry.clone(),
             virtuals: virtuals.to_vec(),
             hashes: OnceLock::new(),
+            v2: v2::Documents::default(),
         }
     }
 
@@ -65,6 +69,19 @@ impl OpenApi {
     }
 
     fn document(&self, version: &GroupVersion) -> Bytes {
+        self.described(version, |described| v3_document(version, described).to_string().into())
+    }
+
+    fn v2_document(&self, format: V2Format, version: &str) -> Bytes {
+        let mut document = V2Document::new(format);
+        for version in self.versions() {
+            self.described(&version, |described| document.add(&version, described));
+        }
+        document.finish(version).into()
+    }
+
+    /// Calls `f` with all that one group and version serve.
+    fn described<R>(&self, version: &GroupVersion, f: impl FnOnce(&[Described<'_>]) -> R) -> R {
         let endpoints: Vec<Endpoint> = self
             .registry
             .endpoints()
@@ -77,7 +94,7 @@ impl OpenApi {
             .collect();
         let mut described: Vec<Described<'_>> = endpoints.iter().map(|e| of_endpoint(e, &routes)).collect();
         described.extend(routes.iter().filter_map(|route| of_route(route)));
-        v3_document(version, &described).to_string().into()
+        f(&described)
     }
 }
 

@@ -86,7 +86,7 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             true => None,
             false => Some(admit_load(server, caller, &user, mutating)?),
         };
-        authorize(server, &info, &user).await?;
+        authorize(server, &info, &query, &user).await?;
         route::dispatch(
             route::Route {
                 server,
@@ -153,7 +153,7 @@ fn admit_load(
 }
 
 /// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.
-async fn authorize(server: &Shared, info: &RequestInfo<'_>, user: &UserInfo) -> Result<(), Status> {
+async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, user: &UserInfo) -> Result<(), Status> {
     if !info.is_resource && matches!(info.path, "/healthz" | "/livez" | "/readyz") {
         return Ok(());
     }
@@ -166,6 +166,7 @@ async fn authorize(server: &Shared, info: &RequestInfo<'_>, user: &UserInfo) -> 
         resource: info.resource,
         subresource: info.subresource,
         name: &info.name,
+        field_selector: query.get("fieldSelector").unwrap_or_default(),
         path: info.path,
         is_resource: info.is_resource,
     };

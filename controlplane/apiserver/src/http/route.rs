@@ -358,6 +358,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         name: info.name.clone().into_owned(),
         dry_run: route.query.get("dryRun") == Some("All"),
         reader: route.server.reader.clone(),
+        ending: route.server.ending.clone(),
     };
     let mut request = http::Request::new(body);
     *request.method_mut() = route.parts.method.clone();
@@ -388,8 +389,14 @@ async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
             Body::from(server.metrics.text(&server.registry).into_bytes()),
         )),
         trimmed => {
+            if trimmed == "/openapi/v2" {
+                return super::openapi::v2::answer(server, parts).await;
+            }
             if let Some(rest) = trimmed.strip_prefix("/openapi/v3") {
                 return super::openapi::answer(server, rest.trim_start_matches('/'), parts, query).await;
+            }
+            if let Some(published) = super::published::answer(&server.published, trimmed) {
+                return Ok(published);
             }
             if let Some(check) = health::single(trimmed) {
                 return health::one(server, check).await.ok_or_else(Status::no_such_path);

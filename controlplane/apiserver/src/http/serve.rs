@@ -58,6 +58,8 @@ impl ApiServer {
             }
         }
         drop(listener);
+        // Watches and logs would go on for ever; everything else gets the time to finish.
+        self.shared.ending.cancel();
         connections.close();
         if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
             tracing::warn!(

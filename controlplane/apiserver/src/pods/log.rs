@@ -5,16 +5,18 @@ use std::sync::Arc;
 use api::names::{GroupKind, GroupResource};
 use api::{FieldError, Object, Path, Status};
 use async_trait::async_trait;
+use futures::StreamExt;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderValue, Request as HttpRequest, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::body::Body;
 use crate::http::dial::Dialer;
 use crate::http::query::Query;
-use crate::http::respond;
+use crate::http::{respond, websocket};
 use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute};
 
 /// How much of a node's error text is passed on, in bytes.
@@ -65,16 +67,28 @@ impl Virtual for Logs {
         let node = pod.str_at("spec.nodeName").unwrap_or_default();
         if node.is_empty() {
             // Nobody has run it, so it has said nothing.
-            return Ok(text(Body::empty()));
+            return self.answer(request, Body::empty(), cx.ending);
         }
         let namespace = cx.namespace.as_deref().unwrap_or_default();
         let path = target(namespace, &cx.name, container, &query);
-        self.fetch(node, &path).await
+        let log = self.fetch(node, &path).await?;
+        self.answer(request, log, cx.ending)
     }
 }
 
 impl Logs {
-    async fn fetch(&self, node: &str, path: &str) -> Result<Response, Status> {
+    /// The log as the client wants to have it: as the body of the answer, or over a WebSocket. Both end with the server.
+    fn answer(&self, mut request: Request, log: Body, ending: CancellationToken) -> Result<Response, Status> {
+        let log = Body::stream(log.into_data_stream().take_until(ending.cancelled_owned()));
+        if !websocket::asked(request.headers()) {
+            return Ok(text(log));
+        }
+        let (response, accepted) = websocket::accept(&mut request)?;
+        self.tasks.spawn(accepted.send(log));
+        Ok(response)
+    }
+
+    async fn fetch(&self, node: &str, path: &str) -> Result<Body, Status> {
         let stream = self.dialer.dial(node).await?;
         let lost = |error: hyper::Error| {
             tracing::debug!(%error, node, "a node did not answer for a log");
@@ -93,7 +107,7 @@ impl Logs {
         let request = request.map_err(|_| Status::bad_request("the log options make no request"))?;
         let response = sender.send_request(request).await.map_err(lost)?;
         match response.status() {
-            StatusCode::OK => Ok(text(Body::from(response.into_body()))),
+            StatusCode::OK => Ok(Body::from(response.into_body())),
             code => {
                 let body = Limited::new(response.into_body(), MAX_ERROR).collect().await;
                 let body = body.map(|b| b.to_bytes()).unwrap_or_default();

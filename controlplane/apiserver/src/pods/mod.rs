@@ -1,10 +1,13 @@
 //! What can be done to a pod beside reading and writing it: binding it to a node, evicting it, reading its logs.
 
+mod evict;
 pub mod log;
 
 use api::{GroupKind, Object, Status, StatusDetails};
 
-use crate::registry::verbs::{Call, DeleteOptions, Flavour, New, WriteOptions, delete_object, modify};
+use crate::registry::verbs::{Call, Flavour, New, WriteOptions, modify};
+
+pub(crate) use evict::evict;
 
 /// Assigns a pod to the node a Binding names, by compare-and-set.
 pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Status> {
@@ -19,19 +22,6 @@ pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Sta
         })
     };
     modify(call, Flavour::Decided, options.dry_run, assign).await?;
-    Ok(created())
-}
-
-/// Deletes a pod with the options an Eviction carries. There are no disruption budgets to ask.
-pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, Status> {
-    check_name(call, &eviction)?;
-    let options = eviction
-        .at("deleteOptions")
-        .cloned()
-        .and_then(|value| Object::from_value(value).ok());
-    let mut options = DeleteOptions::parse(call.query, options.as_ref())?;
-    options.dry_run |= WriteOptions::parse(call.query, "CreateOptions")?.dry_run;
-    delete_object(call, call.name(), &options).await?;
     Ok(created())
 }
 

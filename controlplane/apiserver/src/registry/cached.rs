@@ -5,12 +5,15 @@ use std::sync::{Arc, OnceLock};
 use api::names::GroupResource;
 use api::{Object, Status};
 use async_trait::async_trait;
+use futures::FutureExt;
+use store::cache::{Event, EventKind, Watcher};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::catalog::{Kind, Registry};
-use super::reader::Reader;
+use super::index::{Entry, KindIndex};
+use super::reader::{Happened, Reader, Trail};
 use crate::http::respond::store_error;
 
 /// Reads from the caches of a registry that is given to it once it has started.
@@ -54,10 +57,22 @@ impl Reader for CacheReader {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Option<Arc<Object>>, Status> {
-        if let Some(kind) = self.kind(kind) {
-            kind.cache.fresh().await.map_err(store_error)?;
-        }
+        self.fresh(kind).await?;
         Ok(self.get(kind, namespace, name))
+    }
+
+    async fn fresh(&self, kind: &GroupResource) -> Result<(), Status> {
+        match self.kind(kind) {
+            Some(kind) => kind.cache.fresh().await.map(drop).map_err(store_error),
+            None => Ok(()),
+        }
+    }
+
+    fn field(&self, kind: &GroupResource, namespace: Option<&str>, name: &str, field: &str) -> Option<String> {
+        let kind = self.kind(kind)?;
+        let nth = kind.resource.fields.iter().position(|known| known.name == field)?;
+        let item = kind.cache.get(&kind.key(namespace, name))?;
+        item.entry.field(nth).map(str::to_owned)
     }
 
     fn list(&self, kind: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>> {
@@ -77,6 +92,52 @@ impl Reader for CacheReader {
                 .spawn(count_changes(kind.clone(), sender, self.shutdown.clone()));
         }
         receiver
+    }
+
+    fn trail(&self, kind: &GroupResource) -> Box<dyn Trail> {
+        Box::new(CacheTrail {
+            kind: self.kind(kind).cloned(),
+            watcher: None,
+            events: Vec::new().into_iter(),
+        })
+    }
+}
+
+/// A watcher that is read when somebody wants to know.
+struct CacheTrail {
+    kind: Option<Arc<Kind>>,
+    watcher: Option<Watcher<KindIndex>>,
+    events: std::vec::IntoIter<Event<Entry>>,
+}
+
+impl Trail for CacheTrail {
+    fn next(&mut self) -> Option<Happened> {
+        let kind = self.kind.as_ref()?;
+        if let Some(event) = self.events.next() {
+            return Some(happened(event));
+        }
+        if let Some(watcher) = &mut self.watcher {
+            match watcher.next().now_or_never() {
+                None | Some(Ok(None)) => return None,
+                Some(Ok(Some(events))) => {
+                    self.events = events.into_iter();
+                    return self.events.next().map(happened);
+                }
+                // Too late, or the cache has started over.
+                Some(Err(_)) => {}
+            }
+        }
+        let snapshot = kind.cache.snapshot();
+        self.watcher = kind.cache.watch(&kind.prefix, snapshot.revision).ok();
+        let all = snapshot.range(&kind.prefix, None).map(|item| item.bytes.clone());
+        Some(Happened::Anew(all.collect()))
+    }
+}
+
+fn happened(event: Event<Entry>) -> Happened {
+    Happened::Changed {
+        before: event.prev.map(|item| item.bytes.clone()),
+        after: (event.kind != EventKind::Deleted).then(|| event.item.bytes.clone()),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::names::GroupResource;
 use api::{Object, Status};
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 /// Objects by kind, in their storage version.
@@ -24,10 +25,37 @@ pub trait Reader: Send + Sync {
         name: &str,
     ) -> Result<Option<Arc<Object>>, Status>;
 
+    /// Returns when every write of this kind that was acknowledged before the call can be read here.
+    async fn fresh(&self, kind: &GroupResource) -> Result<(), Status>;
+
+    /// The value of one of the kind's selectable fields, without parsing the object; `None` when there is no object.
+    fn field(&self, kind: &GroupResource, namespace: Option<&str>, name: &str, field: &str) -> Option<String>;
+
     /// All objects of a kind, in one namespace or (`None`) everywhere, as the cache has them, in key order.
     fn list(&self, kind: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>>;
 
     /// A counter that rises whenever an object of the kind was added, changed or removed; for those who keep something
     /// computed from [`Reader::list`].
     fn changes(&self, kind: &GroupResource) -> watch::Receiver<u64>;
+
+    /// The changes of a kind one after the other, for those who keep something computed from every object without
+    /// keeping the objects.
+    fn trail(&self, kind: &GroupResource) -> Box<dyn Trail>;
+}
+
+/// A place in the history of a kind. It holds nothing back: who comes too late begins anew.
+pub trait Trail: Send {
+    /// What has happened since, one thing at a time; `None` when nothing has.
+    fn next(&mut self) -> Option<Happened>;
+}
+
+/// What a [`Trail`] tells.
+pub enum Happened {
+    /// Forget what was told: this is all there is.
+    Anew(Vec<Bytes>),
+    /// An object as it was and as it is.
+    Changed {
+        before: Option<Bytes>,
+        after: Option<Bytes>,
+    },
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::time::Timestamp;
 use api::{Object, Status};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use super::reader::Reader;
 use crate::authn::UserInfo;
@@ -28,6 +29,8 @@ pub struct VirtualContext {
     pub name: String,
     pub dry_run: bool,
     pub reader: Arc<dyn Reader>,
+    /// Cancelled when answers that last are to end.
+    pub ending: CancellationToken,
 }
 
 /// Answers one route.

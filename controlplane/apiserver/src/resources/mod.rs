@@ -7,6 +7,7 @@ pub(crate) mod defaults;
 mod discovery;
 mod networking;
 mod node;
+mod policy;
 mod print;
 mod rbac;
 pub(crate) mod validation;
@@ -40,6 +41,7 @@ pub fn catalogue(deps: &Deps) -> Vec<Resource> {
         networking::ip_address::resource(),
         networking::service_cidr::resource(),
         node::runtime_class::resource(),
+        policy::pod_disruption_budget::resource(),
         rbac::role::resource(),
         rbac::role_binding::resource(),
         rbac::cluster_role::resource(),

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::authn::UserInfo;
 use crate::registry::Deps;
-use crate::registry::reader::Reader;
+use crate::registry::reader::{Happened, Reader, Trail};
 use crate::registry::resource::Context;
 
 /// What every kind of the catalogue shows about itself; the test over the catalogue runs them.
@@ -92,6 +92,15 @@ impl Reader for Fixed {
         Ok(self.get(kind, namespace, name))
     }
 
+    async fn fresh(&self, _kind: &GroupResource) -> Result<(), Status> {
+        Ok(())
+    }
+
+    fn field(&self, kind: &GroupResource, namespace: Option<&str>, name: &str, field: &str) -> Option<String> {
+        let object = self.get(kind, namespace, name)?;
+        Some(object.str_at(field).unwrap_or_default().to_owned())
+    }
+
     fn list(&self, kind: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>> {
         let wanted = |(plural, ns, _): &(String, String, String)| {
             *plural == *kind.resource && namespace.is_none_or(|namespace| ns == namespace)
@@ -105,6 +114,24 @@ impl Reader for Fixed {
 
     fn changes(&self, _kind: &GroupResource) -> watch::Receiver<u64> {
         self.counter.subscribe()
+    }
+
+    fn trail(&self, kind: &GroupResource) -> Box<dyn Trail> {
+        let all = self
+            .list(kind, None)
+            .iter()
+            .map(|object| object.to_vec().into())
+            .collect();
+        Box::new(Once(Some(Happened::Anew(all))))
+    }
+}
+
+/// A trail to which nothing is added.
+struct Once(Option<Happened>);
+
+impl Trail for Once {
+    fn next(&mut self) -> Option<Happened> {
+        self.0.take()
     }
 }
 

@@ -30,6 +30,7 @@ fn cases(resource: &Resource) -> Option<Cases> {
         "ipaddresses.networking.k8s.io" => super::networking::ip_address::cases(),
         "servicecidrs.networking.k8s.io" => super::networking::service_cidr::cases(),
         "runtimeclasses.node.k8s.io" => super::node::runtime_class::cases(),
+        "poddisruptionbudgets.policy" => super::policy::pod_disruption_budget::cases(),
         "roles.rbac.authorization.k8s.io" => super::rbac::role::cases(),
         "rolebindings.rbac.authorization.k8s.io" => super::rbac::role_binding::cases(),
         "clusterroles.rbac.authorization.k8s.io" => super::rbac::cluster_role::cases(),
@@ -164,6 +165,7 @@ endpointslices.discovery.k8s.io endpointslice - - -
 ipaddresses.networking.k8s.io ipaddress ip - -
 servicecidrs.networking.k8s.io servicecidr - - status
 runtimeclasses.node.k8s.io runtimeclass - - -
+poddisruptionbudgets.policy poddisruptionbudget pdb - status
 roles.rbac.authorization.k8s.io role - - -
 rolebindings.rbac.authorization.k8s.io rolebinding - - -
 clusterroles.rbac.authorization.k8s.io clusterrole - - -

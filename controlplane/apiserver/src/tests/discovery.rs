@@ -127,6 +127,52 @@ async fn openapi_documents_are_found_by_their_hash_and_kept() {
 }
 
 #[tokio::test]
+async fn openapi_v2_is_one_document_in_the_format_that_is_asked_for() {
+    let f = Fixture::new().await;
+    let get = |headers: Vec<(&'static str, String)>| {
+        let f = &f;
+        async move {
+            let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            f.send_with("GET", "/openapi/v2", &headers, Vec::new()).await
+        }
+    };
+    let json = get(vec![]).await;
+    assert_eq!(json.headers["content-type"], "application/json");
+    assert_eq!(json.at("/swagger"), "2.0");
+    assert_eq!(json.at("/info/version"), "v1.36.2+wherry");
+    for definition in [
+        "io.k8s.api.core.v1.Pod",
+        "io.k8s.api.apps.v1.Deployment",
+        "io.k8s.api.rbac.v1.Role",
+    ] {
+        assert!(json.json()["definitions"].get(definition).is_some(), "{definition}");
+    }
+    let etag = json.headers["etag"].to_str().expect("text").to_owned();
+    let again = get(vec![("if-none-match", etag)]).await;
+    assert_eq!((again.code, again.bytes.len()), (StatusCode::NOT_MODIFIED, 0));
+
+    // As client-go asks.
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf".to_owned();
+    let protobuf = get(vec![("accept", asked.clone())]).await;
+    assert_eq!(
+        protobuf.headers["content-type"],
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    );
+    assert!(
+        protobuf.bytes.starts_with(b"\x0a\x032.0"),
+        "field 1 is the version of the specification"
+    );
+    assert_ne!(protobuf.headers["etag"], json.headers["etag"]);
+    let etag = protobuf.headers["etag"].to_str().expect("text").to_owned();
+    let again = get(vec![("accept", asked), ("if-none-match", format!("\"x\", {etag}"))]).await;
+    assert_eq!(again.code, StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        get(vec![("accept", "text/html".to_owned())]).await.code,
+        StatusCode::NOT_ACCEPTABLE
+    );
+}
+
+#[tokio::test]
 async fn health_is_told_by_check() {
     let f = Fixture::new().await;
     for path in ["/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/store"] {

@@ -132,6 +132,7 @@ impl Fixture {
                 key: String::new(),
                 issuer: "https://test".to_owned(),
                 audiences: Vec::new(),
+                jwks_uri: String::new(),
             },
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
@@ -147,6 +148,7 @@ impl Fixture {
                 authorizer: Arc::new(AllButNobody),
                 tokens: None,
                 virtuals: Vec::new(),
+                published: Vec::new(),
             })
         })
         .expect("the server starts");

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::claims::Claims;
@@ -18,6 +19,8 @@ const COORDINATE: usize = 32;
 pub(super) struct Keys {
     /// Derived from the public key, so that it needs no storing.
     id: String,
+    /// The coordinates of the public point, in URL-safe base64.
+    point: [String; 2],
     signing: EncodingKey,
     verifying: DecodingKey,
 }
@@ -35,11 +38,19 @@ impl Keys {
             .and_then(|both| both.split_at_checked(COORDINATE))
             .ok_or("a compressed point")?;
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (x, y) = (encode(x), encode(y));
         Ok(Self {
             id: encode(&Sha256::digest(point)),
             signing: EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|e| e.to_string())?,
-            verifying: DecodingKey::from_ec_components(&encode(x), &encode(y)).map_err(|e| e.to_string())?,
+            verifying: DecodingKey::from_ec_components(&x, &y).map_err(|e| e.to_string())?,
+            point: [x, y],
         })
+    }
+
+    /// The public key as a JSON Web Key.
+    pub(super) fn public(&self) -> Value {
+        let [x, y] = &self.point;
+        json!({"use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256", "x": x, "y": y})
     }
 
     /// The claims of a token that this key signed for `issuer`; times and audiences are the caller's to check.

@@ -12,8 +12,10 @@ mod verify;
 use std::sync::Arc;
 
 use api::names::GroupResource;
+use serde_json::json;
 
 use self::keys::{Keys, Signer};
+use crate::http::published::Published;
 use crate::registry::Deps;
 use crate::registry::reader::Reader;
 use crate::registry::virtuals::VirtualRoute;
@@ -28,6 +30,8 @@ pub struct Config {
     pub issuer: String,
     /// Whom tokens are for that name no audience; the API server accepts those only.
     pub audiences: Vec<String>,
+    /// Where others find the public key: the URL of `/openid/v1/jwks` on this server.
+    pub jwks_uri: String,
 }
 
 impl std::fmt::Debug for Config {
@@ -74,6 +78,25 @@ impl Tokens {
             config: self.config.clone(),
         };
         vec![request::route(issuer), review::route(self.clone())]
+    }
+
+    /// What others need to check tokens themselves: OpenID Connect Discovery 1.0 and the key as RFC 7517 writes it.
+    pub(crate) fn published(&self) -> Vec<Published> {
+        let configuration = json!({
+            "issuer": self.config.issuer,
+            "jwks_uri": self.config.jwks_uri,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["ES256"],
+        });
+        vec![
+            Published::new("/.well-known/openid-configuration", "application/json", &configuration),
+            Published::new(
+                "/openid/v1/jwks",
+                "application/jwk-set+json",
+                &json!({"keys": [self.keys.public()]}),
+            ),
+        ]
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::claims::{Claims, Private, Reference};
 use super::*;
 use crate::authn::TokenAuthenticator;
+use crate::registry::reader::{Happened, Trail};
 
 /// Objects by plural and name.
 #[derive(Default)]
@@ -51,12 +52,32 @@ impl Reader for Objects {
         Ok(self.get(kind, namespace, name))
     }
 
+    async fn fresh(&self, _kind: &GroupResource) -> Result<(), api::Status> {
+        Ok(())
+    }
+
+    fn field(&self, _kind: &GroupResource, _namespace: Option<&str>, _name: &str, _field: &str) -> Option<String> {
+        None
+    }
+
     fn list(&self, _kind: &GroupResource, _namespace: Option<&str>) -> Vec<Arc<Object>> {
         Vec::new()
     }
 
+    fn trail(&self, _kind: &GroupResource) -> Box<dyn Trail> {
+        Box::new(Nothing)
+    }
+
     fn changes(&self, _kind: &GroupResource) -> watch::Receiver<u64> {
         watch::channel(0).1
+    }
+}
+
+struct Nothing;
+
+impl Trail for Nothing {
+    fn next(&mut self) -> Option<Happened> {
+        None
     }
 }
 
@@ -86,6 +107,7 @@ fn fixture() -> Fixture {
         key: key(),
         issuer: "https://issuer".into(),
         audiences: vec!["https://issuer".into()],
+        jwks_uri: "https://here/openid/v1/jwks".into(),
     };
     let tokens = Tokens {
         keys: Arc::new(Keys::from_pem(&config.key).unwrap()),

@@ -28,7 +28,7 @@ pub(crate) use decode::from_storage;
 pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
-pub(crate) use modify::{Flavour, New, modify};
+pub(crate) use modify::{Current, Flavour, New, modify};
 pub(crate) use options::{DeleteOptions, WriteOptions};
 pub(crate) use patch::{PatchType, patch};
 pub(crate) use scale::{get_scale, patch_scale, update_scale};

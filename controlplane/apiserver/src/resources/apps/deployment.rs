@@ -16,6 +16,7 @@ use crate::resources::core::pod::defaults;
 use crate::resources::defaults::{ensure_map, set_default};
 use crate::resources::print::columns;
 use crate::resources::validation::names::is_dns1123_subdomain;
+use crate::resources::validation::share::{amount, at_most_all, count_or_percent};
 use crate::resources::validation::{At, meta};
 
 const REVISION_HISTORY: i64 = 10;
@@ -120,27 +121,7 @@ fn rolling_update(at: &At<'_>, errors: &mut FieldErrors) {
     if amount(&unavailable) == Some(0) && amount(&surge) == Some(0) {
         errors.push(unavailable.invalid("may not be 0 when `maxSurge` is 0"));
     }
-    if unavailable.str().ends_with('%') && amount(&unavailable).is_some_and(|percent| percent > 100) {
-        errors.push(unavailable.invalid("must not be greater than 100%"));
-    }
-}
-
-/// The number in an int-or-percent value.
-fn amount(at: &At<'_>) -> Option<i64> {
-    at.i64().or_else(|| at.str().strip_suffix('%')?.parse().ok())
-}
-
-fn count_or_percent(at: &At<'_>, errors: &mut FieldErrors) {
-    let Some(Value::String(text)) = at.value() else {
-        return at.non_negative(errors);
-    };
-    let digits = text.strip_suffix('%').unwrap_or_default();
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        errors.push(at.invalid(
-            "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for \
-             validation is '[0-9]+%')",
-        ));
-    }
+    at_most_all(&unavailable, errors);
 }
 
 fn status(at: &At<'_>, errors: &mut FieldErrors) {

@@ -7,6 +7,7 @@ pub(crate) mod meta;
 pub(crate) mod names;
 pub(crate) mod pod;
 pub(crate) mod quantity;
+pub(crate) mod share;
 
 use api::{FieldError, FieldErrors};
 

@@ -1,0 +1,120 @@
+//! `/openapi/v2`: the one document of all groups, as JSON and as the protobuf that client-go asks for.
+//!
+//! It is half a megabyte that few ask for: it is made on request, shared by all who are being answered, and gone with the
+//! last of them. What stays is its hash, by which clients keep it.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use api::Status;
+use bytes::Bytes;
+use http::header::{ACCEPT, ETAG, IF_NONE_MATCH, VARY};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use schema::openapi::V2Format;
+use tokio::sync::Mutex;
+
+use super::hash;
+use crate::http::accept::choose;
+use crate::http::body::Body;
+use crate::http::respond;
+use crate::server::Shared;
+
+/// What clients name, and how it is written. The `@` is not a character of media types: clients ask with it, and are
+/// answered without it, as Kubernetes answers.
+const OFFERED: [(&str, V2Format); 3] = [
+    ("application/json", V2Format::Json),
+    (
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+        V2Format::Protobuf,
+    ),
+    (
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+        V2Format::Protobuf,
+    ),
+];
+
+/// The document in its two formats.
+#[derive(Default)]
+pub(super) struct Documents {
+    json: Document,
+    protobuf: Document,
+}
+
+#[derive(Default)]
+struct Document {
+    etag: OnceLock<HeaderValue>,
+    /// Locked while it is being made, so that it is made once for all who wait.
+    shared: Mutex<Weak<Bytes>>,
+}
+
+impl Documents {
+    fn of(&self, format: V2Format) -> &Document {
+        match format {
+            V2Format::Json => &self.json,
+            V2Format::Protobuf => &self.protobuf,
+        }
+    }
+}
+
+/// Holds the document for one answer.
+struct Holder(Arc<Bytes>);
+
+impl AsRef<[u8]> for Holder {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+pub(in crate::http) async fn answer(server: &Arc<Shared>, parts: &Parts) -> Result<Response<Body>, Status> {
+    let accept = parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = choose(accept, &OFFERED).ok_or_else(|| Status::not_acceptable(&OFFERED.map(|(media, _)| media)))?;
+    let document = server.openapi.v2.of(format);
+    let media = match format {
+        V2Format::Json => respond::JSON,
+        V2Format::Protobuf => HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"),
+    };
+    let (code, body) = match document.etag.get().filter(|etag| is_known(&parts.headers, etag)) {
+        Some(_) => (StatusCode::NOT_MODIFIED, Body::empty()),
+        None => {
+            let bytes = document.bytes(server, format).await?;
+            match document.etag.get().filter(|etag| is_known(&parts.headers, etag)) {
+                Some(_) => (StatusCode::NOT_MODIFIED, Body::empty()),
+                None => (StatusCode::OK, Body::from(Bytes::from_owner(Holder(bytes)))),
+            }
+        }
+    };
+    let mut response = respond::with_type(code, media, body);
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Some(etag) = document.etag.get() {
+        headers.insert(ETAG, etag.clone());
+    }
+    Ok(response)
+}
+
+fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let asked = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    asked.is_some_and(|asked| asked.split(',').any(|known| known.trim() == etag))
+}
+
+impl Document {
+    async fn bytes(&self, server: &Arc<Shared>, format: V2Format) -> Result<Arc<Bytes>, Status> {
+        let mut shared = self.shared.lock().await;
+        if let Some(made) = shared.upgrade() {
+            return Ok(made);
+        }
+        let maker = server.clone();
+        // Making it takes long enough to keep other requests waiting.
+        let made = tokio::task::spawn_blocking(move || {
+            let bytes = maker.openapi.v2_document(format, &maker.version);
+            let hash = hash(&bytes);
+            (Arc::new(bytes), hash)
+        });
+        let (bytes, hash) = made
+            .await
+            .map_err(|_| Status::internal("the OpenAPI document could not be made"))?;
+        self.etag.get_or_init(|| respond::header_text(&format!("\"{hash}\"")));
+        *shared = Arc::downgrade(&bytes);
+        Ok(bytes)
+    }
+}
