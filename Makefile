@@ -5,15 +5,18 @@ TARGET   := $(or $(CARGO_TARGET_DIR),target)
 WHERRY   := $(TARGET)/release/wherry
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint bench hello clean
+.PHONY: help tools build up down test lint bench hello clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
+tools: ## Install what `make up` needs, where it is missing
+	@scripts/tools.sh >/dev/null
+
 build: ## Build target/release/wherry
 	cargo build --release --bin wherry
 
-up: build ## Start a one-machine cluster in the background and deploy examples/hello
+up: tools build ## Start a one-machine cluster in the background and deploy examples/hello
 	scripts/up.sh $(WHERRY) $(DATA_DIR) $(API_BIND)
 
 down: ## End the cluster that `make up` started, and its workloads
@@ -28,8 +31,7 @@ hello: ## Build the example's component, where Rust has the target wasm32-wasip2
 lint: ## Format, lint and check dependencies
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
-	 else echo "cargo-deny is not installed: cargo install cargo-deny"; fi
+	scripts/deny.sh
 
 bench: build ## Measure what SPECIFICATION.md states (root; WASMTIME=path compares with `wasmtime serve`)
 	cargo build --release --package bench

@@ -3,13 +3,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" = 0 ]; then
-  scripts/packages.sh nftables iproute2 curl
+  scripts/packages.sh nftables iproute2 curl systemd docker-registry openssl skopeo
 fi
 export WHERRY_KUBECTL_1_32 WHERRY_KUBECTL_1_36
 WHERRY_KUBECTL_1_32=$(scripts/kubectl.sh trixie target/tools/kubectl-1.32)
 WHERRY_KUBECTL_1_36=$(scripts/kubectl.sh forky target/tools/kubectl-1.36)
 cargo fmt --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
+scripts/deny.sh
 cargo build --workspace --bins
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --no-fail-fast

@@ -8,8 +8,7 @@ kubeconfig=$data/kubeconfig
 mkdir -p -m 0700 "$data"
 step() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 
-kubectl=$(command -v kubectl || scripts/kubectl.sh forky target/tools/kubectl)
-if [ "$(id -u)" = 0 ]; then scripts/packages.sh nftables curl; fi
+kubectl=$(scripts/tools.sh)
 
 k() { "$kubectl" --kubeconfig "$kubeconfig" "$@"; }
 if [ -s "$kubeconfig" ] && k get --raw /readyz >/dev/null 2>&1; then
