@@ -17,8 +17,10 @@ if [ -z "$mirror" ]; then
   exit 1
 fi
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+# Some users have no name; apt changes to another user only as root.
+user=$(id -un 2>/dev/null || id -u)
 options=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$(id -un)"
+  -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$user"
   -o Acquire::Languages=none -o Debug::NoLocking=1
   # A mirror that lags behind has a kubectl that is signed all the same.
   -o Acquire::Check-Valid-Until=false)

@@ -35,12 +35,19 @@ k rollout status deployment/hello --timeout=120s
 
 address=$(k get service hello -o 'jsonpath={.spec.clusterIP}')
 node_port=$(k get service hello -o 'jsonpath={.spec.ports[0].nodePort}')
+by_address=http://$address/ by_node_port=http://127.0.0.1:$node_port/
+if [[ $address != 127.* ]] || [ "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)" -le 80 ]; then
+  url=$by_address also="The Service also answers at $by_node_port."
+else
+  url=$by_node_port also="It would answer at $by_address too, but without root its port needs
+'sysctl -w net.ipv4.ip_unprivileged_port_start=80'."
+fi
 cat <<TEXT
 
 The cluster is up. Its kubeconfig: $kubeconfig
 
   $kubectl --kubeconfig $kubeconfig get pods -o wide
-  curl http://$address/
+  curl $url
 
-The Service also answers at http://127.0.0.1:$node_port/. 'make down' ends everything.
+$also 'make down' ends everything.
 TEXT
