@@ -33,10 +33,10 @@ const BOOT: &str = "mount --make-rshared / && mount -t tmpfs tmpfs /run && \
     mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
 
 /// A network namespace that goes with its owner.
-struct Namespace(String);
+pub(crate) struct Namespace(String);
 
 impl Namespace {
-    fn make() -> Self {
+    pub(crate) fn make() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "wherry-e2e-{}-{}",
@@ -46,6 +46,11 @@ impl Namespace {
         run(Command::new("ip").args(["netns", "add", &name]), "").ok();
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]), "").ok();
         Self(name)
+    }
+
+    /// Where it can be entered.
+    pub(crate) fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.0)
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -201,7 +206,7 @@ impl Cluster {
 
     /// Where the cluster's network namespace can be entered.
     pub fn network(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.namespace.0)
+        self.namespace.path()
     }
 
     /// Pids of the processes of this cluster whose command line holds `word`, as this test sees them.

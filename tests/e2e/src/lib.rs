@@ -4,11 +4,14 @@
 //! Needs root (network namespaces, nftables); [`Cluster::start`] answers `None` without it, and says so loudly.
 
 mod cluster;
+pub mod document;
 mod process;
+mod reader;
 
 pub use cluster::{Cluster, Options, binary};
 
 pub use process::{Output, Tool, kill, run, until};
+pub use reader::Reader;
 
 /// Skips the test with a line on stderr where it cannot run.
 #[macro_export]

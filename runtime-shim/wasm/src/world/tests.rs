@@ -35,6 +35,7 @@ fn the_worlds_import_what_is_offered() {
 #[test]
 fn the_worlds_export_what_is_run() {
     assert_eq!(interfaces("http-service", true), [HTTP_HANDLER]);
+    assert_eq!(interfaces("http-handler", true), [HTTP_HANDLER]);
     assert_eq!(interfaces("command", true), [COMMAND]);
 }
 
