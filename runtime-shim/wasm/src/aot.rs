@@ -5,7 +5,14 @@
 
 mod entries;
 
-use std::{collections::HashMap, fs::File, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -21,18 +28,37 @@ use crate::{
 
 /// Compilations at once: each uses every core for a part of its time.
 const AT_ONCE: usize = 2;
-/// After this long, people hear that a compilation is what they wait for.
-const SLOW: Duration = Duration::from_secs(2);
+/// How often somebody who waits looks how long it has taken.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The cache of compiled code.
 #[derive(Debug)]
 pub(crate) struct Cache {
     entries: Arc<Entries>,
-    /// One lock per binary that is being compiled.
-    compiling: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// The binaries that are being compiled.
+    compiling: Mutex<HashMap<Key, Arc<Compiling>>>,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+}
+
+/// A binary that is being compiled, or is about to be.
+#[derive(Debug, Default)]
+struct Compiling {
+    /// Held by the one who compiles.
+    lock: Arc<tokio::sync::Mutex<()>>,
+    /// When the compilation that runs began.
+    begun: Mutex<Option<Instant>>,
+}
+
+/// What people hear of how long a compilation has taken: after 2 seconds, so that a quick one goes unmentioned, and at each
+/// tenth. Seconds; the same for all who wait, whenever they came.
+fn milestone(taken: Duration) -> Option<u64> {
+    match taken.as_secs() {
+        0..2 => None,
+        2..10 => Some(2),
+        more => Some(more / 10 * 10),
+    }
 }
 
 /// Code to run.
@@ -73,74 +99,61 @@ impl Cache {
         })
     }
 
-    /// The code of a binary for a target; compiled if it is not there, once however many ask. `slow` hears when that
-    /// takes long. A caller that goes away does not end the compilation.
+    /// The code of a binary for a target; compiled if it is not there, once however many ask. `told` hears how many seconds
+    /// that has taken, when it takes long. A caller that goes away does not end the compilation.
     pub(crate) async fn code(
         &self,
         module: &Digest,
         target: &Target,
         compiler: impl FnOnce() -> Result<(Compiler, File), CompilerError>,
-        slow: impl FnOnce(),
+        told: impl Fn(u64),
     ) -> Result<Code, CodeError> {
         let key = Key::of(module, target);
         if let Some(code) = self.load(&key)? {
             return Ok(code);
         }
-        let lock = Arc::clone(self.compiling.lock().entry(key.clone()).or_default());
-        let result = self
-            .locked(&key, module, target, compiler, slow, Arc::clone(&lock))
-            .await;
-        drop(lock);
+        let compiling = Arc::clone(self.compiling.lock().entry(key.clone()).or_default());
+        let work = self.compile(&key, module, target, compiler, Arc::clone(&compiling));
+        let result = telling(&compiling, told, work).await;
+        drop(compiling);
         self.forget_idle(&key);
         result
     }
 
-    async fn locked(
+    async fn compile(
         &self,
         key: &Key,
         module: &Digest,
         target: &Target,
         compiler: impl FnOnce() -> Result<(Compiler, File), CompilerError>,
-        slow: impl FnOnce(),
-        lock: Arc<tokio::sync::Mutex<()>>,
+        compiling: Arc<Compiling>,
     ) -> Result<Code, CodeError> {
-        let mut slow = Some(slow);
-        let work = async {
-            let held = lock.lock_owned().await;
-            // Who held the lock before may have done the work.
-            if let Some(code) = self.load(key)? {
-                return Ok(code);
-            }
-            let slot = Arc::clone(&self.slots)
-                .acquire_owned()
-                .await
-                .map_err(|_| CodeError::Stopping)?;
-            let (compiler, binary) = compiler()?;
-            let job = Job {
-                entries: Arc::clone(&self.entries),
-                key: key.clone(),
-                module: module.clone(),
-                target: target.clone(),
-                shutdown: self.shutdown.clone(),
-            };
-            let work = self.tasks.spawn_blocking(move || {
-                let _until_done = (held, slot);
-                job.run(&compiler, binary)
-            });
-            work.await
-                .map_err(|error| CodeError::Cache(io::Error::other(error)))??;
-            self.load(key)?
-                .ok_or_else(|| CodeError::Cache(io::ErrorKind::NotFound.into()))
+        let held = Arc::clone(&compiling.lock).lock_owned().await;
+        // Who held the lock before may have done the work.
+        if let Some(code) = self.load(key)? {
+            return Ok(code);
+        }
+        let slots = Arc::clone(&self.slots);
+        let slot = slots.acquire_owned().await.map_err(|_| CodeError::Stopping)?;
+        let (compiler, binary) = compiler()?;
+        let job = Job {
+            entries: Arc::clone(&self.entries),
+            key: key.clone(),
+            module: module.clone(),
+            target: target.clone(),
+            shutdown: self.shutdown.clone(),
         };
-        tokio::pin!(work);
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(SLOW) => {}
-        }
-        if let Some(slow) = slow.take() {
-            slow();
-        }
+        let work = self.tasks.spawn_blocking(move || {
+            let _until_done = (held, slot);
+            *compiling.begun.lock() = Some(Instant::now());
+            let done = job.run(&compiler, binary);
+            *compiling.begun.lock() = None;
+            done
+        });
         work.await
+            .map_err(|error| CodeError::Cache(io::Error::other(error)))??;
+        self.load(key)?
+            .ok_or_else(|| CodeError::Cache(io::ErrorKind::NotFound.into()))
     }
 
     fn load(&self, key: &Key) -> Result<Option<Code>, CodeError> {
@@ -162,10 +175,10 @@ impl Cache {
         }))
     }
 
-    /// Nobody waits for the lock any more: only the map holds it.
+    /// Nobody compiles or waits any more: only the map holds it.
     fn forget_idle(&self, key: &Key) {
         let mut compiling = self.compiling.lock();
-        if compiling.get(key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+        if compiling.get(key).is_some_and(|held| Arc::strong_count(held) == 1) {
             compiling.remove(key);
         }
     }
@@ -173,6 +186,24 @@ impl Cache {
     /// Removes entries that are not wanted any more.
     pub(crate) fn evict(&self, wanted: impl Fn(&Digest, &Target) -> bool) -> io::Result<usize> {
         self.entries.evict(wanted)
+    }
+}
+
+/// Waits for the code, and meanwhile says how long its compilation has taken.
+async fn telling<T>(compiling: &Compiling, told: impl Fn(u64), work: impl Future<Output = T>) -> T {
+    let mut last = None;
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let taken = compiling.begun.lock().map(|begun| begun.elapsed());
+        let now = taken.and_then(milestone);
+        if let Some(seconds) = now.filter(|_| now != last) {
+            told(seconds);
+            last = now;
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cri::{Image, PullImage, RegistryAuth};
 use serde::Deserialize;
 
-use super::failed::Failed;
+use super::{failed::Failed, progress};
 use crate::{
     events::PodEvents,
     objects::{Held, Id, Source},
@@ -61,7 +61,6 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) ->
 
 /// Pulls with each credential that fits until one works, and passes on what the runtime tells meanwhile.
 async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEvents<'_>) -> Result<Image, cri::Error> {
-    let mut told = shared.observer.images();
     let attempts = async {
         let credentials = credentials(shared, pod, &container.image).await;
         let mut last = None;
@@ -85,19 +84,7 @@ async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEve
             id: container.image.clone(),
         }))
     };
-    tokio::pin!(attempts);
-    loop {
-        tokio::select! {
-            done = &mut attempts => return done,
-            progress = told.recv() => {
-                if let Ok((reference, message)) = progress
-                    && reference == container.image
-                {
-                    events.normal(Some(&container.name), "Pulling", message);
-                }
-            }
-        }
-    }
+    progress::told(shared, events, container, "Pulling", attempts).await
 }
 
 #[derive(Default, Deserialize)]

@@ -10,6 +10,7 @@ mod failed;
 mod hooks;
 mod image;
 mod probing;
+mod progress;
 mod report;
 mod start;
 

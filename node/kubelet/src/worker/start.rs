@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use cri::{ContainerId, SandboxId};
 use tokio_util::sync::CancellationToken;
 
-use super::{failed::Failed, hooks, image};
+use super::{failed::Failed, hooks, image, progress};
 use crate::{
     env::{self, Facts},
     events::PodEvents,
@@ -68,8 +68,9 @@ impl Start {
             return Err(Failed::sync("the pod is being terminated"));
         };
         let config = config?;
-        let id = runtime
-            .create_container(&self.sandbox, config)
+        // Of an image that is there, the runtime may still have to compile the code.
+        let create = runtime.create_container(&self.sandbox, config);
+        let id = progress::told(&self.shared, &self.events(), spec, "Compiling", create)
             .await
             .map_err(|e| Failed::create(&e))?;
         self.events()

@@ -54,7 +54,7 @@ impl Setup {
             Ok((Compiler(Program::open(&words)?), binary))
         };
         self.cache
-            .code(&Digest::of(b"module"), &target(), compiler, || ())
+            .code(&Digest::of(b"module"), &target(), compiler, |_| ())
             .await
     }
 
@@ -82,6 +82,39 @@ async fn compiles_once_however_many_ask() {
     }
     assert_eq!(fs::read_to_string(&count).unwrap(), "x\n");
     assert!(setup.cache.compiling.lock().is_empty());
+}
+
+#[test]
+fn a_long_compilation_has_milestones() {
+    let cases = [
+        (0, None),
+        (1, None),
+        (2, Some(2)),
+        (9, Some(2)),
+        (10, Some(10)),
+        (29, Some(20)),
+    ];
+    for (seconds, expected) in cases {
+        assert_eq!(milestone(Duration::from_secs(seconds)), expected, "{seconds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_hear_the_same_once() {
+    let compiling = Compiling::default();
+    let heard = Mutex::new(Vec::new());
+    let wait = |seconds| {
+        telling(
+            &compiling,
+            |told| heard.lock().push(told),
+            tokio::time::sleep(Duration::from_secs(seconds)),
+        )
+    };
+    wait(5).await;
+    assert!(heard.lock().is_empty(), "it waits for its turn");
+    *compiling.begun.lock() = Instant::now().checked_sub(Duration::from_secs(15));
+    tokio::join!(wait(3), wait(4));
+    assert_eq!(*heard.lock(), [10, 10]);
 }
 
 #[tokio::test]

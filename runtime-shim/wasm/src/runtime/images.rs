@@ -151,15 +151,15 @@ impl Runtime {
             let binary = self.images.open_module(&image.module).map_err(CompilerError::Binary)?;
             Ok((compiler()?, binary))
         };
-        let slow = || {
-            let message = format!("Compiling image \"{reference}\" to machine code; this is done once");
+        let told = |seconds| {
+            let message = progress(reference, seconds);
             self.shared.tell(Event::Image {
                 reference: reference.to_owned(),
                 message,
             });
         };
         self.code
-            .code(&image.module, target, job, slow)
+            .code(&image.module, target, job, told)
             .await
             .map_err(|error| from_code(reference, error))
     }
@@ -175,6 +175,14 @@ impl Runtime {
             tracing::info!(evicted, "compiled code removed that nothing needs");
         }
         Ok(())
+    }
+}
+
+/// What people who wait for an image's code hear.
+fn progress(reference: &str, seconds: u64) -> String {
+    match seconds {
+        0..10 => format!("Compiling image \"{reference}\" to machine code; this is done once"),
+        _ => format!("Still compiling image \"{reference}\" to machine code after {seconds}s"),
     }
 }
 
