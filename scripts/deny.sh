@@ -8,7 +8,7 @@ if ! cargo deny --version >/dev/null 2>&1; then
   exit 0
 fi
 cargo deny check bans licenses sources
-if cargo deny fetch db >/dev/null 2>&1; then
+if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
   cargo deny check advisories
 else
   echo "advisories are not checked: their database cannot be reached" >&2
