@@ -100,6 +100,11 @@ pub fn netns_path(cluster_id: &str) -> PathBuf {
     Path::new("/run/wherry").join(cluster_id).join("pods")
 }
 
+/// The node's end of the link to the pods' namespace of a cluster.
+pub fn link_name(cluster_id: &str) -> String {
+    format!("wh-{cluster_id}")
+}
+
 /// The node's own address: the first of its pod range.
 pub fn gateway(pod_range: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(pod_range.network()).saturating_add(1))

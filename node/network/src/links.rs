@@ -26,7 +26,7 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
-use crate::{Config, Error, Network, namespace::in_netns};
+use crate::{Config, Error, Network, link_name, namespace::in_netns};
 
 /// `RT_TABLE_LOCAL` of linux/rtnetlink.h.
 const TABLE_LOCAL: u32 = 255;
@@ -84,7 +84,7 @@ pub(crate) async fn ensure(config: &Config, network: &Network) -> Result<(), Err
 /// Removes the pair, and with it the node's routes.
 pub(crate) async fn remove(cluster_id: &str) -> Result<(), Error> {
     let node = Netlink::here()?;
-    match node.link(&node_name(cluster_id)).await? {
+    match node.link(&link_name(cluster_id)).await? {
         Some(link) => node
             .handle
             .link()
@@ -98,7 +98,7 @@ pub(crate) async fn remove(cluster_id: &str) -> Result<(), Error> {
 
 /// Both ends, up; made anew where one of them is missing.
 async fn pair(node: &Netlink, pods: &Netlink, config: &Config, network: &Network) -> Result<(Link, Link), Error> {
-    let (node_name, pods_name) = (node_name(&config.cluster_id), format!("wp-{}", config.cluster_id));
+    let (node_name, pods_name) = (link_name(&config.cluster_id), format!("wp-{}", config.cluster_id));
     if pods.link(&pods_name).await?.is_none() {
         if let Some(half) = node.link(&node_name).await? {
             node.handle
@@ -252,10 +252,6 @@ fn any_ip(range: Ipv4Net, lo: &Link) -> RouteMessage {
 /// Any address of the range: all of them are at the other end.
 fn next_hop(wasm_range: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(wasm_range.network()).saturating_add(2))
-}
-
-fn node_name(cluster_id: &str) -> String {
-    format!("wh-{cluster_id}")
 }
 
 fn hardware(message: &LinkMessage) -> Vec<u8> {
