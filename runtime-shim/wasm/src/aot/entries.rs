@@ -81,11 +81,7 @@ impl Entries {
     /// Opens the directory, and removes what an earlier process left half written.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let incoming = root.join("incoming");
-        match fs::remove_dir_all(&incoming) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::create_dir_all(&incoming)?;
+        durable::empty_directory(&incoming)?;
         Ok(Self {
             root: root.to_owned(),
             counter: AtomicU64::new(0),

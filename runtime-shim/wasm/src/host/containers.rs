@@ -144,7 +144,7 @@ impl Containers {
         }
         if record.sandbox.state == SandboxState::Ready {
             record.sandbox.state = SandboxState::NotReady;
-            self.table.change(Change::Sandbox(Box::new(record))).map_err(internal)?;
+            self.table.record_end(Change::Sandbox(Box::new(record)));
         }
         self.live.lock().addresses.remove(id);
         Ok(())

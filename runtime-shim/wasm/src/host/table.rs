@@ -115,29 +115,22 @@ impl Table {
             .collect()
     }
 
-    /// Records a change, writes its file, and tells subscribers.
+    /// Writes a change's file, records the change, and tells subscribers.
     pub(crate) fn change(&self, change: Change) -> io::Result<()> {
         let mut held = self.held.lock();
-        match &change {
-            Change::Sandbox(record) => {
-                self.write(&sandbox_file(&record.sandbox.id), record)?;
-                held.sandboxes.insert(record.sandbox.id.clone(), (**record).clone());
-            }
-            Change::Container(record) => {
-                self.write(&container_file(&record.container.id), record)?;
-                held.containers.insert(record.container.id.clone(), (**record).clone());
-            }
-            Change::SandboxRemoved(id) => {
-                remove(&self.directory.join(sandbox_file(id)))?;
-                held.sandboxes.remove(id);
-            }
-            Change::ContainerRemoved(id) => {
-                remove(&self.directory.join(container_file(id)))?;
-                held.containers.remove(id);
-            }
-        }
-        held.announce(change);
+        self.write_down(&change)?;
+        held.apply(change);
         Ok(())
+    }
+
+    /// Records an end, which is so whether or not its file can be written. On a full disk an earlier state goes on
+    /// standing there: an agent that finds this host gone takes it for a loss.
+    pub(crate) fn record_end(&self, end: Change) {
+        let mut held = self.held.lock();
+        if let Err(error) = self.write_down(&end) {
+            tracing::error!(%error, "an end cannot be written down");
+        }
+        held.apply(end);
     }
 
     /// Changes a container's record by a function, if it is there.
@@ -203,14 +196,44 @@ impl Table {
         page
     }
 
+    fn write_down(&self, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Sandbox(record) => self.write(&sandbox_file(&record.sandbox.id), record),
+            Change::Container(record) => self.write(&container_file(&record.container.id), record),
+            Change::SandboxRemoved(id) => remove(&self.directory.join(sandbox_file(id))),
+            Change::ContainerRemoved(id) => remove(&self.directory.join(container_file(id))),
+        }
+    }
+
     fn write(&self, name: &str, record: &impl Serialize) -> io::Result<()> {
         let (path, temporary) = (self.directory.join(name), self.directory.join(format!("{name}.tmp")));
-        fs::write(&temporary, serde_json::to_vec(record)?)?;
-        fs::rename(temporary, path)
+        let written = fs::write(&temporary, serde_json::to_vec(record)?).and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            let _ = fs::remove_file(temporary); // it may never have been made
+        }
+        written
     }
 }
 
 impl Held {
+    fn apply(&mut self, change: Change) {
+        match &change {
+            Change::Sandbox(record) => {
+                self.sandboxes.insert(record.sandbox.id.clone(), (**record).clone());
+            }
+            Change::Container(record) => {
+                self.containers.insert(record.container.id.clone(), (**record).clone());
+            }
+            Change::SandboxRemoved(id) => {
+                self.sandboxes.remove(id);
+            }
+            Change::ContainerRemoved(id) => {
+                self.containers.remove(id);
+            }
+        }
+        self.announce(change);
+    }
+
     fn announce(&mut self, change: Change) {
         self.sequence += 1;
         if self.ring.len() == RING {

@@ -14,7 +14,7 @@ use crate::{
         exit::Exit,
         http::{self, Service},
     },
-    protocol::Failure,
+    protocol::{Change, Failure},
 };
 
 impl Containers {
@@ -88,16 +88,16 @@ impl Containers {
         }
         log.flush();
         self.live.lock().containers.remove(id);
-        let recorded = self.table.update_container(id, |container| {
-            container.state = ContainerState::Exited;
-            container.finished_at = now();
-            container.exit_code = exit.code;
-            container.reason = exit.reason.to_owned();
-            container.message = exit.message;
-        });
-        if let Err(error) = recorded {
-            tracing::error!(container = %id, %error, "the end of a container cannot be recorded");
-        }
+        let Some(mut record) = self.table.container(id) else {
+            return;
+        };
+        let container = &mut record.container;
+        container.state = ContainerState::Exited;
+        container.finished_at = now();
+        container.exit_code = exit.code;
+        container.reason = exit.reason.to_owned();
+        container.message = exit.message;
+        self.table.record_end(Change::Container(Box::new(record)));
     }
 
     /// Ends a container that runs; answers when it has ended.

@@ -135,3 +135,14 @@ fn an_older_agent_is_fenced() {
     assert_eq!(table.follow(4), Err(5));
     assert_eq!(table.follow(5), Ok(()));
 }
+
+#[test]
+fn an_end_is_told_even_if_no_file_can_be_written() {
+    let (table, directory) = table();
+    let (mut messages, _closed) = subscribed(&table, None, 8);
+    drop(directory);
+    assert!(table.change(container("a")).is_err(), "what begins needs its file");
+    table.record_end(container("a"));
+    assert!(table.container(&ContainerId("a".to_owned())).is_some());
+    assert_eq!(received(&mut messages), (true, vec![1]));
+}

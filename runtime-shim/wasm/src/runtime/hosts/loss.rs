@@ -70,7 +70,10 @@ impl Hosts {
     async fn read_remains(&self, directory: &Directory, file: HostFile) -> io::Result<StateFiles> {
         let directory = directory.clone();
         let work = self.shared.tasks.spawn_blocking(move || {
-            directory.write(&file)?;
+            // On a full disk the next agent finds out by itself.
+            if let Err(error) = directory.write(&file) {
+                tracing::warn!(host = file.id, %error, "the end of a sandbox host cannot be written down");
+            }
             directory.read_state()
         });
         work.await.map_err(io::Error::other)?
