@@ -6,10 +6,17 @@
 mod connection;
 mod creates;
 mod figures;
+mod idle;
+mod memory;
+mod neighbours;
 mod pods;
 mod processes;
 mod requests;
+mod scale;
 mod start;
+mod watch;
+mod wire;
+mod workload;
 
 use clap::{Parser, Subcommand};
 
@@ -39,15 +46,60 @@ enum What {
         #[arg(long, default_value_t = 100)]
         count: usize,
     },
+    /// Many Wasm pods from one `kubectl scale` to all Ready.
+    Scale {
+        #[arg(long, default_value_t = 500)]
+        count: usize,
+    },
+    /// Memory of an idle Wasm pod, everything counted.
+    Memory {
+        #[arg(long, default_value_t = 2000)]
+        count: usize,
+        /// With a readiness probe every ten seconds.
+        #[arg(long)]
+        probes: bool,
+    },
+    /// CPU of a cluster of idle Wasm pods, without and with probes.
+    Idle {
+        #[arg(long, default_value_t = 500)]
+        count: usize,
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// HTTP requests through a Service address, and to another server of the same component for comparison.
     Requests {
         #[arg(long, default_value_t = 32)]
         clients: usize,
         #[arg(long, default_value_t = 10)]
         seconds: u64,
+        /// The component to serve, in place of the example's.
+        #[arg(long)]
+        component: Option<std::path::PathBuf>,
         /// A `wasmtime` binary: `wasmtime serve` runs side by side.
         #[arg(long)]
         wasmtime: Option<std::path::PathBuf>,
+    },
+    /// The 99th percentile of a quiet pod, alone and beside pods that misbehave.
+    Neighbours {
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// One kind of noise, in place of all.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// The quiet requests of `neighbours`, inside the cluster's network namespace.
+    #[command(hide = true)]
+    LoadQuiet {
+        address: std::net::SocketAddr,
+        seconds: u64,
+    },
+    /// The noise of `neighbours`, inside the cluster's network namespace.
+    #[command(hide = true)]
+    LoadNoise {
+        how: String,
+        address: std::net::SocketAddr,
     },
     /// The load of `creates`, inside the cluster's network namespace.
     #[command(hide = true)]
@@ -59,6 +111,12 @@ enum What {
     /// The load of `pods`, inside the cluster's network namespace.
     #[command(hide = true)]
     LoadPods {
+        kubeconfig: std::path::PathBuf,
+        count: usize,
+    },
+    /// The load of `scale`, inside the cluster's network namespace.
+    #[command(hide = true)]
+    LoadScale {
         kubeconfig: std::path::PathBuf,
         count: usize,
     },
@@ -80,19 +138,27 @@ fn main() -> anyhow::Result<()> {
         What::Requests {
             clients,
             seconds,
+            component,
             wasmtime,
-        } => requests::measure(clients, seconds, wasmtime.as_deref()),
+        } => requests::measure(clients, seconds, component.as_deref(), wasmtime.as_deref()),
+        What::Scale { count } => scale::measure(count),
+        What::Memory { count, probes } => memory::measure(count, probes),
+        What::Idle { count, seconds } => idle::measure(count, seconds),
+        What::Neighbours { rounds, seconds, only } => neighbours::measure(rounds, seconds, only.as_deref()),
+        What::LoadQuiet { address, seconds } => on_runtime(neighbours::quiet(address, seconds)),
+        What::LoadNoise { how, address } => on_runtime(neighbours::noise(&how, address)),
         What::LoadCreates {
             kubeconfig,
             clients,
             count,
         } => on_runtime(creates::load(&kubeconfig, clients, count)),
         What::LoadPods { kubeconfig, count } => on_runtime(pods::load(&kubeconfig, count)),
+        What::LoadScale { kubeconfig, count } => on_runtime(workload::load(&kubeconfig, count)),
         What::LoadRequests {
             address,
             clients,
             seconds,
-        } => on_runtime(requests::load(address, clients, seconds)),
+        } => on_one_thread(wire::load(address, clients, seconds)),
     }
 }
 
@@ -102,4 +168,10 @@ fn on_runtime(load: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<
         .enable_all()
         .build()?
         .block_on(load)
+}
+
+/// For a load that must leave the rest of the machine to what it measures.
+fn on_one_thread(load: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(tokio::task::LocalSet::new().run_until(load))
 }

@@ -1,11 +1,40 @@
 //! What processes use, from `/proc`: CPU time and resident memory of a cluster's processes.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use e2e::Cluster;
 
 /// A process with its command line.
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) command: String,
+}
+
+/// CPU time of a cluster's processes so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Usage {
+    pub(crate) agent: Duration,
+    pub(crate) hosts: Duration,
+}
+
+impl Usage {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self {
+            agent: cpu(cluster.server_pid()),
+            hosts: cluster.processes("sandbox-host").into_iter().map(cpu).sum(),
+        }
+    }
+
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            agent: self.agent.saturating_sub(before.agent),
+            hosts: self.hosts.saturating_sub(before.hosts),
+        }
+    }
 }
 
 /// The processes whose executable is `binary`: the agent and its sandbox hosts.
@@ -45,4 +74,25 @@ pub(crate) fn memory(pid: u32) -> (u64, u64) {
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
     (field("Rss:").unwrap_or(0), field("Pss:").unwrap_or(0))
+}
+
+/// A field of `/proc/meminfo`, in kB.
+pub(crate) fn meminfo(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name));
+    line.and_then(|value| value.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The memory control group (v1) that a process is in.
+pub(crate) fn memory_group(pid: u32) -> Option<PathBuf> {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = groups.lines().find_map(|l| l.split_once(":memory:/"))?.1;
+    Some(Path::new("/sys/fs/cgroup/memory").join(path))
+}
+
+/// What else the machine does: a figure measured beside much other work says little.
+pub(crate) fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }

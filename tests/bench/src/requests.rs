@@ -1,61 +1,36 @@
-//! Requests per second of the example component through its Service, beside `wasmtime serve` of the same component.
+//! Requests per second of a component through its Service, beside `wasmtime serve` of the same component.
 
 use std::{
-    net::SocketAddr,
     path::Path,
     process::{Child, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use e2e::{Cluster, Options, repository, run, until};
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, client::conn::http1::handshake};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use anyhow::Context;
+use e2e::{Cluster, run, until};
 
-use crate::{
-    figures::{Durations, print},
-    processes,
-};
+use crate::{figures::print, processes, workload};
 
 /// Where `wasmtime serve` listens inside the cluster's network namespace.
 const OTHER: &str = "127.0.0.1:8099";
 
-/// Deploys the example, loads its Service address and, where asked for, `wasmtime serve` before and after it.
-pub(crate) fn measure(clients: usize, seconds: u64, wasmtime: Option<&Path>) -> anyhow::Result<()> {
-    let cluster = Cluster::start(Options::default());
-    let component = repository().join("examples/hello/hello.wasm");
-    cluster.load(&component, "hello:1").ok();
-    cluster
-        .kubectl(&[
-            "apply",
-            "-f",
-            repository()
-                .join("examples/hello")
-                .to_str()
-                .context("a path in UTF-8")?,
-        ])
-        .ok();
-    cluster
-        .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
-        .ok();
-    let service = cluster.get(&["service", "hello"]);
-    let address = format!(
-        "{}:80",
-        service["spec"]["clusterIP"]
-            .as_str()
-            .context("the Service has an address")?
-    );
+/// Serves the component (the example's, if none is given) from three pods, loads their Service's address and, where
+/// asked for, `wasmtime serve` of the same component after it; two rounds.
+pub(crate) fn measure(
+    clients: usize,
+    seconds: u64,
+    component: Option<&Path>,
+    wasmtime: Option<&Path>,
+) -> anyhow::Result<()> {
+    let component = component.map_or_else(workload::component, Path::to_owned);
+    let cluster = workload::deploy(&component, None);
+    cluster.kubectl(&["scale", "deployment/load", "--replicas=3"]).ok();
+    cluster.kubectl(&["rollout", "status", "deployment/load"]).ok();
+    let service = cluster.get(&["service", "load"]);
+    let address = service["spec"]["clusterIP"].as_str();
+    let address = format!("{}:80", address.context("the Service has an address")?);
     for round in 1..=2 {
-        let hosts = || -> Vec<u32> {
-            let all = processes::of_binary(&e2e::binary());
-            all.into_iter()
-                .filter(|p| p.command.contains("sandbox-host"))
-                .map(|p| p.pid)
-                .collect()
-        };
+        let hosts = || cluster.processes("sandbox-host");
         one("wherry", round, &cluster, &address, clients, seconds, hosts)?;
         if let Some(wasmtime) = wasmtime {
             let mut child = serve(&cluster, wasmtime, &component)?;
@@ -110,42 +85,4 @@ fn one(
         out.trim()
     ));
     Ok(())
-}
-
-/// Sends requests from `clients` connections for `seconds`.
-pub(crate) async fn load(address: SocketAddr, clients: usize, seconds: u64) -> anyhow::Result<()> {
-    let start = Instant::now();
-    let end = start + Duration::from_secs(seconds);
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..clients {
-        tasks.spawn(client(address, end));
-    }
-    let mut all = Durations::default();
-    while let Some(done) = tasks.join_next().await {
-        all.extend(done??);
-    }
-    let rate = all.len() as f64 / start.elapsed().as_secs_f64();
-    print(format!("count={} rate_per_s={rate:.0} {}", all.len(), all.summary()));
-    Ok(())
-}
-
-async fn client(address: SocketAddr, end: Instant) -> anyhow::Result<Durations> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut durations = Durations::default();
-    while Instant::now() < end {
-        let request = Request::get("/").header("host", "hello").body(Empty::<Bytes>::new())?;
-        let start = Instant::now();
-        sender.ready().await?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        response.into_body().collect().await?;
-        durations.push(start.elapsed());
-        if !status.is_success() {
-            bail!("the server answers {status}");
-        }
-    }
-    Ok(durations)
 }
