@@ -2,6 +2,9 @@
 //!
 //! The writer publishes a batch after its commit and before it answers. It never waits for a watch: one that falls
 //! behind what is kept here reads on from the file, and one that falls behind that is told so.
+//!
+//! A write wakes the watches whose prefix it matches and no others. So a watch knows for what it was not woken: up to
+//! the change that marks it there is nothing for it to read, however long ago it looked.
 
 use std::sync::Arc;
 
@@ -9,7 +12,7 @@ use parking_lot::Mutex;
 use store::follow::{Log, follow};
 use store::ring::{Bounds, Ring};
 use store::{Change, Error, Revision, Watch};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::engine::Engine;
 use crate::format::Head;
@@ -19,8 +22,41 @@ const PAGE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Tail {
-    changes: Mutex<Ring<Change>>,
+    latest: Mutex<Latest>,
     published: watch::Sender<Published>,
+}
+
+#[derive(Debug)]
+struct Latest {
+    changes: Ring<Change>,
+    readers: Vec<Arc<Reader>>,
+}
+
+/// One watch, as the writer sees it.
+#[derive(Debug)]
+struct Reader {
+    prefix: String,
+    unread: Mutex<Unread>,
+    wake: Notify,
+}
+
+/// What is known of the changes that a watch has not read.
+#[derive(Copy, Clone, Debug)]
+enum Unread {
+    /// None of them matches.
+    Nothing,
+    /// Those up to this revision do not match.
+    After(Revision),
+}
+
+impl Reader {
+    /// A change at this revision matches.
+    fn mark(&self, at: Revision) {
+        let mut unread = self.unread.lock();
+        if matches!(*unread, Unread::Nothing) {
+            *unread = Unread::After(Revision(at.0.saturating_sub(1)));
+        }
+    }
 }
 
 /// What watches and linearizable reads go by.
@@ -43,28 +79,42 @@ impl Tail {
             closed: false,
         });
         Tail {
-            changes: Mutex::new(Ring::new(revision, bounds)),
+            latest: Mutex::new(Latest {
+                changes: Ring::new(revision, bounds),
+                readers: Vec::new(),
+            }),
             published,
         }
     }
 
     /// Tells of changes that are durable, and of where the store stands with them.
     pub(crate) fn publish(&self, changes: Vec<Change>, head: Head) {
+        let mut woken = Vec::new();
         {
-            let mut tail = self.changes.lock();
+            let mut latest = self.latest.lock();
+            let Latest { changes: ring, readers } = &mut *latest;
+            for reader in readers.iter() {
+                if let Some(first) = changes.iter().find(|change| change.key.starts_with(&reader.prefix)) {
+                    reader.mark(first.revision);
+                    woken.push(reader.clone());
+                }
+            }
             for change in changes {
-                tail.push(change.revision, weight(&change), change);
+                ring.push(change.revision, weight(&change), change);
             }
         }
         self.published.send_modify(|published| {
             published.revision = head.revision;
             published.compacted = head.compacted;
         });
+        woken.iter().for_each(|reader| reader.wake.notify_one());
     }
 
     /// Ends all watches.
     pub(crate) fn close(&self) {
         self.published.send_modify(|published| published.closed = true);
+        let latest = self.latest.lock();
+        latest.readers.iter().for_each(|reader| reader.wake.notify_one());
     }
 
     /// The latest revision that has been acknowledged.
@@ -95,59 +145,86 @@ pub(crate) async fn watch(engine: &Arc<Engine>, prefix: &str, from: Revision) ->
     if from < now.compacted || from > now.revision {
         engine.read(move |reader| reader.check_kept(from)).await?;
     }
-    Ok(follow(
-        Changes {
-            engine: engine.clone(),
-            published,
-            prefix: prefix.to_owned(),
-        },
-        from,
-    ))
+    let reader = Arc::new(Reader {
+        prefix: prefix.to_owned(),
+        unread: Mutex::new(Unread::After(from)),
+        wake: Notify::new(),
+    });
+    engine.tail().latest.lock().readers.push(reader.clone());
+    let changes = Changes {
+        engine: engine.clone(),
+        published,
+        reader,
+    };
+    Ok(follow(changes, from))
 }
 
 /// What one watch reads.
 struct Changes {
     engine: Arc<Engine>,
     published: watch::Receiver<Published>,
-    prefix: String,
+    reader: Arc<Reader>,
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        let mut latest = self.engine.tail().latest.lock();
+        latest.readers.retain(|reader| !Arc::ptr_eq(reader, &self.reader));
+    }
+}
+
+/// What a look at the latest changes has found.
+enum Found {
+    /// All changes up to a revision.
+    All(Vec<Change>, Revision),
+    /// The changes after this revision are no longer all in memory.
+    Older(Revision),
 }
 
 impl Changes {
-    /// From memory, or `None` where that does not reach back far enough.
-    fn latest(&self, from: Revision, now: Revision) -> Option<(Vec<Change>, Revision)> {
-        let tail = self.engine.tail().changes.lock();
-        let after = tail.after(from).ok()?.map(|(_, change)| change);
-        let mut through = now.max(from);
+    /// The changes after `from`, as things stand `now`.
+    fn latest(&self, from: Revision, now: Published) -> Result<Found, Error> {
+        let latest = self.engine.tail().latest.lock();
+        let mut unread = self.reader.unread.lock();
+        let Unread::After(quiet) = *unread else {
+            return Ok(Found::All(Vec::new(), now.revision.max(from)));
+        };
+        let from = from.max(quiet);
+        if from < now.compacted {
+            return Err(Error::Compacted {
+                compacted: now.compacted,
+            });
+        }
+        let Ok(after) = latest.changes.after(from) else {
+            return Ok(Found::Older(from));
+        };
+        *unread = Unread::Nothing;
+        let mut through = now.revision.max(from);
         let mut changes = Vec::new();
-        for change in after {
+        for (_, change) in after {
             through = through.max(change.revision);
-            if change.key.starts_with(&self.prefix) {
+            if change.key.starts_with(&self.reader.prefix) {
                 changes.push(change.clone());
             }
         }
-        Some((changes, through))
+        Ok(Found::All(changes, through))
     }
 }
 
 impl Log for Changes {
     async fn read(&mut self, from: Revision) -> Result<(Vec<Change>, Revision), Error> {
         let now = self.published.borrow_and_update().open()?;
-        if from < now.compacted {
-            return Err(Error::Compacted {
-                compacted: now.compacted,
-            });
-        }
-        if let Some(found) = self.latest(from, now.revision) {
-            return Ok(found);
-        }
-        let prefix = self.prefix.clone();
+        let from = match self.latest(from, now)? {
+            Found::All(changes, through) => return Ok((changes, through)),
+            Found::Older(from) => from,
+        };
+        let prefix = self.reader.prefix.clone();
         self.engine
             .read(move |reader| reader.changes(&prefix, from, PAGE))
             .await
     }
 
     async fn changed(&mut self) {
-        // The sender lives as long as the engine, which is held here.
-        let _ = self.published.changed().await;
+        self.reader.wake.notified().await;
     }
 }

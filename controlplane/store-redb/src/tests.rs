@@ -1,8 +1,12 @@
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt;
+use futures::task::{ArcWake, waker};
 use store::{Backend, Error, Expect, Outcome, Page, Revision, Signal, Write, suite};
 
 use crate::{OpenError, Options, Redb};
@@ -113,6 +117,44 @@ async fn history_is_bounded_by_revisions_and_by_bytes() {
         ..Options::default()
     };
     assert_eq!(kept("nothing", none).await, 1, "the latest stays");
+}
+
+#[tokio::test]
+async fn a_watch_sleeps_through_what_happens_elsewhere() {
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+    impl ArcWake for Woken {
+        fn wake_by_ref(this: &Arc<Self>) {
+            this.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let options = Options {
+        tail_changes: 2,
+        ..Options::default()
+    };
+    let store = Redb::open(&directory.path().join("store"), options).unwrap();
+    let from = put(&store, "b/0", "x").await;
+    let mut watch = store.watch("a/", from).await.unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = waker(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    assert!(watch.poll_next_unpin(&mut context).is_pending());
+    let mut last = from;
+    for index in 0..10 {
+        last = put(&store, "b/0", &index.to_string()).await;
+    }
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    store.compact(last).await.unwrap();
+    let matching = put(&store, "a/0", "x").await;
+    assert!(woken.0.load(Ordering::SeqCst) > 0);
+    let Poll::Ready(Some(Ok(Signal::Change(change)))) = watch.poll_next_unpin(&mut context) else {
+        panic!("what was forgotten did not concern this watch");
+    };
+    assert_eq!((&*change.key, change.revision), ("a/0", matching));
+    let last = put(&store, "b/0", "y").await;
+    watch.request_progress();
+    assert_eq!(watch.next().await.unwrap().unwrap(), Signal::Progress(last));
 }
 
 #[tokio::test]
