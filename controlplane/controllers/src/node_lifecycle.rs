@@ -122,6 +122,7 @@ impl Shell {
                 "cannot tend node; will try again"
             );
         }
+        self.mark_pods(&verdicts, observed, cut_off, wall).await;
         if cut_off {
             return None;
         }
@@ -153,11 +154,34 @@ impl Shell {
                 Err(error) => return Err(error),
             }
         }
-        // a node that speaks reports on its pods itself
-        if verdict == Verdict::Silent && !cut_off {
-            self.mark_pods_not_ready(&node.metadata.name, now).await?;
-        }
         Ok(())
+    }
+
+    /// Marks the pods of nodes that have fallen silent; a node that speaks reports on its pods itself.
+    async fn mark_pods(
+        &self,
+        verdicts: &[(Arc<Node>, Verdict)],
+        observed: &mut BTreeMap<Box<str>, Observed>,
+        cut_off: bool,
+        now: Timestamp,
+    ) {
+        for (node, verdict) in verdicts {
+            let name = &node.metadata.name;
+            let Some(seen) = observed.get_mut(name) else {
+                continue;
+            };
+            if !seen.owes_marks(*verdict, cut_off) {
+                continue;
+            }
+            match self.mark_pods_not_ready(name, now).await {
+                Ok(()) => seen.pods_are_marked(),
+                Err(error) => tracing::debug!(
+                    node = %name,
+                    error = &error as &dyn std::error::Error,
+                    "cannot mark the pods of a silent node; will try again"
+                ),
+            }
+        }
     }
 
     fn version_of(&self, node: &NamespacedName) -> Option<Box<str>> {

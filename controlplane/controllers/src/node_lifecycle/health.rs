@@ -31,6 +31,8 @@ pub(super) struct Observed {
     lease: Option<Box<str>>,
     heartbeat: Option<Timestamp>,
     ready: Option<Box<str>>,
+    /// Whether the pods have been marked since the node fell silent.
+    marked: bool,
 }
 
 impl Observed {
@@ -40,6 +42,7 @@ impl Observed {
             lease: None,
             heartbeat: None,
             ready: None,
+            marked: false,
         }
     }
 
@@ -58,7 +61,19 @@ impl Observed {
             lease,
             heartbeat,
             ready,
+            marked: self.marked,
         };
+    }
+
+    /// Whether the node's pods are still to be marked not ready: once for each silence, as in Kubernetes. A kubelet that
+    /// is heard only half reports on its pods as they are, and would be contradicted without end.
+    pub(super) fn owes_marks(&mut self, verdict: Verdict, cut_off: bool) -> bool {
+        self.marked &= verdict == Verdict::Silent;
+        verdict == Verdict::Silent && !cut_off && !self.marked
+    }
+
+    pub(super) fn pods_are_marked(&mut self) {
+        self.marked = true;
     }
 }
 
@@ -199,6 +214,19 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn pods_are_marked_once_for_each_silence() {
+        let mut seen = Observed::new(Instant::now());
+        assert!(!seen.owes_marks(Verdict::Healthy, false));
+        assert!(!seen.owes_marks(Verdict::Silent, true), "who is cut off knows nothing");
+        assert!(seen.owes_marks(Verdict::Silent, false));
+        assert!(seen.owes_marks(Verdict::Silent, false), "what failed is tried again");
+        seen.pods_are_marked();
+        assert!(!seen.owes_marks(Verdict::Silent, false));
+        assert!(!seen.owes_marks(Verdict::Healthy, false));
+        assert!(seen.owes_marks(Verdict::Silent, false));
     }
 
     #[test]
