@@ -32,6 +32,8 @@ struct State {
     containers: BTreeMap<ContainerId, Container>,
     images: BTreeSet<String>,
     pod_cidr: String,
+    /// Whether sandboxes get addresses of the pod range; else all are at 127.0.0.1, where tests can serve.
+    addressed: bool,
     refusals: BTreeMap<String, String>,
     stubborn: bool,
     deaf: bool,
@@ -106,6 +108,11 @@ impl FakeRuntime {
         self.state.lock().deaf = deaf;
     }
 
+    /// Gives every ready sandbox an address of its own from the pod range.
+    pub fn assign_addresses(&self) {
+        self.state.lock().addressed = true;
+    }
+
     /// Every call that changed something, in words, in order.
     pub fn journal(&self) -> Vec<String> {
         self.state.lock().journal.clone()
@@ -143,6 +150,22 @@ impl FakeRuntime {
         let pod_uid = container.pod_uid.clone();
         drop(state);
         self.tell(id, &pod_uid, ContainerState::Exited);
+    }
+}
+
+impl State {
+    /// The lowest address of the pod range that no ready sandbox has, behind the gateway's.
+    fn free_address(&self) -> IpAddr {
+        let network = self.pod_cidr.split('/').next().and_then(|n| n.parse::<Ipv4Addr>().ok());
+        let Some(network) = network.filter(|_| self.addressed) else {
+            return IpAddr::V4(Ipv4Addr::LOCALHOST);
+        };
+        let ready = self.sandboxes.values().filter(|s| s.state == SandboxState::Ready);
+        let taken: BTreeSet<IpAddr> = ready.flat_map(|s| s.ips.iter().copied()).collect();
+        (2..)
+            .map(|n| IpAddr::V4(Ipv4Addr::from(u32::from(network) + n)))
+            .find(|address| !taken.contains(address))
+            .expect("a range without end")
     }
 }
 
@@ -193,7 +216,7 @@ impl cri::Runtime for FakeRuntime {
             return Ok(known.clone());
         }
         state.journal.push(format!("run {id}"));
-        let ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let ips = vec![state.free_address()];
         let (pod_uid, handler) = (config.uid.clone(), handler.to_owned());
         let sandbox = Sandbox {
             id: id.clone(),
