@@ -6,6 +6,7 @@
 
 mod context;
 mod scalar;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -14,7 +15,6 @@ mod yaml;
 use api::Object;
 use serde::de::{DeserializeSeed as _, Deserializer};
 use serde_json::Value;
-use serde_json::error::Category;
 
 use self::{context::Context, tree::Seed};
 use crate::schema::Schema;
@@ -94,12 +94,11 @@ pub fn decode_json(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
     let decoded = run(&mut deserializer, schema, &mut context).and_then(|value| deserializer.end().map(|()| value));
     finish(decoded, context, |error: serde_json::Error| {
         let message = error.to_string();
-        match error.classify() {
-            _ if message.starts_with("recursion limit") => DecodeError::TooDeep,
-            Category::Eof => DecodeError::Json {
-                message: "unexpected end of JSON input".to_owned(),
-            },
-            _ => DecodeError::Json { message },
+        if message.starts_with("recursion limit") {
+            return DecodeError::TooDeep;
+        }
+        DecodeError::Json {
+            message: syntax::fault(bytes).unwrap_or(message),
         }
     })
 }

@@ -71,6 +71,23 @@ pub(crate) struct Target {
     pub(crate) subresource: &'static str,
 }
 
+/// A verb as Kubernetes' metrics name it: the HTTP method, but for what is told from it by the path.
+fn reported(verb: &str) -> &'static str {
+    match verb {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => "POST",
+        "update" | "put" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        "head" => "HEAD",
+        "options" => "OPTIONS",
+        _ => "other",
+    }
+}
+
 fn histogram() -> Histogram {
     Histogram::new([
         0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 60.0,
@@ -124,7 +141,7 @@ impl Metrics {
     /// Counts a finished request; `took` is `None` for those that last as long as the client wants.
     pub(crate) fn finished(&self, info: &RequestInfo<'_>, target: Target, code: u16, took: Option<Duration>) {
         let labels = RequestLabels {
-            verb: info.verb,
+            verb: reported(info.verb),
             group: target.group,
             version: target.version,
             resource: target.resource,

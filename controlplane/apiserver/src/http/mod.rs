@@ -11,7 +11,7 @@ pub(crate) mod info;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod pipeline;
-mod protobuf;
+pub(crate) mod protobuf;
 pub(crate) mod published;
 pub(crate) mod query;
 pub(crate) mod respond;

@@ -70,10 +70,14 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         accepted: negotiate(accept)?,
         now: route.server.now(),
     };
-    match subresource {
+    let mut response = match subresource {
         None => Box::pin(whole(call, route, body)).await,
         Some(subresource) => Box::pin(part(call, route, subresource, body)).await,
+    }?;
+    if let Some(words) = endpoint.resource().deprecated {
+        respond::warn(response.headers_mut(), &[words.to_owned()]);
     }
+    Ok(response)
 }
 
 /// What a request is counted as.

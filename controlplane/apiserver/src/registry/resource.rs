@@ -274,6 +274,8 @@ pub struct Resource {
     pub returns_deleted: bool,
     /// How long an object lives after its last write.
     pub ttl: Option<Duration>,
+    /// What every request is told of a kind that should no longer be used.
+    pub deprecated: Option<&'static str>,
 }
 
 impl std::fmt::Debug for Resource {
@@ -324,6 +326,7 @@ impl Resource {
             encrypted: false,
             returns_deleted: false,
             ttl: None,
+            deprecated: None,
         })
     }
 
@@ -446,6 +449,12 @@ impl ResourceBuilder {
 
     pub fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
         self.0.verbs = verbs;
+        self
+    }
+
+    /// Every request is told this, as a warning.
+    pub fn deprecated(mut self, words: &'static str) -> Self {
+        self.0.deprecated = Some(words);
         self
     }
 

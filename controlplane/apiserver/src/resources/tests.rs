@@ -68,6 +68,17 @@ fn every_kind_has_cases() {
     }
 }
 
+/// `kubectl create KIND` sends it.
+#[test]
+fn every_kind_can_be_sent_as_protobuf() {
+    for resource in catalogue() {
+        for served in &resource.served {
+            let known = crate::http::protobuf::knows(&served.api_version, &resource.kind);
+            assert!(known, "{} {} is not in the table", served.api_version, resource.kind);
+        }
+    }
+}
+
 #[test]
 fn valid_objects_pass_and_get_their_defaults() {
     for resource in catalogue() {

@@ -205,7 +205,7 @@ async fn version_and_metrics_answer() {
     f.get("/api/v1/namespaces/a/configmaps").await;
     f.get("/api/v1/namespaces/a/inventions").await;
     let metrics = String::from_utf8(f.get("/metrics").await.bytes.to_vec()).expect("text");
-    let line = r#"apiserver_request_total{verb="list",group="",version="v1",resource="configmaps",subresource="",scope="namespace",code="200"} 1"#;
+    let line = r#"apiserver_request_total{verb="LIST",group="",version="v1",resource="configmaps",subresource="",scope="namespace",code="200"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
     assert!(!metrics.contains("inventions"));
 }

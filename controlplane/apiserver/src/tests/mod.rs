@@ -4,6 +4,7 @@ mod content;
 mod deletes;
 mod discovery;
 mod lists;
+mod logs;
 mod pods;
 mod refusals;
 mod sockets;
@@ -122,6 +123,15 @@ impl Fixture {
 
     /// With authorities whose client certificates are believed.
     pub(super) async fn trusting(backend: Arc<Memory>, client_ca: Vec<CertificateDer<'static>>) -> Self {
+        Self::with(backend, client_ca, Box::new(|_| Vec::new())).await
+    }
+
+    /// With endpoints of the test's own.
+    pub(super) async fn with(
+        backend: Arc<Memory>,
+        client_ca: Vec<CertificateDer<'static>>,
+        virtuals: crate::Virtuals,
+    ) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
             backend: backend.clone(),
@@ -138,7 +148,7 @@ impl Fixture {
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
             node_ports: 30000..=32767,
             admission: Vec::new(),
-            virtuals: Box::new(|_| Vec::new()),
+            virtuals,
             checks: Vec::new(),
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |deps, _| {

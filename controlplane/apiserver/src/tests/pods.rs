@@ -69,10 +69,40 @@ async fn an_eviction_deletes_with_its_options() {
         (StatusCode::CREATED, json!("Success")),
         "{evicted:?}"
     );
+    let going = f.get(&format!("{PODS}/p")).await;
+    assert_eq!(going.at("/metadata/deletionGracePeriodSeconds"), 7);
+    let conditions = going.at("/status/conditions");
+    let why = |condition: &&Value| condition["type"] == "DisruptionTarget";
+    let condition = conditions.as_array().expect("conditions").iter().find(why).cloned();
     assert_eq!(
-        f.get(&format!("{PODS}/p"))
-            .await
-            .at("/metadata/deletionGracePeriodSeconds"),
-        7
+        condition.map(|c| c["reason"].clone()),
+        Some(json!("EvictionByEvictionAPI"))
+    );
+}
+
+#[tokio::test]
+async fn an_eviction_that_is_only_tried_or_of_another_pod_changes_nothing() {
+    let f = Fixture::new().await;
+    let before = f.post(PODS, pod("p")).await.revision();
+    let eviction = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+    let tried = f.post(&format!("{PODS}/p/eviction?dryRun=All"), eviction("p")).await;
+    assert_eq!(tried.code, StatusCode::CREATED);
+    let other = f.post(&format!("{PODS}/p/eviction"), eviction("q")).await;
+    assert_eq!(
+        (other.code, other.message().as_str()),
+        (
+            StatusCode::BAD_REQUEST,
+            "name in URL does not match name in Eviction object"
+        )
+    );
+    let stale = json!({"metadata": {"name": "p"}, "deleteOptions": {"preconditions": {"uid": "another"}}});
+    assert_eq!(
+        f.post(&format!("{PODS}/p/eviction"), stale).await.code,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(f.get(&format!("{PODS}/p")).await.revision(), before);
+    assert_eq!(
+        f.post(&format!("{PODS}/none/eviction"), eviction("none")).await.code,
+        StatusCode::NOT_FOUND
     );
 }

@@ -5,6 +5,47 @@ use serde_json::json;
 
 use super::*;
 
+#[tokio::test]
+async fn what_is_out_of_date_or_doubtful_is_warned_of() {
+    let f = Fixture::new().await;
+    let warnings = |answer: &Answer| -> Vec<String> {
+        let all = answer.headers.get_all("warning").into_iter();
+        all.map(|value| value.to_str().expect("text").to_owned()).collect()
+    };
+    let endpoints = f.get("/api/v1/namespaces/a/endpoints").await;
+    assert_eq!(
+        warnings(&endpoints),
+        ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
+    );
+    let mut doubtful = deployment("d", 1);
+    doubtful["spec"]["template"]["spec"]["nodeSelector"] = json!({"beta.kubernetes.io/os": "linux"});
+    doubtful["spec"]["surprise"] = json!(1);
+    let path = "/apis/apps/v1/namespaces/a/deployments";
+    let made = f.post(path, doubtful).await;
+    assert_eq!(
+        warnings(&made),
+        [
+            "299 - \"unknown field \\\"spec.surprise\\\"\"",
+            "299 - \"spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \\\"kubernetes.io/os\\\" \
+             instead\""
+        ]
+    );
+    // Whoever changes something else has heard it before.
+    let labels = json!({"metadata": {"labels": {"x": "y"}}});
+    assert!(warnings(&f.patch(&format!("{path}/d"), "merge", labels).await).is_empty());
+    let broken = f
+        .send_with(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            b"{\"a\": 1,}".to_vec(),
+        )
+        .await;
+    let message = broken.message();
+    let words = "json parse error: invalid character '}' looking for beginning of object key string";
+    assert!(message.contains(words), "{message}");
+}
+
 const MAPS: &str = "/api/v1/namespaces/a/configmaps";
 
 #[tokio::test]

@@ -44,20 +44,25 @@ fn issue(
     )
 }
 
-struct Socket {
-    fixture: Fixture,
+pub(super) struct Socket {
+    pub(super) fixture: Fixture,
     address: SocketAddr,
     roots: Arc<RootCertStore>,
     clients: Authority,
-    stop: CancellationToken,
-    served: tokio::task::JoinHandle<()>,
+    pub(super) stop: CancellationToken,
+    pub(super) served: tokio::task::JoinHandle<()>,
 }
 
 impl Socket {
     async fn new() -> Self {
+        Self::with(Box::new(|_| Vec::new())).await
+    }
+
+    /// With endpoints of the test's own.
+    pub(super) async fn with(virtuals: crate::Virtuals) -> Self {
         let clients = authority("clients");
         let servers = authority("servers");
-        let fixture = Fixture::trusting(Arc::new(Memory::default()), vec![clients.der().clone()]).await;
+        let fixture = Fixture::with(Arc::new(Memory::default()), vec![clients.der().clone()], virtuals).await;
         let (certificate, key) = issue(&servers, "server", "", ExtendedKeyUsagePurpose::ServerAuth);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -82,6 +87,12 @@ impl Socket {
             stop,
             served,
         }
+    }
+
+    /// A connection as the test's user.
+    pub(super) async fn connect_as_tester(&self, protocol: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
+        let identity = issue(&self.clients, "tester", "people", ExtendedKeyUsagePurpose::ClientAuth);
+        self.connect(Some(identity), protocol).await
     }
 
     async fn connect(
@@ -175,7 +186,6 @@ async fn http_2_serves_many_requests_and_ends_with_the_watches() {
     assert!(events.frame().await.expect("an event").is_ok());
     // The order of an end: no new connections, watches end, connections close.
     socket.stop.cancel();
-    socket.fixture.shutdown.cancel();
     let rest = events.collect().await.expect("the watch ends in good order").to_bytes();
     assert_eq!(rest, "");
     drop(sender);

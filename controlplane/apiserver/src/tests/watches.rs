@@ -109,6 +109,50 @@ async fn a_watch_list_says_where_the_beginning_ends() {
 }
 
 #[tokio::test]
+async fn initial_events_end_with_a_bookmark_in_every_form() {
+    let f = Fixture::new().await;
+    f.config_map("x", json!({"k": "v"})).await;
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let forms = [
+        ("application/json", "ConfigMap", "/metadata"),
+        (
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+            "PartialObjectMetadata",
+            "/metadata",
+        ),
+        (
+            "application/json;as=Table;g=meta.k8s.io;v=v1",
+            "Table",
+            "/rows/0/object/metadata",
+        ),
+    ];
+    for (accept, kind, metadata) in forms {
+        let mut events = f.watch_with(&format!("{MAPS}?{query}"), accept).await;
+        let added = events.next().await.expect("the object");
+        let name = added["object"]
+            .pointer(metadata)
+            .map(|metadata| metadata["name"].clone());
+        assert_eq!((&added["type"], name), (&json!("ADDED"), Some(json!("x"))), "{kind}");
+        let bookmark = events.next().await.expect("a bookmark");
+        assert_eq!(
+            (&bookmark["type"], &bookmark["object"]["kind"]),
+            (&json!("BOOKMARK"), &json!(kind))
+        );
+        let found = bookmark["object"].pointer(metadata).cloned().unwrap_or_default();
+        assert_eq!(
+            found["annotations"],
+            json!({"k8s.io/initial-events-end": "true"}),
+            "{kind}"
+        );
+        let revision = bookmark["object"]["metadata"]["resourceVersion"].as_str();
+        assert!(
+            revision.is_some_and(|revision| revision.parse::<u64>().is_ok()),
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn parameters_that_contradict_are_refused() {
     let f = Fixture::new().await;
     let cases = [

@@ -70,6 +70,12 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Bytes, Status> {
         .map_err(|error| Status::bad_request(format!("the body cannot be decoded as protobuf: {error}")))
 }
 
+/// Whether a kind can be sent in this form.
+#[cfg(test)]
+pub(crate) fn knows(api_version: &str, kind: &str) -> bool {
+    fields::of_kind(api_version, kind).is_some()
+}
+
 fn decode(body: &[u8]) -> Result<Value, WireError> {
     let body = body.strip_prefix(MAGIC).ok_or(WireError::Envelope)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), [].as_slice());

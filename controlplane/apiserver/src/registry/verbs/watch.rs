@@ -295,27 +295,25 @@ impl Encoder {
         }
     }
 
-    fn put_bookmark(&self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
+    /// A bookmark is an object of the kind that has only metadata; as a table it is a row like any other.
+    fn put_bookmark(&mut self, out: &mut BytesMut, revision: Revision, initial_end: bool) {
         let version = revision.to_string();
         let metadata = match initial_end {
             true => json!({"resourceVersion": version, "creationTimestamp": null,
                 "annotations": {INITIAL_EVENTS_END: "true"}}),
             false => json!({"resourceVersion": version, "creationTimestamp": null}),
         };
-        let object = match self.accepted.form {
-            Form::Object => json!({
-                "kind": self.endpoint.resource().kind, "apiVersion": self.endpoint.served().api_version,
-                "metadata": metadata,
-            }),
-            Form::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
-            Form::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": version},
-                "columnDefinitions": null, "rows": [],
-            }),
+        let (kind, api_version) = match self.accepted.form {
+            Form::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1"),
+            Form::Object | Form::Table => (&*self.endpoint.resource().kind, &*self.endpoint.served().api_version),
         };
-        put_line(out, "BOOKMARK", object.to_string().as_bytes());
+        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        let object = Bytes::from(object.to_string());
+        let shown = match self.accepted.form {
+            Form::Table => self.shown(&object),
+            Form::Object | Form::Metadata => object,
+        };
+        put_line(out, "BOOKMARK", &shown);
     }
 }
 

@@ -58,6 +58,11 @@ impl Strategy for ReplicaSets {
         }
         errors
     }
+
+    /// Of the template, where it is new.
+    fn warnings(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> Vec<String> {
+        workload::warnings(op, new)
+    }
 }
 
 fn set_defaults(spec: &mut Map<String, Value>) {

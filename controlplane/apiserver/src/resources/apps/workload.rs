@@ -3,6 +3,7 @@
 use api::FieldErrors;
 use serde_json::Value;
 
+use crate::registry::resource::Operation;
 use crate::resources::print;
 use crate::resources::validation::{At, labels, pod};
 
@@ -41,6 +42,19 @@ fn template(at: &At<'_>, selector: &api::LabelSelector, errors: &mut FieldErrors
     let deadline = spec.child("activeDeadlineSeconds");
     if deadline.is_set() {
         errors.push(deadline.forbidden("activeDeadlineSeconds in ReplicaSet is not Supported"));
+    }
+}
+
+/// Warnings about the template, where a write changes the spec.
+pub(super) fn warnings(op: &Operation<'_>, new: &api::Object) -> Vec<String> {
+    let changes = match op {
+        Operation::Create => true,
+        Operation::Update { old } => old.at("spec") != new.at("spec"),
+        Operation::UpdateStatus { .. } | Operation::Delete { .. } => false,
+    };
+    match changes {
+        true => pod::warnings(&At::root(new, "spec").child("template").child("spec")),
+        false => Vec::new(),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn resource() -> Resource {
         .short_names(&["ep"])
         .strategy(Rules)
         .printer(definitions(), cells)
+        .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .build()
 }
 

@@ -71,6 +71,13 @@ impl Strategy for Pods {
         errors
     }
 
+    fn warnings(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> Vec<String> {
+        match op {
+            Operation::Create | Operation::Update { .. } => rules::warnings(&At::root(new, "spec")),
+            Operation::UpdateStatus { .. } | Operation::Delete { .. } => Vec::new(),
+        }
+    }
+
     /// What the caller asks for, else what the pod asks for; nothing for a pod that no node has, or that has ended.
     fn graceful(&self, old: &Object, requested: Option<i64>) -> Option<i64> {
         let unscheduled = old.str_at("spec.nodeName").unwrap_or_default().is_empty();

@@ -10,6 +10,7 @@ mod scheduling;
 mod security;
 pub(crate) mod update;
 mod volume;
+mod warnings;
 
 use api::FieldErrors;
 
@@ -18,6 +19,7 @@ use super::names::{is_dns1123_label, is_dns1123_subdomain};
 use super::{At, meta, quantity};
 
 pub(crate) use scheduling::{taint_effect, tolerations};
+pub(crate) use warnings::warnings;
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 
