@@ -4,6 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" = 0 ]; then
   scripts/packages.sh nftables iproute2 curl systemd docker-registry openssl skopeo
+  # The toolchains of docs/guests.md that are not installed by its own commands.
+  scripts/packages.sh clang-22 lld-22 wasi-libc libclang-rt-22-dev-wasm32
+  command -v npm >/dev/null || scripts/packages.sh nodejs npm
+  python3 -m ensurepip --version >/dev/null 2>&1 || scripts/packages.sh python3 python3-venv
 fi
 export WHERRY_KUBECTL_1_32 WHERRY_KUBECTL_1_36
 WHERRY_KUBECTL_1_32=$(scripts/kubectl.sh trixie target/tools/kubectl-1.32)

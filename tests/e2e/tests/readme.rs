@@ -130,9 +130,12 @@ fn run_pod(cluster: &Cluster, name: &str, limit: &str) {
 }
 
 fn ready(cluster: &Cluster, name: &str) {
-    let pod = format!("pod/{name}");
-    let arguments = ["wait", "--for=condition=Ready", &pod, "--timeout=100s"];
-    cluster.kubectl(&arguments).ok();
+    until("the pod is Ready", PATIENT, || {
+        let pod = cluster.get(&["pod", name]);
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let ready = conditions.any(|c| c["type"] == "Ready" && c["status"] == "True");
+        if ready { Ok(()) } else { Err(pod["status"].to_string()) }
+    });
 }
 
 fn address(cluster: &Cluster, name: &str) -> String {
