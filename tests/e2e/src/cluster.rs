@@ -268,20 +268,22 @@ impl Cluster {
 
     /// Runs a kubectl with something on stdin.
     pub fn kubectl_with(&self, tool: Tool, arguments: &[&str], stdin: &str) -> Output {
-        run(
-            self.namespace
-                .command(tool.path())
-                .arg("--kubeconfig")
-                .arg(self.kubeconfig())
-                .args(arguments),
-            stdin,
-        )
+        run(&mut self.kubectl_process(tool, arguments), stdin)
     }
 
     /// A kubectl to be started by the caller, for what goes on.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.namespace.command(Tool::Kubectl136.path());
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        self.kubectl_process(Tool::Kubectl136, arguments)
+    }
+
+    /// The same with a kubectl of one's choice. What it remembers of an API is this cluster's: all have the same address.
+    pub fn kubectl_process(&self, tool: Tool, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(tool.path());
+        command
+            .env("KUBECACHEDIR", self.directory.path().join("kube-cache"))
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(arguments);
         command
     }
 
