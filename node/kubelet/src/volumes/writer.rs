@@ -6,6 +6,9 @@
 //! ..data     -> ..2026_11_20_11_26_41.123456789
 //! ..2026_…/name
 //! ```
+//! A volume whose directory sets the group of new files (`fsGroup`, or a runtime whose guests run as another user) shares
+//! its files with that group: what the owner may read, the group may.
+//!
 //! A new directory is filled, then `..data` is renamed onto it. Blocking; never follows what is already in the volume.
 
 use std::{
@@ -14,10 +17,12 @@ use std::{
     path::Path,
 };
 
-use super::payload::Files;
+use super::payload::{File, Files};
 
 const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
+/// The bit of a directory that gives new files its group.
+const SET_GROUP: u32 = 0o2000;
 
 /// Makes `volume` hold exactly `files`; `version` names the new directory and must be new. Says whether anything changed.
 ///
@@ -25,16 +30,24 @@ const DATA_NEW: &str = "..data_tmp";
 /// Whatever the file system says; the old content then stays visible.
 pub(crate) fn write(volume: &Path, files: &Files, version: &str) -> io::Result<bool> {
     make_dir(volume)?;
+    let shared = fs::metadata(volume)?.permissions().mode() & SET_GROUP != 0;
+    let mode = |file: &File| {
+        if shared {
+            file.mode | (file.mode & 0o400) >> 3
+        } else {
+            file.mode
+        }
+    };
     let old = fs::read_link(volume.join(DATA)).ok();
     if let Some(old) = &old
-        && holds(&volume.join(old), files)
+        && holds(&volume.join(old), files, mode)
     {
         link_names(volume, files)?;
         return Ok(false);
     }
     let fresh = volume.join(version);
     make_dir(&fresh)?;
-    fill(&fresh, files)?;
+    fill(&fresh, files, mode)?;
     swap(volume, version)?;
     link_names(volume, files)?;
     unlink_stale(volume, files)?;
@@ -48,7 +61,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-fn fill(directory: &Path, files: &Files) -> io::Result<()> {
+fn fill(directory: &Path, files: &Files, mode: impl Fn(&File) -> u32) -> io::Result<()> {
     for (path, file) in files {
         let target = directory.join(path);
         if let Some(parent) = target.parent() {
@@ -57,10 +70,10 @@ fn fill(directory: &Path, files: &Files) -> io::Result<()> {
         let mut out = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(file.mode)
+            .mode(mode(file))
             .open(&target)?;
         io::Write::write_all(&mut out, &file.data)?;
-        out.set_permissions(fs::Permissions::from_mode(file.mode))?;
+        out.set_permissions(fs::Permissions::from_mode(mode(file)))?;
     }
     Ok(())
 }
@@ -105,11 +118,11 @@ fn unlink_stale(volume: &Path, files: &Files) -> io::Result<()> {
 }
 
 /// Whether a directory holds exactly these files.
-fn holds(directory: &Path, files: &Files) -> bool {
+fn holds(directory: &Path, files: &Files, mode: impl Fn(&File) -> u32) -> bool {
     let same = files.iter().all(|(path, file)| {
         let path = directory.join(path);
-        let mode = fs::metadata(&path).map(|m| m.permissions().mode() & 0o7777);
-        mode.is_ok_and(|mode| mode == file.mode) && fs::read(&path).is_ok_and(|data| data == file.data)
+        let found = fs::metadata(&path).map(|m| m.permissions().mode() & 0o7777);
+        found.is_ok_and(|found| found == mode(file)) && fs::read(&path).is_ok_and(|data| data == file.data)
     });
     same && count(directory).is_ok_and(|found| found == files.len())
 }
@@ -130,7 +143,6 @@ fn count(directory: &Path) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volumes::payload::File;
 
     fn files(pairs: &[(&str, &str)]) -> Files {
         pairs
@@ -187,6 +199,24 @@ mod tests {
         assert_eq!(fs::read_link(volume.join("..data")).expect("link"), Path::new("..1"));
         assert!(write(&volume, &files(&[]), "..3").expect("writes"));
         assert!(seen(&volume).is_empty());
+    }
+
+    #[test]
+    fn a_volume_with_a_group_shares_new_files_with_it() {
+        let dir = tempfile::tempdir().expect("dir");
+        let volume = dir.path().join("v");
+        let secret = |text: &str| {
+            let mut files = files(&[("key", text)]);
+            files.values_mut().for_each(|file| file.mode = 0o400);
+            files
+        };
+        let mode = || fs::metadata(volume.join("key")).expect("file").permissions().mode() & 0o777;
+        write(&volume, &secret("1"), "..1").expect("writes");
+        assert_eq!(mode(), 0o400);
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o2755)).expect("set");
+        assert!(write(&volume, &secret("2"), "..2").expect("writes"));
+        assert_eq!(mode(), 0o440);
+        assert!(!write(&volume, &secret("2"), "..3").expect("writes"), "nothing changed");
     }
 
     #[test]

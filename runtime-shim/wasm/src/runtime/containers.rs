@@ -1,18 +1,25 @@
 //! Making, starting, stopping and removing containers.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use cri::{ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Resources, SandboxConfig, SandboxId};
 use futures::future::join_all;
 
 use super::{
     Runtime,
-    descriptors::{DescriptorError, Writer, log_path, open_log, open_mounts},
+    descriptors::{DescriptorError, log_path, open_log},
     errors::{from_call, from_image_call},
     hosts::Host,
     link::{CallError, PATIENCE},
     model::{Creation, HostId},
+    mounts::Opener,
     program::program,
+    views,
 };
 use crate::{
     aot::Code,
@@ -28,6 +35,13 @@ struct Files {
     log: OwnedFd,
     log_path: PathBuf,
     mounts: Vec<(MountedFd, OwnedFd)>,
+}
+
+/// What is left is left until the host ends.
+pub(super) fn remove_views(path: &Path) {
+    if let Err(error) = views::remove(path) {
+        tracing::warn!(path = %path.display(), %error, "a view stays");
+    }
 }
 
 impl Runtime {
@@ -58,14 +72,16 @@ impl Runtime {
         let image = self.image_of(&config)?;
         let reference = config.image.clone();
         let code = self.code_for(&image, &reference, host).await?;
-        let files = self.open_files(host, pod, &config).await?;
+        let views = host.views(sandbox, &id);
+        let files = self.open_files(host, pod, &config, views.clone()).await?;
         let (call, fds) = self.message(sandbox, config, id.clone(), &image, code, files);
         let doing = format!("creating container \"{id}\"");
         match host.link().call(call, fds, PATIENCE).await {
-            Ok(Answer::Container(_)) => Ok(id),
+            Ok(Answer::Container(_)) => return Ok(id),
             Ok(_) => Err(from_call(doing, CallError::Unfitting)),
             Err(error) => Err(from_image_call(&reference, doing, error)),
         }
+        .inspect_err(|_| remove_views(&views))
     }
 
     /// The call, with its descriptors: the log, the code, and the mounts.
@@ -96,7 +112,13 @@ impl Runtime {
         (Call::CreateContainer(Box::new(create)), fds)
     }
 
-    async fn open_files(&self, host: &Host, pod: &SandboxConfig, config: &ContainerConfig) -> Result<Files, Error> {
+    async fn open_files(
+        &self,
+        host: &Host,
+        pod: &SandboxConfig,
+        config: &ContainerConfig,
+        views: PathBuf,
+    ) -> Result<Files, Error> {
         let log_path = log_path(&pod.log_directory, &config.log_path)?;
         let (mounts, user) = (config.mounts.clone(), host.file.user);
         let pods = self.shared.config.data_dir.join("pods");
@@ -104,7 +126,12 @@ impl Runtime {
             .shared
             .tasks
             .spawn_blocking(move || -> Result<Files, DescriptorError> {
-                let mounts = open_mounts(&mounts, Writer { user, pods: &pods })?;
+                let opener = Opener {
+                    user,
+                    pods: &pods,
+                    views: &views,
+                };
+                let mounts = opener.open(&mounts)?;
                 Ok(Files {
                     log: open_log(&log_path)?,
                     log_path,
@@ -158,8 +185,12 @@ impl Runtime {
 
     pub(super) async fn remove_stopped(&self, id: &ContainerId) -> Result<(), Error> {
         let Ok((host, _)) = self.find(id) else { return Ok(()) };
+        let views = self.views_of(&host, id);
         let call = Call::RemoveContainer { container: id.clone() };
         self.order(&host, id, "removing", call, Vec::new(), PATIENCE).await?;
+        if let Some(views) = views {
+            remove_views(&views);
+        }
         let forgotten = self.hosts.forget_container(&host, id);
         forgotten.map_err(|error| Error::failed(format!("removing container \"{id}\""), error))
     }
@@ -208,6 +239,13 @@ impl Runtime {
             .into_iter()
             .filter(|usage| model.container(&usage.id).is_some())
             .collect()
+    }
+
+    /// Where the views of a container of a running host are; those of other hosts go with the host's directory.
+    fn views_of(&self, host: &HostId, id: &ContainerId) -> Option<PathBuf> {
+        let model = self.shared.model.lock();
+        let sandbox = &model.container(id)?.record.container.sandbox;
+        Some(self.hosts.get(host)?.views(sandbox, id))
     }
 
     fn find(&self, id: &ContainerId) -> Result<(HostId, ContainerState), Error> {

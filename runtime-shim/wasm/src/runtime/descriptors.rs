@@ -1,21 +1,13 @@
-//! Opening what a container is given: its log and the files it mounts. The host cannot open paths itself.
+//! Opening a container's log, and what can go wrong with what a container is given (`mounts` opens the rest).
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Component, Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Gid, Uid, chownat};
-
-use crate::protocol::{FdIndex, MountedFd, frame::MAX_FDS};
-
-/// Log and code travel before the mounts.
-const FIRST_MOUNT: usize = 2;
+use super::mounts::MAX_MOUNTS;
 
 /// What cannot be handed over.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +20,7 @@ pub(crate) enum DescriptorError {
     Volume { path: PathBuf, source: io::Error },
     #[error("volume {path} is neither a directory nor a file", path = path.display())]
     Kind { path: PathBuf },
-    #[error("{count} volume mounts are more than the {max} that a container can have", max = MAX_FDS - FIRST_MOUNT)]
+    #[error("{count} volume mounts are more than the {max} that a container can have", max = MAX_MOUNTS)]
     TooMany { count: usize },
 }
 
@@ -54,89 +46,14 @@ pub(crate) fn open_log(path: &Path) -> Result<OwnedFd, DescriptorError> {
     })
 }
 
-/// Who may write to writable volumes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Writer<'a> {
-    /// The host's user and group; `None`: the agent's, who may already.
-    pub(crate) user: Option<u32>,
-    /// Only below here, in the kubelet's own volumes, is anything given to the user.
-    pub(crate) pods: &'a Path,
-}
-
-/// Opens all mounts of a container, numbered as they will travel.
-pub(crate) fn open_mounts(
-    mounts: &[cri::Mount],
-    writer: Writer<'_>,
-) -> Result<Vec<(MountedFd, OwnedFd)>, DescriptorError> {
-    let (count, max) = (mounts.len(), MAX_FDS - FIRST_MOUNT);
-    if count > max {
-        return Err(DescriptorError::TooMany { count });
-    }
-    mounts
-        .iter()
-        .zip(FIRST_MOUNT..)
-        .map(|(mount, number)| open_mount(mount, number, writer))
-        .collect()
-}
-
-fn open_mount(mount: &cri::Mount, number: usize, writer: Writer<'_>) -> Result<(MountedFd, OwnedFd), DescriptorError> {
-    let path = Path::new(&mount.host_path);
-    let failed = |source| DescriptorError::Volume {
-        path: path.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH)
-        .open(path)
-        .map_err(failed)?;
-    let kind = file.metadata().map_err(failed)?;
-    if !kind.is_dir() && !kind.is_file() {
-        return Err(DescriptorError::Kind { path: path.to_owned() });
-    }
-    if let Some(user) = writer.user
-        && !mount.readonly
-        && path.starts_with(writer.pods)
-    {
-        give(&file, user).map_err(failed)?;
-    }
-    let mounted = MountedFd {
-        fd: FdIndex::try_from(number).unwrap_or(FdIndex::MAX),
-        container_path: mount.container_path.clone(),
-        readonly: mount.readonly,
-        file: kind.is_file(),
-    };
-    Ok((mounted, file.into()))
-}
-
-/// Gives what belongs to root to the host's user. What belongs to somebody already (an `fsGroup`) stays theirs.
-fn give(file: &File, user: u32) -> io::Result<()> {
-    if file.metadata()?.uid() != 0 {
-        return Ok(());
-    }
-    chownat(
-        file,
-        c"",
-        Some(Uid::from_raw(user)),
-        Some(Gid::from_raw(user)),
-        AtFlags::EMPTY_PATH,
-    )?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write};
+    use std::{
+        fs::{self, File},
+        io::Write,
+    };
 
     use super::*;
-
-    fn mount(path: &Path, readonly: bool) -> cri::Mount {
-        cri::Mount {
-            host_path: path.display().to_string(),
-            container_path: "/data".into(),
-            readonly,
-        }
-    }
 
     #[test]
     fn logs_stay_in_their_directory() {
@@ -160,53 +77,5 @@ mod tests {
             File::from(open_log(&path).unwrap()).write_all(b"line\n").unwrap();
         }
         assert_eq!(fs::read(&path).unwrap(), b"line\nline\n");
-    }
-
-    #[test]
-    fn directories_and_files_are_told_apart_and_numbered() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, b"x").unwrap();
-        let writer = Writer {
-            user: None,
-            pods: dir.path(),
-        };
-        let opened = open_mounts(&[mount(dir.path(), true), mount(&file, false)], writer).unwrap();
-        let kinds: Vec<_> = opened
-            .iter()
-            .map(|(mounted, _)| (mounted.fd, mounted.file, mounted.readonly))
-            .collect();
-        assert_eq!(kinds, [(2, false, true), (3, true, false)]);
-        assert!(matches!(
-            open_mounts(&[mount(Path::new("/dev/null"), true)], writer),
-            Err(DescriptorError::Kind { .. })
-        ));
-        let missing = dir.path().join("missing");
-        let error = open_mounts(&[mount(&missing, true)], writer).unwrap_err();
-        assert!(error.to_string().ends_with("missing cannot be opened"), "{error}");
-    }
-
-    #[test]
-    fn only_writable_volumes_of_the_kubelet_are_given_away() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-        let [inside, readonly, outside] = ["pods/a", "pods/b", "other"].map(|name| dir.path().join(name));
-        for path in [&inside, &readonly, &outside] {
-            fs::create_dir_all(path).unwrap();
-        }
-        let pods = dir.path().join("pods");
-        let writer = Writer {
-            user: Some(4242),
-            pods: &pods,
-        };
-        open_mounts(
-            &[mount(&inside, false), mount(&readonly, true), mount(&outside, false)],
-            writer,
-        )
-        .unwrap();
-        assert_eq!([owner(&inside), owner(&readonly), owner(&outside)], [4242, 0, 0]);
     }
 }
