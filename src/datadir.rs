@@ -57,7 +57,8 @@ impl DataDir {
         };
         record_holder(&lock).with_context(|| format!("cannot write to {}; is the disk full?", path.display()))?;
         Ok(Self {
-            path: path.to_owned(),
+            // The real path: what lies below is compared with paths that the kernel names.
+            path: path.canonicalize()?,
             _lock: lock,
         })
     }
@@ -69,9 +70,8 @@ impl DataDir {
 }
 
 fn record_holder(lock: &File) -> std::io::Result<()> {
-    lock.set_len(0)?;
-    // At the beginning: the file has been read to its end before.
-    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    // Over what stands there, and as long as any: on a full disk a file that was emptied could not be filled again.
+    lock.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0)
 }
 
 /// The process that holds the directory now.
