@@ -1,8 +1,12 @@
 //! A service's connections: accepted as long as there is room, served with HTTP/1.1 or h2c as the client likes, and
 //! drained when the container is asked to end.
+//!
+//! Asked to end, a service lingers: the rest of the cluster learns of it at the same time, and until the last proxy leads
+//! clients elsewhere, those who come are still answered, and told that the connection closes.
 
 use std::{convert::Infallible, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
+use http::{HeaderValue, Response, Version, header};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -10,7 +14,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +24,10 @@ use super::Service;
 const CONNECTIONS: usize = 4_000;
 /// Within which a client must send a request's head.
 const HEAD: Duration = Duration::from_secs(30);
+/// A service that was asked to end lingers until nobody has come for this long.
+const QUIET: Duration = Duration::from_millis(500);
+/// How long it lingers if clients keep coming; they know nothing of Services then.
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes hyper buffers of a connection.
 const BUFFER: usize = 64 << 10;
 
@@ -37,39 +45,79 @@ pub(crate) fn listen(address: Ipv4Addr, port: u16) -> io::Result<std::net::TcpLi
     Ok(socket.into())
 }
 
+/// How far a service's end has come.
+struct Ending {
+    /// It was asked to end, and lingers.
+    asked: CancellationToken,
+    /// It takes no requests any more.
+    over: CancellationToken,
+}
+
+impl Ending {
+    /// Tells a client of HTTP/1 to come back by another connection; HTTP/2 has a frame for that.
+    fn announce<B>(&self, version: Version, response: &mut Response<B>) {
+        if self.asked.is_cancelled() && version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+    }
+}
+
 impl Service {
-    /// Serves until `stop`, and then until every request that has begun is answered.
+    /// Serves until `stop`, lingers, and then waits until every request that has begun is answered.
     pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let ending = Arc::new(Ending {
+            asked: stop,
+            over: CancellationToken::new(),
+        });
         loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = accept(&listener, &connections) => accepted,
-            };
-            let Some((stream, permit)) = accepted else { continue };
-            let (service, stop) = (Arc::clone(&self), stop.clone());
-            self.spawn(async move {
-                service.connection(stream, stop).await;
-                drop(permit);
-            });
+            tokio::select! {
+                () = ending.asked.cancelled() => break,
+                accepted = accept(&listener, &connections) => self.take(accepted, &ending),
+            }
+        }
+        let end = Instant::now() + LINGER;
+        let mut quiet = Instant::now() + QUIET;
+        while Instant::now() < end.min(quiet) {
+            tokio::select! {
+                () = sleep_until(end.min(quiet)) => break,
+                accepted = accept(&listener, &connections) => self.take(accepted, &ending),
+            }
+            quiet = Instant::now() + QUIET;
         }
         drop(listener);
+        ending.over.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, stop: CancellationToken) {
+    fn take(self: &Arc<Self>, accepted: Option<(TcpStream, OwnedSemaphorePermit)>, ending: &Arc<Ending>) {
+        let Some((stream, permit)) = accepted else { return };
+        let (service, ending) = (Arc::clone(self), Arc::clone(ending));
+        self.spawn(async move {
+            service.connection(stream, ending).await;
+            drop(permit);
+        });
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, ending: Arc<Ending>) {
         // Before the first byte it is not known which HTTP this will be, and so no other timeout runs.
         tokio::select! {
             readable = timeout(HEAD, stream.readable()) => match readable {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
             },
-            () = stop.cancelled() => return,
+            () = ending.over.cancelled() => return,
         }
         let service = hyper::service::service_fn(|request| {
-            let service = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(service.handle(request).await) }
+            let (service, ending) = (Arc::clone(&self), Arc::clone(&ending));
+            async move {
+                let version = request.version();
+                let mut response = service.handle(request).await;
+                ending.announce(version, &mut response);
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut server = auto::Builder::new(TokioExecutor::new());
         server
@@ -86,7 +134,7 @@ impl Service {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = ending.over.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

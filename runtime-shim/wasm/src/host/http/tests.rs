@@ -246,6 +246,37 @@ async fn a_stop_lets_requests_finish_and_takes_no_more() {
 }
 
 #[tokio::test]
+async fn a_service_that_was_asked_to_end_lingers_for_who_comes_late() {
+    let serving = unlimited(HELLO);
+    let get = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+    let mut kept = TcpStream::connect(serving.address).await.expect("connects");
+    let silent = TcpStream::connect(serving.address).await.expect("connects");
+    kept.write_all(get.as_bytes()).await.expect("sent");
+    let mut answer = vec![0; 15];
+    kept.read_exact(&mut answer).await.expect("answered");
+    assert_eq!(answer, b"HTTP/1.1 200 OK");
+    serving.stop.cancel();
+    // On the connection that was kept, and on a new one.
+    kept.write_all(get.as_bytes()).await.expect("sent");
+    let mut rest = String::new();
+    timeout(DEADLINE, kept.read_to_string(&mut rest))
+        .await
+        .expect("closed")
+        .expect("read");
+    assert_eq!(rest.matches("hello\n").count(), 2, "{rest}");
+    assert_eq!(rest.matches("connection: close").count(), 1, "{rest}");
+    let late = send(serving.address, get).await;
+    assert_eq!(late.status, 200);
+    assert!(late.head.contains("connection: close"), "{}", late.head);
+    timeout(DEADLINE, serving.serving)
+        .await
+        .expect("drained")
+        .expect("ended");
+    assert!(TcpStream::connect(serving.address).await.is_err());
+    drop(silent);
+}
+
+#[tokio::test]
 async fn an_end_cuts_off_what_still_runs() {
     let serving = unlimited(fixtures::SPIN);
     let mut stream = TcpStream::connect(serving.address).await.expect("connects");
