@@ -1,6 +1,6 @@
 //! Images: what is on the node and how it gets there.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,13 @@ pub struct PullImage {
 }
 
 /// Credentials for one registry. Does not print its secrets.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct RegistryAuth {
     pub username: String,
     pub password: String,
-    /// A bearer token that stands instead of the two.
+    /// A token by which the registry's token service knows the user, instead of the two.
+    pub identity_token: String,
+    /// A bearer token that stands instead of all of them.
     pub registry_token: String,
 }
 
@@ -43,6 +45,22 @@ impl std::fmt::Debug for RegistryAuth {
             .field("username", &self.username)
             .finish_non_exhaustive()
     }
+}
+
+/// An image that was pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PulledImage {
+    pub image: Image,
+    /// How long the pull took, waiting for other pulls not included.
+    pub took: Duration,
+}
+
+/// An image that was imported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    pub image: Image,
+    /// Why containers of it will not run on this node, if that is known already.
+    pub warning: Option<String>,
 }
 
 /// Content of an image to import.

@@ -70,10 +70,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn list_images(&self) -> Result<Vec<Image>, Error>;
     /// The image a reference names, if it is on this node.
     async fn image(&self, reference: &str) -> Result<Option<Image>, Error>;
-    /// Brings an image onto this node.
-    async fn pull_image(&self, pull: PullImage) -> Result<Image, Error>;
+    /// Brings an image onto this node. Callers that want the same share the work.
+    async fn pull_image(&self, pull: PullImage) -> Result<PulledImage, Error>;
     /// Takes an image from a local file: a `.wasm`, or a tar of an OCI image layout.
-    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Image, Error>;
+    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Imported, Error>;
+    /// The program of an image, opened for reading; of an image that has none of its own, [`Error::Unsupported`].
+    async fn image_program(&self, reference: &str) -> Result<std::fs::File, Error>;
     /// Removes an image and all its names.
     async fn remove_image(&self, reference: &str) -> Result<(), Error>;
     /// Bytes and inodes that images and compiled code use.

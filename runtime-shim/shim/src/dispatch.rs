@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cri::{
     Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
-    ImportContent, PullImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SharedRuntime,
-    Version,
+    ImportContent, Imported, PullImage, PulledImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig,
+    SandboxId, SharedRuntime, Version,
 };
 use futures::stream::BoxStream;
 
@@ -173,12 +173,16 @@ impl Runtime for Dispatch {
         self.wasm.image(reference).await
     }
 
-    async fn pull_image(&self, pull: PullImage) -> Result<Image, Error> {
+    async fn pull_image(&self, pull: PullImage) -> Result<PulledImage, Error> {
         self.wasm.pull_image(pull).await.map_err(without_containerd)
     }
 
-    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Image, Error> {
+    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Imported, Error> {
         self.wasm.import_image(name, content).await.map_err(without_containerd)
+    }
+
+    async fn image_program(&self, reference: &str) -> Result<std::fs::File, Error> {
+        self.wasm.image_program(reference).await
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {

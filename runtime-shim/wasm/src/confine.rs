@@ -16,6 +16,9 @@ use crate::seccomp;
 /// `nobody`, and its group.
 const NOBODY: u32 = 65_534;
 
+/// How much a compile child lets others go first.
+const NICENESS: i32 = 10;
+
 /// Bounds of a compile child.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -31,6 +34,8 @@ pub(crate) fn compiler(limits: &Limits) -> io::Result<()> {
     // Ends with the agent: its answer would reach nobody.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     close_descriptors_from(3)?;
+    // Pods that run, and others that start, come before one that waits for its code.
+    rustix::process::nice(NICENESS)?;
     limit(Resource::As, limits.address_space)?;
     limit(Resource::Cpu, limits.cpu_seconds)?;
     // The header stands before the code.

@@ -1,21 +1,27 @@
 //! The images of this node: a content store below `images/`, and the names that point into it.
 //!
 //! Everything here blocks on the disk; callers on a runtime use a blocking thread. Only the agent writes the directory,
-//! one change at a time. A crash leaves at worst blobs that no image needs; the next start removes them.
+//! one change at a time; content on its way from a registry is written beside that, and leased so that it stays until it
+//! is an image's. A crash leaves at worst blobs that no image needs; the next start removes them.
 
+pub(crate) mod artifact;
 mod blobs;
 mod catalogue;
 mod digest;
 mod import;
 mod layer;
 mod layout;
+mod lease;
 mod manifest;
+mod partial;
 mod reference;
 
 use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -25,14 +31,23 @@ pub(crate) use self::manifest::Execution;
 use self::{
     blobs::Blobs,
     catalogue::{Catalogue, NewerFormat},
+    lease::Leases,
 };
 pub(crate) use self::{
     catalogue::Entry,
     digest::Digest,
-    import::{Content, ImportError},
-    reference::{Reference, ReferenceError},
+    import::{Content, ImportError, Pulled},
+    layer::{LayerError, MAX_LAYER, check_entrypoint},
+    layout::MAX_DOCUMENT,
+    lease::Lease,
+    manifest::{Descriptor, Form, ImageConfig, Index, MANIFESTS, Manifest, ManifestError, OCI_MANIFEST, choose},
+    partial::Partial,
+    reference::{Reference, ReferenceError, Target},
 };
 use crate::durable;
+
+/// How long the beginning of a blob is kept for the next attempt.
+const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The images of this node.
 #[derive(Debug)]
@@ -42,6 +57,7 @@ pub(crate) struct Images {
     catalogue: RwLock<Catalogue>,
     /// Held while the directory changes.
     changing: Mutex<()>,
+    leases: Arc<Leases>,
 }
 
 /// The store cannot be opened or changed.
@@ -76,6 +92,7 @@ impl Images {
             blobs,
             catalogue: RwLock::new(catalogue),
             changing: Mutex::new(()),
+            leases: Arc::default(),
         };
         images.sweep().map_err(failed)?;
         Ok(images)
@@ -128,14 +145,66 @@ impl Images {
         result
     }
 
+    /// The image with this manifest.
+    pub(crate) fn known(&self, manifest: &Digest) -> Option<Entry> {
+        self.catalogue.read().by_id(manifest).cloned()
+    }
+
+    /// Gives an image another name.
+    pub(crate) fn name(&self, name: &Reference, entry: Entry) -> Result<(), StoreError> {
+        let _changing = self.changing.lock();
+        self.change(|catalogue| catalogue.add(name, entry))
+    }
+
+    /// Keeps blobs from being removed while an image is made of them.
+    pub(crate) fn lease(&self, blobs: impl IntoIterator<Item = Digest>) -> Lease {
+        self.leases.take(blobs)
+    }
+
+    /// Whether a blob is here, whole.
+    pub(crate) fn holds(&self, blob: &Descriptor) -> bool {
+        self.blobs.size(&blob.digest).is_ok_and(|size| size == blob.size)
+    }
+
+    /// What has arrived of a blob; waits until nobody else brings it.
+    pub(crate) async fn partial(self: &Arc<Self>, blob: &Digest) -> io::Result<Partial> {
+        let alone = self.leases.alone(blob).await;
+        let (directory, blob) = (self.root.join("partial"), blob.clone());
+        let open = tokio::task::spawn_blocking(move || Partial::open(&directory, &blob, alone));
+        open.await.map_err(io::Error::other)?
+    }
+
+    /// Takes a blob that has arrived whole.
+    pub(crate) fn keep(&self, partial: Partial, blob: &Digest) -> io::Result<()> {
+        partial.keep(&self.blobs.path(blob))
+    }
+
+    /// Stores a document.
+    pub(crate) fn put(&self, document: &[u8]) -> Result<Digest, ImportError> {
+        Ok(self.blobs.put(&mut &*document, MAX_DOCUMENT, None)?.0)
+    }
+
+    /// The content of a document.
+    pub(crate) fn document(&self, blob: &Digest) -> Result<Vec<u8>, ImportError> {
+        Ok(self.blobs.read(blob, MAX_DOCUMENT)?)
+    }
+
+    /// Makes an image of what was pulled; its blobs are here, and leased.
+    pub(crate) fn assemble(&self, name: &Reference, pulled: &Pulled) -> Result<Entry, ImportError> {
+        let _changing = self.changing.lock();
+        let entry = import::assemble(&self.blobs, name, pulled)?;
+        self.change(|catalogue| catalogue.add(name, entry.clone()))
+            .map_err(ImportError::Store)?;
+        Ok(entry)
+    }
+
     /// Removes an image with all its names and the content that only it needed.
     pub(crate) fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
         let _changing = self.changing.lock();
         let freed = self.change(|catalogue| catalogue.remove(&entry.manifest))?;
-        for blob in freed {
-            self.blobs.remove(&blob).map_err(|source| self.failed(source))?;
-        }
-        Ok(())
+        self.leases
+            .unless_leased(freed, |blob| self.blobs.remove(blob))
+            .map_err(|source| self.failed(source))
     }
 
     /// Applies a change to a copy, writes it, and then shows it.
@@ -149,12 +218,10 @@ impl Images {
     }
 
     fn sweep(&self) -> io::Result<()> {
+        partial::forget(&self.root.join("partial"), PARTIAL_AGE)?;
         let catalogue = self.catalogue.read();
-        self.blobs
-            .list()?
-            .iter()
-            .filter(|blob| !catalogue.needs(blob))
-            .try_for_each(|blob| self.blobs.remove(blob))
+        let unneeded = self.blobs.list()?.into_iter().filter(|blob| !catalogue.needs(blob));
+        self.leases.unless_leased(unneeded, |blob| self.blobs.remove(blob))
     }
 
     fn failed(&self, source: io::Error) -> StoreError {

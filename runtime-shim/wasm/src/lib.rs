@@ -7,8 +7,9 @@
 //! - a **sandbox host** ([`host::main`]) runs the guests of one tenant, unprivileged, and outlives the agent.
 //!
 //! The agent's side: `runtime` (the model, adoption, the calls), `spawn` (starting children), `images` (content store,
-//! import), `aot` (the cache of compiled code). The other side: `host`, `compile`, and what both need: `engine` (one
-//! wasmtime configuration for all), `world` (what a guest may import).
+//! import), `registry` and `pull` (bringing images from elsewhere), `aot` (the cache of compiled code). The other side:
+//! `host`, `compile`, and what both need: `engine` (one wasmtime configuration for all), `world` (what a guest may import).
+//! The command line uses [`registry::push`] and [`inspect()`], without a node.
 
 mod aot;
 pub mod compile;
@@ -17,7 +18,11 @@ mod durable;
 mod engine;
 pub mod host;
 mod images;
+mod inspect;
 pub mod protocol;
+mod pull;
+pub mod registry;
+mod roots;
 mod runtime;
 mod seccomp;
 mod spawn;
@@ -26,4 +31,6 @@ mod world;
 /// The version of wherry that this process is of.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+pub use inspect::{Inspection, inspect};
 pub use runtime::{Config, Runtime, StartError};
+pub use world::Producer;

@@ -4,7 +4,7 @@
 //! are answered from, and opens for them what they may not open (`descriptors`). It outlives nothing: a new process
 //! finds the hosts of the one before and goes on.
 //!
-//! Deliberately absent: pulling from registries, `exec`, and the `wasm-isolated` handler.
+//! Deliberately absent: `exec`, and the `wasm-isolated` handler.
 
 mod addresses;
 mod containers;
@@ -15,28 +15,33 @@ mod hosts;
 mod images;
 mod link;
 mod model;
+mod mounts;
 mod process;
 mod program;
+mod pulls;
 mod sandboxes;
 mod shared;
 mod tenants;
+mod views;
 
 use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cri::{
     Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
-    ImportContent, PullImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, Version,
+    ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId,
+    Version,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{hosts::Hosts, shared::Shared};
+use self::{hosts::Hosts, pulls::Pulls, shared::Shared};
 use crate::{
     aot::{Cache, Target},
     engine,
     images::{Images, StoreError},
+    registry::Settings,
     spawn::{
         compiler::Compiler,
         program::{Program, ProgramError},
@@ -46,7 +51,8 @@ use crate::{
 /// How the runtime is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Holds `images/`, `aot/`, `sandbox-hosts/` and the kubelet's `pods/`.
+    /// Holds `images/`, `aot/`, `sandbox-hosts/` and the kubelet's `pods/`; and, where the administrator put it there,
+    /// `certs.d/<registry>/hosts.toml`, how registries are reached.
     pub data_dir: PathBuf,
     /// The node's pod range, of which Wasm pods take the lower half; `None`: told later by `update_config`.
     pub pod_range: Option<Ipv4Net>,
@@ -99,6 +105,7 @@ pub struct Runtime {
     shared: Arc<Shared>,
     hosts: Arc<Hosts>,
     images: Arc<Images>,
+    pulls: Arc<Pulls>,
     code: Cache,
     compiler: Compiler,
 }
@@ -132,6 +139,7 @@ impl Runtime {
         hosts.adopt_all().await.map_err(adopt_failed)?;
         tasks.spawn(Arc::clone(&hosts).end_idle());
         let runtime = Arc::new(Self {
+            pulls: pulls(&shared, &images),
             shared,
             hosts,
             images,
@@ -156,6 +164,17 @@ impl Runtime {
         self.hosts.end_all().await;
         results.into_iter().collect()
     }
+}
+
+fn pulls(shared: &Arc<Shared>, images: &Arc<Images>) -> Arc<Pulls> {
+    let settings = Settings {
+        hosts: Some(shared.config.data_dir.join("certs.d")),
+        ..Settings::default()
+    };
+    let (tasks, shutdown, told) = (shared.tasks.clone(), shared.shutdown.clone(), Arc::clone(shared));
+    Pulls::new(Arc::clone(images), settings, tasks, shutdown, move |event| {
+        told.tell(event)
+    })
 }
 
 #[async_trait]
@@ -255,12 +274,16 @@ impl cri::Runtime for Runtime {
         self.find_image(reference)
     }
 
-    async fn pull_image(&self, pull: PullImage) -> Result<Image, Error> {
+    async fn pull_image(&self, pull: PullImage) -> Result<PulledImage, Error> {
         self.pull(pull).await
     }
 
-    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Image, Error> {
+    async fn import_image(&self, name: &str, content: ImportContent) -> Result<Imported, Error> {
         self.import(name, content).await
+    }
+
+    async fn image_program(&self, reference: &str) -> Result<std::fs::File, Error> {
+        self.program_of(reference)
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {

@@ -4,7 +4,13 @@
 //! it wants by its top-level imports; an interface counts as offered in every version of the 0.2 series, as its rules of
 //! compatibility have it. Functions that a newer 0.2.x adds are found missing when the guest is linked.
 
-use wasmparser::{BinaryReaderError, ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wasmparser::{
+    BinaryReaderError, ComponentExternalKind, ComponentTypeRef, CustomSectionReader, Encoding, KnownCustom, Parser,
+    Payload,
+};
 
 use crate::protocol::compiled::{Guest, Refusal};
 
@@ -52,13 +58,13 @@ const MAGIC: [u8; 4] = *b"\0asm";
 
 /// Says how a binary is to be run, or why it cannot be, in words for the pod's owner.
 pub(crate) fn classify(binary: &[u8]) -> Result<Guest, Refusal> {
+    read(binary)?.classify()
+}
+
+/// Reads the top level of a binary.
+pub(crate) fn read(binary: &[u8]) -> Result<Surface, Refusal> {
     magic(binary)?;
-    let surface = Surface::read(binary)?;
-    let missing = surface.missing();
-    if !missing.is_empty() {
-        return Err(Refusal::MissingImports { imports: missing });
-    }
-    surface.guest()
+    Surface::read(binary)
 }
 
 fn magic(binary: &[u8]) -> Result<(), Refusal> {
@@ -82,17 +88,35 @@ fn magic(binary: &[u8]) -> Result<(), Refusal> {
 
 /// The top level of a binary: its names, without their types.
 #[derive(Debug, Default)]
-struct Surface {
+pub(crate) struct Surface {
     component: bool,
     /// Of a component: as written. Of a module: module and field.
     imports: Vec<Import>,
     exports: Vec<String>,
+    /// By field of the section `producers`.
+    producers: BTreeMap<String, Vec<Producer>>,
+}
+
+/// A tool or language that had a part in making a binary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Producer {
+    pub name: String,
+    pub version: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Import {
     Component(String),
     Core { module: String, field: String },
+}
+
+impl std::fmt::Display for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Component(name) => f.write_str(name),
+            Self::Core { module, field } => write!(f, "{module}.{field}"),
+        }
+    }
 }
 
 impl Surface {
@@ -144,25 +168,72 @@ impl Surface {
                     self.exports.push(export?.name.to_owned());
                 }
             }
+            Payload::CustomSection(section) => self.take_producers(&section),
             _ => {}
         }
         Ok(())
     }
 
+    /// What a custom section says of producers; one that is malformed says nothing.
+    fn take_producers(&mut self, section: &CustomSectionReader<'_>) {
+        let KnownCustom::Producers(fields) = section.as_known() else {
+            return;
+        };
+        for field in fields.into_iter().flatten() {
+            let values = field.values.into_iter().flatten().map(|value| Producer {
+                name: value.name.to_owned(),
+                version: value.version.to_owned(),
+            });
+            self.producers.entry(field.name.to_owned()).or_default().extend(values);
+        }
+    }
+
+    pub(crate) fn is_component(&self) -> bool {
+        self.component
+    }
+
+    pub(crate) fn exports(&self) -> &[String] {
+        &self.exports
+    }
+
+    pub(crate) fn producers(&self) -> &BTreeMap<String, Vec<Producer>> {
+        &self.producers
+    }
+
+    /// Every import, as the binary names it.
+    pub(crate) fn imports(&self) -> Vec<String> {
+        self.imports.iter().map(Import::to_string).collect()
+    }
+
+    /// The version of the interface by which it is run.
+    pub(crate) fn version(&self) -> Option<&str> {
+        let known = |export: &&String| is_version_of(export, HTTP_HANDLER) || is_version_of(export, COMMAND);
+        Some(self.exports.iter().find(known)?.split_once('@')?.1)
+    }
+
+    /// How it is to be run, or why it cannot be.
+    pub(crate) fn classify(&self) -> Result<Guest, Refusal> {
+        let missing = self.missing();
+        if !missing.is_empty() {
+            return Err(Refusal::MissingImports { imports: missing });
+        }
+        self.guest()
+    }
+
     /// Every import that is not offered, as the binary names it.
-    fn missing(&self) -> Vec<String> {
+    pub(crate) fn missing(&self) -> Vec<String> {
         self.imports
             .iter()
             .filter_map(|import| match import {
                 Import::Component(name) if offered(name) => None,
-                Import::Component(name) => Some(name.clone()),
                 Import::Core { module, .. } if module == PREVIEW1 => None,
-                Import::Core { module, field } => Some(format!("{module}.{field}")),
+                missing => Some(missing.to_string()),
             })
             .collect()
     }
 
-    fn guest(&self) -> Result<Guest, Refusal> {
+    /// How its exports are run, whatever it imports.
+    pub(crate) fn guest(&self) -> Result<Guest, Refusal> {
         let exports = |interface| self.exports.iter().any(|export| is_version_of(export, interface));
         let detail = match self.component {
             true if exports(HTTP_HANDLER) => return Ok(Guest::Http),

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::digest::{Digest, Digesting};
+use crate::durable;
 
 /// A directory of blobs.
 #[derive(Debug)]
@@ -33,12 +34,8 @@ impl Blobs {
     /// Opens the directory below `root`, and removes what an earlier process left half written.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
         let (directory, incoming) = (root.join("blobs/sha256"), root.join("incoming"));
-        match fs::remove_dir_all(&incoming) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        durable::empty_directory(&incoming)?;
         fs::create_dir_all(&directory)?;
-        fs::create_dir_all(&incoming)?;
         Ok(Self {
             directory,
             incoming,

@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     /// Bytes of those blobs.
     pub(crate) size: u64,
     pub(crate) execution: Execution,
+    /// The indexes it was chosen from, by whose digests people name it too.
+    #[serde(default)]
+    pub(crate) indexes: BTreeSet<Digest>,
 }
 
 impl Default for Catalogue {
@@ -73,7 +76,7 @@ impl Catalogue {
     }
 
     /// Adds an image under a name; the name no longer points at what it pointed at.
-    pub(crate) fn add(&mut self, reference: &Reference, entry: Entry) {
+    pub(crate) fn add(&mut self, reference: &Reference, mut entry: Entry) {
         if let Target::Tag(_) = &reference.target {
             self.tags.insert(reference.to_string(), entry.manifest.clone());
         }
@@ -81,6 +84,10 @@ impl Catalogue {
             .entry(reference.name.clone())
             .or_default()
             .insert(entry.manifest.clone());
+        if let Some(known) = self.images.remove(&entry.manifest) {
+            entry.indexes.extend(known.indexes);
+            entry.blobs.extend(known.blobs);
+        }
         self.images.insert(entry.manifest.clone(), entry);
     }
 
@@ -95,9 +102,18 @@ impl Catalogue {
     pub(crate) fn by_reference(&self, reference: &Reference) -> Option<&Entry> {
         let manifest = match &reference.target {
             Target::Tag(_) => self.tags.get(&reference.to_string())?,
-            Target::Digest(digest) => self.names.get(&reference.name)?.iter().find(|d| d.as_str() == digest)?,
+            Target::Digest(digest) => {
+                let mut known = self.names.get(&reference.name)?.iter();
+                known.find(|manifest| self.is_called(manifest, digest))?
+            }
         };
         self.images.get(manifest)
+    }
+
+    /// Whether a digest is that of the manifest or of an index it was chosen from.
+    fn is_called(&self, manifest: &Digest, digest: &str) -> bool {
+        let indexes = self.images.get(manifest).into_iter().flat_map(|entry| &entry.indexes);
+        manifest.as_str() == digest || indexes.into_iter().any(|index| index.as_str() == digest)
     }
 
     /// Removes an image with all its names. Answers the blobs that no other image needs.
@@ -129,10 +145,14 @@ impl Catalogue {
             .names
             .iter()
             .filter(|(_, targets)| targets.contains(&entry.manifest));
+        let digests = names.flat_map(|(name, _)| {
+            let all = entry.indexes.iter().chain([&entry.manifest]);
+            all.map(move |digest| format!("{name}@{digest}"))
+        });
         cri::Image {
             id: entry.id.to_string(),
             tags: tags.map(|(tag, _)| tag.clone()).collect(),
-            digests: names.map(|(name, _)| format!("{name}@{}", entry.manifest)).collect(),
+            digests: digests.collect(),
             size: entry.size,
             pinned: false,
         }
@@ -157,6 +177,7 @@ mod tests {
             blobs,
             size: 10,
             execution: Execution::default(),
+            indexes: BTreeSet::new(),
         }
     }
 
@@ -183,6 +204,27 @@ mod tests {
         let image = catalogue.describe(catalogue.by_id(&digest).unwrap());
         assert_eq!(image.tags, ["docker.io/library/hello:1"]);
         assert_eq!(image.digests, [format!("docker.io/library/hello@{digest}")]);
+    }
+
+    #[test]
+    fn an_image_of_an_index_is_found_by_either_digest() {
+        let mut catalogue = Catalogue::default();
+        let index = Digest::of(b"index");
+        let chosen = Entry {
+            indexes: [index.clone()].into(),
+            ..entry(b"m1", &[b"index"])
+        };
+        catalogue.add(&reference("hello:1"), chosen);
+        catalogue.add(&reference("hello:2"), entry(b"m1", &[]));
+        let manifest = Digest::of(b"m1");
+        for digest in [&index, &manifest] {
+            let by_digest = reference(&format!("hello@{digest}"));
+            assert!(catalogue.by_reference(&by_digest).is_some(), "{digest}");
+        }
+        assert!(catalogue.needs(&index));
+        let image = catalogue.describe(catalogue.by_id(&manifest).unwrap());
+        let name = "docker.io/library/hello";
+        assert_eq!(image.digests, [format!("{name}@{index}"), format!("{name}@{manifest}")]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Digest {
         &self.0
     }
 
-    fn from_hash(hash: &[u8]) -> Self {
+    pub(super) fn from_hash(hash: &[u8]) -> Self {
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         Self(format!("sha256:{hex}"))
     }

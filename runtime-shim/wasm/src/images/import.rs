@@ -18,7 +18,7 @@ use super::{
     catalogue::Entry,
     digest::Digest,
     layer::{LayerError, WasmFiles, extract},
-    layout::{self, Layout, LayoutError, MAX_DOCUMENT, document},
+    layout::{self, LayoutError, MAX_DOCUMENT, document},
     manifest::{Descriptor, Execution, Form, ImageConfig, Manifest, TITLE, WASM_CONFIG, WASM_LAYER},
     reference::Reference,
 };
@@ -111,11 +111,11 @@ fn sniff(content: &mut impl ReadSeek) -> Result<Kind, ImportError> {
 fn import_binary(blobs: &Blobs, name: &Reference, content: &mut impl Read) -> Result<Entry, ImportError> {
     let title = format!("{}.wasm", name.short_name());
     let (module, module_size) = blobs.put(content, MAX_BINARY, None)?;
-    let mut layer = descriptor(WASM_LAYER, &module, module_size);
+    let mut layer = Descriptor::new(WASM_LAYER, module.clone(), module_size);
     layer.annotations.insert(TITLE.to_owned(), title.clone());
     let config = json!({"architecture": "wasm", "os": "wasip2", "layerDigests": [&module]});
     let (config, config_size) = put_json(blobs, &config)?;
-    let manifest = Manifest::artifact(layer, descriptor(WASM_CONFIG, &config, config_size));
+    let manifest = Manifest::artifact(layer, Descriptor::new(WASM_CONFIG, config.clone(), config_size));
     let (manifest, manifest_size) = put_json(blobs, &manifest)?;
     Ok(Entry {
         id: manifest.clone(),
@@ -125,18 +125,8 @@ fn import_binary(blobs: &Blobs, name: &Reference, content: &mut impl Read) -> Re
         blobs: BTreeSet::from([module, config, manifest.clone()]),
         manifest,
         execution: Execution::default(),
+        indexes: BTreeSet::new(),
     })
-}
-
-fn descriptor(media_type: &str, digest: &Digest, size: u64) -> Descriptor {
-    let media_type = media_type.to_owned();
-    Descriptor {
-        media_type,
-        digest: digest.clone(),
-        size,
-        annotations: Default::default(),
-        platform: None,
-    }
 }
 
 fn put_json(blobs: &Blobs, value: &impl serde::Serialize) -> Result<(Digest, u64), ImportError> {
@@ -147,15 +137,40 @@ fn put_json(blobs: &Blobs, value: &impl serde::Serialize) -> Result<(Digest, u64
 fn import_archive(blobs: &Blobs, name: &Reference, archive: impl Read) -> Result<Entry, ImportError> {
     let layout = layout::read(archive, blobs)?;
     let (digest, manifest) = layout.manifest(&name.to_string(), blobs)?;
-    let members = members(&digest, &manifest);
-    for member in &members {
-        layout.check(member)?;
+    for member in members(&digest, &manifest) {
+        layout.check(&member)?;
     }
-    let mut entry = match manifest.form().map_err(LayoutError::Manifest)? {
-        Form::Artifact { layer } => from_artifact(name, &digest, &layer),
-        Form::Image { config, layers } => from_image(blobs, &layout, &digest, &config, &layers)?,
+    let indexes = BTreeSet::new();
+    assemble(
+        blobs,
+        name,
+        &Pulled {
+            digest,
+            manifest,
+            indexes,
+        },
+    )
+}
+
+/// A manifest whose blobs are in the store.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    /// The indexes it was chosen from; in the store too.
+    pub(crate) indexes: BTreeSet<Digest>,
+}
+
+/// Describes the image of a manifest, and takes its binary out of its layers where it has some.
+pub(super) fn assemble(blobs: &Blobs, name: &Reference, pulled: &Pulled) -> Result<Entry, ImportError> {
+    let digest = &pulled.digest;
+    let mut entry = match pulled.manifest.form().map_err(LayoutError::Manifest)? {
+        Form::Artifact { layer } => from_artifact(name, digest, &layer),
+        Form::Image { config, layers } => from_image(blobs, digest, &config, &layers)?,
     };
-    entry.blobs.extend(members);
+    entry.blobs.extend(members(digest, &pulled.manifest));
+    entry.blobs.extend(pulled.indexes.iter().cloned());
+    entry.indexes.clone_from(&pulled.indexes);
     entry.size = entry
         .blobs
         .iter()
@@ -188,12 +203,12 @@ fn from_artifact(name: &Reference, manifest: &Digest, layer: &Descriptor) -> Ent
         blobs: BTreeSet::new(),
         size: 0,
         execution: Execution::default(),
+        indexes: BTreeSet::new(),
     }
 }
 
 fn from_image(
     blobs: &Blobs,
-    layout: &Layout,
     manifest: &Digest,
     config: &Descriptor,
     layers: &[Descriptor],
@@ -201,7 +216,7 @@ fn from_image(
     if layers.len() > MAX_LAYERS {
         return Err(ImportError::TooManyLayers);
     }
-    let image: ImageConfig = document("the image's configuration", &layout.document(config, blobs)?)?;
+    let image: ImageConfig = document("the image's configuration", &blobs.read(&config.digest, MAX_DOCUMENT)?)?;
     let mut files = WasmFiles::default();
     for (number, layer) in layers.iter().enumerate() {
         let failed = |source| ImportError::Layer {
@@ -237,5 +252,6 @@ fn from_image(
         blobs: BTreeSet::from([module]),
         size: 0,
         execution: image.config,
+        indexes: BTreeSet::new(),
     })
 }

@@ -14,7 +14,7 @@ use tar::{Archive, Entry, EntryType};
 use super::manifest::Execution;
 
 /// The most bytes of one layer, decompressed.
-const MAX_LAYER: u64 = 2 << 30;
+pub(crate) const MAX_LAYER: u64 = 2 << 30;
 /// The most files of one layer.
 const MAX_ENTRIES: usize = 200_000;
 /// The longest name, and the longest record that holds one.
@@ -68,11 +68,7 @@ impl WasmFiles {
                 _ => Err(LayerError::NoEntrypoint { count: self.0.len() }),
             };
         };
-        if !entrypoint.ends_with(".wasm") {
-            return Err(LayerError::NotWasm {
-                entrypoint: entrypoint.clone(),
-            });
-        }
+        check_entrypoint(execution)?;
         let path = match entrypoint.strip_prefix('/') {
             Some(absolute) => normalise(absolute),
             None => normalise(&format!("{}/{entrypoint}", execution.working_dir)),
@@ -81,6 +77,16 @@ impl WasmFiles {
         found.ok_or_else(|| LayerError::Missing {
             entrypoint: entrypoint.clone(),
         })
+    }
+}
+
+/// Refuses an image whose entrypoint is no `.wasm`, before its layers are looked at.
+pub(crate) fn check_entrypoint(execution: &Execution) -> Result<(), LayerError> {
+    match execution.entrypoint.first().or(execution.cmd.first()) {
+        Some(entrypoint) if !entrypoint.ends_with(".wasm") => Err(LayerError::NotWasm {
+            entrypoint: entrypoint.clone(),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -21,7 +21,7 @@ const MAX_ARCHIVE: u64 = 4 << 30;
 /// The most entries of an archive.
 const MAX_ENTRIES: usize = 10_000;
 /// The largest manifest, index or configuration; registries have the same limit.
-pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
+pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
 /// How deep indexes may be nested.
 const MAX_DEPTH: usize = 3;
 

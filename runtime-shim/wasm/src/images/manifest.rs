@@ -11,15 +11,22 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 
 pub(crate) const WASM_LAYER: &str = "application/wasm";
-/// What tools wrote before the format was agreed.
-const OLD_WASM_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
+/// What tools wrote before the format was agreed: wasm-to-oci, and the first of Bytecode Alliance's.
+const OLD_WASM_LAYERS: [&str; 2] = [
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+];
 pub(crate) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const INDEXES: [&str; 2] = [
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// What a registry is asked for.
+pub(crate) const MANIFESTS: [&str; 4] = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX];
+/// BuildKit puts what it knows of a build beside the images of an index.
+const ATTESTATION: &str = "vnd.docker.reference.type";
+/// The operating systems of Wasm, the better first.
+const WASM_SYSTEMS: [&str; 4] = ["wasip2", "wasip1", "wasi", "wasm"];
 /// The annotation that names a layer's file.
 pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 /// Annotations of an index by which a manifest is named, the more exact first.
@@ -36,6 +43,9 @@ pub(crate) struct Manifest {
     pub(crate) config: Option<Descriptor>,
     #[serde(default)]
     pub(crate) layers: Vec<Descriptor>,
+    /// Only whether there are any is asked: then it is an index.
+    #[serde(default, skip_serializing)]
+    manifests: Option<serde::de::IgnoredAny>,
 }
 
 /// The entry of an OCI layout, or an image for several platforms.
@@ -116,24 +126,39 @@ pub(crate) enum ManifestError {
     WasmLayers { count: usize },
     #[error("the manifest has no configuration")]
     NoConfig,
+    #[error("the image is for {}, not for Wasm", platforms.join(", "))]
+    NoPlatform { platforms: Vec<String> },
 }
 
 impl Descriptor {
-    pub(crate) fn is_index(&self) -> bool {
-        INDEXES.contains(&self.media_type.as_str())
+    pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            annotations: BTreeMap::new(),
+            platform: None,
+        }
     }
 
-    fn is_manifest(&self) -> bool {
-        self.media_type.is_empty() || self.media_type == OCI_MANIFEST || self.media_type == DOCKER_MANIFEST
+    pub(crate) fn is_index(&self) -> bool {
+        [OCI_INDEX, DOCKER_INDEX].contains(&self.media_type.as_str())
+    }
+
+    fn is_image(&self) -> bool {
+        let manifest = ["", OCI_MANIFEST, DOCKER_MANIFEST].contains(&self.media_type.as_str());
+        (manifest || self.is_index()) && !self.annotations.contains_key(ATTESTATION)
     }
 
     fn is_wasm_layer(&self) -> bool {
-        self.media_type == WASM_LAYER || self.media_type == OLD_WASM_LAYER
+        self.media_type == WASM_LAYER || OLD_WASM_LAYERS.contains(&self.media_type.as_str())
     }
 
-    fn is_wasm_platform(&self) -> bool {
-        let platform = self.platform.as_ref();
-        platform.is_some_and(|p| p.architecture.starts_with("wasm") || p.os.starts_with("wasi") || p.os == "wasm")
+    /// How good a Wasm platform it is for, the lower the better; `None`: for none.
+    fn wasm_rank(&self) -> Option<usize> {
+        let platform = self.platform.as_ref()?;
+        let known = WASM_SYSTEMS.iter().position(|system| *system == platform.os);
+        known.or_else(|| platform.architecture.starts_with("wasm").then_some(WASM_SYSTEMS.len()))
     }
 
     fn name(&self) -> Option<&str> {
@@ -144,23 +169,34 @@ impl Descriptor {
     }
 }
 
-/// Chooses the image of an index: the only one, else the one with this name, else the only one for Wasm.
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
+/// Chooses the image of an index: the only one, else the one with this name, else the one for the best Wasm platform.
 pub(crate) fn choose<'a>(index: &'a Index, wanted: &str) -> Result<&'a Descriptor, ManifestError> {
-    let images: Vec<_> = index
-        .manifests
-        .iter()
-        .filter(|d| d.is_manifest() || d.is_index())
-        .collect();
+    let images: Vec<_> = index.manifests.iter().filter(|d| d.is_image()).collect();
     let named = |d: &&&Descriptor| {
         d.name()
             .is_some_and(|name| name == wanted || wanted.ends_with(&format!(":{name}")))
     };
-    let wasm: Vec<_> = images.iter().filter(|d| d.is_wasm_platform()).collect();
+    let best = images.iter().filter_map(|d| d.wasm_rank()).min();
+    let wasm: Vec<_> = images
+        .iter()
+        .filter(|d| best.is_some() && d.wasm_rank() == best)
+        .collect();
     match (images.as_slice(), images.iter().find(named), wasm.as_slice()) {
         ([], ..) => Err(ManifestError::NoImage),
         ([only], ..) => Ok(only),
         (_, Some(named), _) => Ok(named),
         (_, None, [only]) => Ok(only),
+        (_, None, []) if images.iter().all(|d| d.platform.is_some()) => {
+            let platforms = images.iter().filter_map(|d| Some(d.platform.as_ref()?.to_string()));
+            let platforms = platforms.collect();
+            Err(ManifestError::NoPlatform { platforms })
+        }
         _ => {
             let names = images
                 .iter()
@@ -183,7 +219,18 @@ impl Manifest {
             media_type,
             config: Some(config),
             layers: vec![layer],
+            manifests: None,
         }
+    }
+
+    /// Whether the document is an index after all.
+    pub(crate) fn is_index(&self) -> bool {
+        self.manifests.is_some()
+    }
+
+    /// Everything it consists of but itself.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.config.iter().chain(&self.layers)
     }
 
     /// Tells an artifact from an image of layers.
@@ -248,6 +295,25 @@ mod tests {
     }
 
     #[test]
+    fn of_several_platforms_the_best_for_wasm_is_chosen() {
+        let of = |byte, os: &str, architecture: &str| {
+            descriptor(byte, json!({"platform": {"os": os, "architecture": architecture}}))
+        };
+        let (linux, arm) = (of(1, "linux", "amd64"), of(2, "linux", "arm64"));
+        let (old, new) = (of(3, "wasip1", "wasm"), of(4, "wasip2", "wasm"));
+        let about = descriptor(
+            5,
+            json!({"annotations": {ATTESTATION: "attestation-manifest"},
+                "platform": {"os": "unknown", "architecture": "unknown"}}),
+        );
+        let all = vec![linux.clone(), old, new, about.clone()];
+        assert_eq!(chosen(all, "r/a:1"), Ok(Digest::of(&[4])));
+        assert_eq!(chosen(vec![linux.clone(), about], "r/a:1"), Ok(Digest::of(&[1])));
+        let error = chosen(vec![linux, arm], "r/a:1").unwrap_err().to_string();
+        assert_eq!(error, "the image is for linux/amd64, linux/arm64, not for Wasm");
+    }
+
+    #[test]
     fn tells_artifacts_from_images() {
         let layer = |kind: &str| json!({"mediaType": kind, "digest": Digest::of(b"l"), "size": 1});
         let form = |config: &str, layers: Vec<Value>| {
@@ -258,10 +324,12 @@ mod tests {
             form(WASM_CONFIG, vec![layer(WASM_LAYER)]),
             Ok(Form::Artifact { .. })
         ));
-        assert!(matches!(
-            form("any/config", vec![layer(OLD_WASM_LAYER)]),
-            Ok(Form::Artifact { .. })
-        ));
+        for old in OLD_WASM_LAYERS {
+            assert!(matches!(
+                form("any/config", vec![layer(old)]),
+                Ok(Form::Artifact { .. })
+            ));
+        }
         let tar = "application/vnd.oci.image.layer.v1.tar+gzip";
         assert!(matches!(
             form("application/vnd.oci.image.config.v1+json", vec![layer(tar)]),

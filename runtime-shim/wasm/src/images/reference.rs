@@ -83,6 +83,11 @@ impl std::str::FromStr for Reference {
 }
 
 impl Reference {
+    /// The registry, and the path in it: `docker.io` and `library/hello`.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        self.name.split_once('/').unwrap_or((DEFAULT_DOMAIN, &self.name))
+    }
+
     /// The last part of the path: what people call the image.
     pub(crate) fn short_name(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)

@@ -2,12 +2,13 @@
 
 use std::{fs::File, sync::Arc};
 
-use cri::{ContainerConfig, Error, Event, FilesystemUsage, Image, ImportContent, PullImage};
+use cri::{ContainerConfig, Error, Event, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage};
 
 use super::{
     Runtime,
     errors::{from_code, from_reference},
     hosts::Host,
+    pulls::Failure,
 };
 use crate::{
     aot::{Code, Target},
@@ -24,21 +25,38 @@ impl Runtime {
         Ok(found.map(|entry| self.images.describe(&entry)))
     }
 
-    pub(super) async fn pull(&self, pull: PullImage) -> Result<Image, Error> {
-        let PullImage { reference, .. } = pull;
-        if let Some(image) = self.find_image(&reference)? {
-            return Ok(image);
+    pub(super) async fn pull(&self, pull: PullImage) -> Result<PulledImage, Error> {
+        let reference = pull.reference.clone();
+        let name: Reference = reference.parse().map_err(|error| from_reference(&reference, error))?;
+        let full = name.to_string();
+        match self.pulls.pull(name, pull).await {
+            Ok(pulled) => Ok(PulledImage {
+                image: self.images.describe(&pulled.entry),
+                took: pulled.took,
+            }),
+            Err(Failure::Pull { reason }) => Err(Error::ImagePull {
+                reference: full,
+                reason,
+            }),
+            Err(Failure::ContainerImage { reason }) => Err(container_image(&full, &reason)),
         }
-        let full: Reference = reference.parse().map_err(|error| from_reference(&reference, error))?;
-        Err(Error::ImagePull {
-            reason: format!(
-                "failed to resolve reference \"{full}\": not found on this node; load it with \"wherry image load\""
-            ),
-            reference,
-        })
     }
 
-    pub(super) async fn import(&self, name: &str, content: ImportContent) -> Result<Image, Error> {
+    /// The Wasm binary of an image, for whoever wants to look into it.
+    pub(super) fn program_of(&self, reference: &str) -> Result<File, Error> {
+        let found = self
+            .images
+            .find(reference)
+            .map_err(|error| from_reference(reference, error))?;
+        let entry = found.ok_or_else(|| Error::NotFound {
+            what: "image",
+            id: reference.to_owned(),
+        })?;
+        let opened = self.images.open_module(&entry.module);
+        opened.map_err(|error| Error::failed(format!("opening image \"{reference}\""), error))
+    }
+
+    pub(super) async fn import(&self, name: &str, content: ImportContent) -> Result<Imported, Error> {
         let reference: Reference = name.parse().map_err(|error| from_reference(name, error))?;
         let content = match content {
             ImportContent::File(path) => Content::File(path),
@@ -53,18 +71,16 @@ impl Runtime {
             .await
             .map_err(|error| Error::failed(format!("importing image \"{name}\""), error))?;
         let entry = imported.map_err(|error| refused_import(name, error))?;
-        // Whoever runs it hears what is wrong with it; now is only the time to have it ready.
-        if let Err(error) = self
-            .code(&entry, name, &self.shared.target, || Ok(self.compiler.clone()))
-            .await
-        {
-            tracing::warn!(
-                image = name,
-                error = &error as &dyn std::error::Error,
-                "the image cannot run"
-            );
+        // It is stored all the same: the runtime of tomorrow may run it.
+        let ready = self.code(&entry, name, &self.shared.target, || Ok(self.compiler.clone()));
+        let warning = ready.await.err().map(|error| error.chain());
+        if let Some(warning) = &warning {
+            tracing::warn!(image = name, warning, "the image cannot run");
         }
-        Ok(self.images.describe(&entry))
+        Ok(Imported {
+            image: self.images.describe(&entry),
+            warning,
+        })
     }
 
     pub(super) async fn remove_by_reference(&self, reference: &str) -> Result<(), Error> {
@@ -188,10 +204,14 @@ fn progress(reference: &str, seconds: u64) -> String {
 
 fn refused_import(name: &str, error: ImportError) -> Error {
     match error {
-        ImportError::ContainerImage(why) => Error::Unsupported {
-            what: "an OCI container image",
-            reason: format!("image \"{name}\" holds no Wasm program: {why}"),
-        },
+        ImportError::ContainerImage(why) => container_image(name, &why.to_string()),
         error => Error::failed(format!("importing image \"{name}\""), error),
+    }
+}
+
+fn container_image(name: &str, why: &str) -> Error {
+    Error::Unsupported {
+        what: "an OCI container image",
+        reason: format!("image \"{name}\" holds no Wasm program: {why}"),
     }
 }

@@ -73,6 +73,7 @@ mod tests {
             module_name: "hello.wasm".into(),
             blobs: BTreeSet::new(),
             size: 0,
+            indexes: Default::default(),
             execution: Execution {
                 entrypoint: words(entrypoint),
                 cmd: words(cmd),
