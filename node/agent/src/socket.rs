@@ -1,6 +1,8 @@
 //! `agent.sock`: what commands on the same machine ask of the running node. Only the owner of the data directory can
 //! connect.
 
+mod images;
+
 use std::{
     io,
     os::unix::fs::PermissionsExt,
@@ -10,18 +12,13 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
-    extract::{Query, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use cri::ImportContent;
-use futures::StreamExt;
-use serde::Deserialize;
 use serde_json::json;
 use tokio::{
-    io::AsyncWriteExt,
     net::UnixListener,
     sync::{mpsc, oneshot, watch},
 };
@@ -88,7 +85,8 @@ impl Served {
 
 fn app(socket: Socket) -> Router {
     Router::new()
-        .route("/images", post(import))
+        .route("/images", post(images::import).get(images::list).delete(images::remove))
+        .route("/images/program", get(images::program))
         .route("/status", get(status))
         .route("/down", post(down))
         .with_state(Arc::new(socket))
@@ -96,54 +94,6 @@ fn app(socket: Socket) -> Router {
 
 fn failed(code: StatusCode, error: impl ToString) -> Response {
     (code, Json(json!({"error": error.to_string()}))).into_response()
-}
-
-#[derive(Deserialize)]
-struct Import {
-    name: String,
-}
-
-/// Takes an image: the body goes to a file, which the runtime imports.
-async fn import(State(socket): State<Arc<Socket>>, Query(import): Query<Import>, body: Body) -> Response {
-    let file = match receive(&socket.data_dir, body).await {
-        Ok(file) => file,
-        Err(error) => {
-            return failed(
-                StatusCode::INSUFFICIENT_STORAGE,
-                format!("cannot receive the image: {error}"),
-            );
-        }
-    };
-    let imported = socket
-        .runtime
-        .import_image(&import.name, ImportContent::File(file.0.clone()))
-        .await;
-    match imported {
-        Ok(image) => Json(json!({"id": image.id, "size": image.size})).into_response(),
-        Err(error) => failed(StatusCode::UNPROCESSABLE_ENTITY, error.chain()),
-    }
-}
-
-/// A file that goes when it is dropped.
-struct Received(PathBuf);
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // what is left of it is removed by the next start
-    }
-}
-
-async fn receive(data_dir: &Path, body: Body) -> io::Result<Received> {
-    static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let received = Received(data_dir.join(format!("import-{number}.part")));
-    let mut file = tokio::fs::File::create(&received.0).await?;
-    let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
-        file.write_all(&chunk.map_err(io::Error::other)?).await?;
-    }
-    file.flush().await?;
-    Ok(received)
 }
 
 async fn status(State(socket): State<Arc<Socket>>) -> Response {

@@ -10,6 +10,7 @@ mod cluster;
 mod dns;
 mod env;
 mod events;
+mod images;
 mod logs;
 mod make;
 mod node;
@@ -196,6 +197,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         tasks.spawn(reporter.run(quit.clone())),
         tasks.spawn(server.run(tasks.clone(), quit.clone())),
         tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
+        tasks.spawn(images::collect(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
     let pods = tasks.spawn(pods::run(shared, cluster, changes, tasks.clone(), quit.clone()));

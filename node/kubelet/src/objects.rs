@@ -110,19 +110,26 @@ impl From<ConfigMapWire> for ConfigMap {
 /// A Secret's content; what its informer holds.
 #[derive(Deserialize)]
 #[serde(from = "SecretWire")]
-pub(crate) struct Secret(Arc<Content>);
+pub(crate) struct Secret {
+    content: Arc<Content>,
+    type_: Arc<str>,
+}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SecretWire {
     data: BTreeMap<String, Base64>,
+    #[serde(rename = "type")]
+    type_: String,
 }
 
 impl From<SecretWire> for Secret {
     fn from(wire: SecretWire) -> Self {
-        Self(Arc::new(
-            wire.data.into_iter().map(|(key, value)| (key, value.0)).collect(),
-        ))
+        let data = wire.data.into_iter().map(|(key, value)| (key, value.0));
+        Self {
+            content: Arc::new(data.collect()),
+            type_: wire.type_.into(),
+        }
     }
 }
 
@@ -186,9 +193,19 @@ impl Held {
             }
             Self::Secret(at, informer) => {
                 informer.synced().await;
-                informer.get(at).map(|object| object.0.clone())
+                informer.get(at).map(|object| object.content.clone())
             }
         }
+    }
+
+    /// As [`Self::read`], with the type of a Secret; of a ConfigMap it is empty.
+    pub(crate) async fn read_typed(&self) -> Option<(Arc<str>, Arc<Content>)> {
+        let content = self.read().await?;
+        let type_ = match self {
+            Self::ConfigMap(..) => Arc::default(),
+            Self::Secret(at, informer) => informer.get(at)?.type_.clone(),
+        };
+        Some((type_, content))
     }
 
     /// Whether the watch has begun and the object exists.
@@ -248,7 +265,8 @@ mod tests {
             serde_json::from_str(r#"{"data":{"a":"x"},"binaryData":{"b":"AAE="}}"#).expect("config map");
         assert_eq!(map.0.iter().collect::<Vec<_>>(), [("a", &b"x"[..]), ("b", &[0, 1])]);
         let secret: Secret = serde_json::from_str(r#"{"data":{"p":"c2VjcmV0"},"type":"Opaque"}"#).expect("secret");
-        assert_eq!(secret.0.get("p"), Some(&b"secret"[..]));
-        assert_eq!(format!("{:?}", secret.0), r#"{"p"}"#);
+        assert_eq!(secret.content.get("p"), Some(&b"secret"[..]));
+        assert_eq!(&*secret.type_, "Opaque");
+        assert_eq!(format!("{:?}", secret.content), r#"{"p"}"#);
     }
 }

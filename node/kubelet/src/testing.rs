@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use cri::{
     Condition, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Event, FilesystemUsage,
-    Image, ImportContent, PullImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState,
-    Version,
+    Image, ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig,
+    SandboxId, SandboxState, Version,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ struct State {
     /// Whether sandboxes get addresses of the pod range; else all are at 127.0.0.1, where tests can serve.
     addressed: bool,
     refusals: BTreeMap<String, String>,
+    /// Who may pull what not everybody may.
+    private: BTreeMap<String, String>,
     stubborn: bool,
     deaf: bool,
     /// Every call that changed something, in words, in order.
@@ -96,6 +98,11 @@ impl FakeRuntime {
             Some(reason) => state.refusals.insert(image.into(), reason.into()),
             None => state.refusals.remove(image),
         };
+    }
+
+    /// Lets only this user pull the image.
+    pub fn require_user(&self, image: &str, user: &str) {
+        self.state.lock().private.insert(image.into(), user.into());
     }
 
     /// Containers use up their whole grace period when they are stopped.
@@ -395,20 +402,43 @@ impl cri::Runtime for FakeRuntime {
             .find(|image| image.tags.iter().any(|tag| tag == reference)))
     }
 
-    async fn pull_image(&self, pull: PullImage) -> Result<Image, Error> {
-        let reason = "no such image".to_owned();
-        self.image(&pull.reference).await?.ok_or(Error::ImagePull {
-            reference: pull.reference,
-            reason,
+    async fn pull_image(&self, pull: PullImage) -> Result<PulledImage, Error> {
+        let refused = |reason: &str| Error::ImagePull {
+            reference: pull.reference.clone(),
+            reason: reason.into(),
+        };
+        let known = pull.auth.as_ref().map(|auth| auth.username.clone()).unwrap_or_default();
+        let stranger = {
+            let mut state = self.state.lock();
+            state.journal.push(format!("pull {} as {known:?}", pull.reference));
+            let private = state.private.get(&pull.reference);
+            private.is_some_and(|user| *user != known)
+        };
+        if stranger {
+            return Err(refused("authorization failed"));
+        }
+        let image = self.image(&pull.reference).await?;
+        let took = Duration::from_millis(1200);
+        let pulled = image.map(|image| PulledImage { image, took });
+        pulled.ok_or_else(|| refused("no such image"))
+    }
+
+    async fn import_image(&self, name: &str, _content: ImportContent) -> Result<Imported, Error> {
+        self.state.lock().images.insert(name.into());
+        Ok(Imported {
+            image: Image {
+                id: format!("sha256:{name}"),
+                tags: vec![name.into()],
+                ..Image::default()
+            },
+            warning: None,
         })
     }
 
-    async fn import_image(&self, name: &str, _content: ImportContent) -> Result<Image, Error> {
-        self.state.lock().images.insert(name.into());
-        Ok(Image {
-            id: format!("sha256:{name}"),
-            tags: vec![name.into()],
-            ..Image::default()
+    async fn image_program(&self, _reference: &str) -> Result<std::fs::File, Error> {
+        Err(Error::Unsupported {
+            what: "looking into an image",
+            reason: "its images are names".into(),
         })
     }
 

@@ -108,3 +108,25 @@ async fn takes_the_place_of_a_socket_that_was_left() {
     };
     assert!(socket.listen().is_ok());
 }
+
+#[tokio::test]
+async fn lists_and_removes_images() {
+    let fixture = serve();
+    let names = |answer: &Value| {
+        let images = answer["images"].as_array().expect("a list").iter();
+        images
+            .map(|image| image["tags"][0].as_str().expect("a tag").to_owned())
+            .collect::<Vec<_>>()
+    };
+    for name in ["a:1", "b:1"] {
+        call(fixture.dir.path(), "POST", &format!("/images?name={name}"), "wasm").await;
+    }
+    let (code, answer) = call(fixture.dir.path(), "GET", "/images", "").await;
+    assert_eq!((code, names(&answer)), (200, vec!["a:1".to_owned(), "b:1".to_owned()]));
+    let (_, answer) = call(fixture.dir.path(), "GET", "/images?name=b:1", "").await;
+    assert_eq!(names(&answer), ["b:1"]);
+    let (code, answer) = call(fixture.dir.path(), "DELETE", "/images?name=c:1", "").await;
+    assert_eq!((code, &answer["error"]), (404, &json!("image \"c:1\" not found")));
+    let (code, _) = call(fixture.dir.path(), "GET", "/images/program?name=a:1", "").await;
+    assert_eq!(code, 422);
+}

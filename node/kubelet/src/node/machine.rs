@@ -41,7 +41,7 @@ pub(crate) fn machine(data_dir: &Path) -> Machine {
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
         os_image: os_image(&os_release),
-        storage_bytes: storage(data_dir).0,
+        storage_bytes: signed(storage(data_dir).0),
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn usage(data_dir: &Path) -> Usage {
     let pid_max: i64 = text("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX);
     Usage {
         memory_available: meminfo("MemAvailable:"),
-        storage_available: storage(data_dir).1,
+        storage_available: signed(storage(data_dir).1),
         pids_available: pid_max.saturating_sub(threads.unwrap_or(0)),
     }
 }
@@ -78,12 +78,16 @@ fn os_image(os_release: &str) -> String {
 }
 
 /// Size of the file system and what is free of it, bytes.
-fn storage(path: &Path) -> (i64, i64) {
+pub(crate) fn storage(path: &Path) -> (u64, u64) {
     let Ok(stat) = rustix::fs::statvfs(path) else {
         return (0, 0);
     };
-    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX);
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     (bytes(stat.f_blocks), bytes(stat.f_bavail))
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use machine::{Machine, machine};
+pub(crate) use machine::{Machine, machine, storage};
 use status::Facts;
 pub(crate) use status::{Node, allocatable};
 
@@ -68,15 +68,7 @@ impl Reporter {
     }
 
     fn tell(&self, type_: Type, reason: &str, note: String) {
-        let name = self.name.clone();
-        let regarding = ObjectRef {
-            kind: "Node".into(),
-            uid: name.clone(),
-            name,
-            api_version: "v1".into(),
-            ..ObjectRef::default()
-        };
-        self.recorder.event(&regarding, type_, reason, "", note);
+        self.recorder.event(&reference(&self.name), type_, reason, "", note);
     }
 
     async fn beat(&self) {
@@ -240,6 +232,17 @@ impl Reporter {
         let seen = self.node.wait_seen(sent.resource_version().unwrap_or_default());
         let _ = tokio::time::timeout(LOOK, seen).await;
         Ok(())
+    }
+}
+
+/// This node as events name it: its UID is its name, as the kubelet has it.
+pub(crate) fn reference(name: &str) -> ObjectRef {
+    ObjectRef {
+        kind: "Node".into(),
+        uid: name.to_owned(),
+        name: name.to_owned(),
+        api_version: "v1".into(),
+        ..ObjectRef::default()
     }
 }
 

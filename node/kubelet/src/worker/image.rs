@@ -1,11 +1,14 @@
 //! Bringing a container's image onto the node, with the events and credentials Kubernetes users know.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use cri::{Image, PullImage, RegistryAuth};
-use serde::Deserialize;
+use cri::{Image, PullImage, PulledImage, RegistryAuth};
 
-use super::{failed::Failed, progress};
+use super::{
+    credentials::{keyring, repository},
+    failed::Failed,
+    progress,
+};
 use crate::{
     events::PodEvents,
     objects::{Held, Id, Source},
@@ -14,6 +17,9 @@ use crate::{
     shared::Shared,
 };
 
+/// How long a pull secret may take to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The image a container names, pulled if its policy says so.
 pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) -> Result<Image, Failed> {
     let events = PodEvents {
@@ -21,140 +27,135 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) ->
         pod,
     };
     let (name, image) = (Some(&*container.name), &container.image);
-    if container.image_pull_policy != PullPolicy::Always {
-        if let Some(found) = shared.runtime.image(image).await.map_err(|e| Failed::image(&e))? {
-            events.normal(
-                name,
-                "Pulled",
-                format!("Container image \"{image}\" already present on machine"),
-            );
-            return Ok(found);
-        }
-        if container.image_pull_policy == PullPolicy::Never {
-            let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-            events.warning(name, "ErrImageNeverPull", message.clone());
-            return Err(Failed::new(Reason::ErrImageNeverPull, message));
-        }
-    }
-    events.normal(name, "Pulling", format!("Pulling image \"{image}\""));
-    let begun = shared.clock.now();
-    match pull(shared, pod, container, &events).await {
-        Ok(pulled) => {
-            let took = shared.clock.now().duration_since(begun).as_secs_f64();
-            let note = format!(
-                "Successfully pulled image \"{image}\" in {took:.3}s. Image size: {} bytes.",
-                pulled.size
-            );
-            events.normal(name, "Pulled", note);
-            Ok(pulled)
+    let present = match shared.runtime.image(image).await {
+        Ok(present) => present,
+        Err(error @ cri::Error::InvalidImageName { .. }) => {
+            let message = format!("Failed to apply default image tag \"{image}\": {}", error.chain());
+            events.warning(name, "InspectFailed", message.clone());
+            return Err(Failed::new(Reason::InvalidImageName, message));
         }
         Err(error) => {
-            events.warning(
-                name,
-                "Failed",
-                format!("Failed to pull image \"{image}\": {}", error.chain()),
+            let message = format!("Failed to inspect image \"{image}\": {}", error.chain());
+            events.warning(name, "InspectFailed", message.clone());
+            return Err(Failed::new(Reason::ImageInspectError, message));
+        }
+    };
+    match (container.image_pull_policy, present) {
+        (PullPolicy::IfNotPresent | PullPolicy::Never, Some(found)) => {
+            let note = format!("Container image \"{image}\" already present on machine");
+            events.normal(name, "Pulled", note);
+            Ok(found)
+        }
+        (PullPolicy::Never, None) => {
+            let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+            events.warning(name, "ErrImageNeverPull", message.clone());
+            Err(Failed::new(Reason::ErrImageNeverPull, message))
+        }
+        (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => pull(shared, pod, container, &events).await,
+    }
+}
+
+/// Pulls, and tells how it went.
+async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEvents<'_>) -> Result<Image, Failed> {
+    let (name, image) = (Some(&*container.name), &container.image);
+    events.normal(name, "Pulling", format!("Pulling image \"{image}\""));
+    let begun = shared.clock.now();
+    let attempts = attempts(shared, pod, image, events);
+    match progress::told(shared, events, container, "Pulling", attempts).await {
+        Ok(pulled) => {
+            let waited = shared.clock.now().duration_since(begun);
+            let waited = Duration::try_from(waited).unwrap_or_default().max(pulled.took);
+            let note = format!(
+                "Successfully pulled image \"{image}\" in {} ({} including waiting). Image size: {} bytes.",
+                go_duration(pulled.took),
+                go_duration(waited),
+                pulled.image.size
             );
+            events.normal(name, "Pulled", note);
+            Ok(pulled.image)
+        }
+        Err(error) => {
+            let note = format!("Failed to pull image \"{image}\": {}", error.chain());
+            events.warning(name, "Failed", note);
             Err(Failed::image(&error))
         }
     }
 }
 
-/// Pulls with each credential that fits until one works, and passes on what the runtime tells meanwhile.
-async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEvents<'_>) -> Result<Image, cri::Error> {
-    let attempts = async {
-        let credentials = credentials(shared, pod, &container.image).await;
-        let mut last = None;
-        for auth in credentials.into_iter().map(Some).chain([None]) {
-            let (reference, pod_uid) = (container.image.clone(), pod.metadata.uid.to_string());
-            match shared
-                .runtime
-                .pull_image(PullImage {
-                    reference,
-                    auth,
-                    pod_uid,
-                })
-                .await
-            {
-                Ok(image) => return Ok(image),
-                Err(error) => last = last.or(Some(error)),
+/// Tries each credential that is for the image until one works; with none, as nobody.
+async fn attempts(shared: &Shared, pod: &Pod, image: &str, events: &PodEvents<'_>) -> Result<PulledImage, cri::Error> {
+    let known = credentials(shared, pod, image, events).await;
+    let tries: Vec<Option<RegistryAuth>> = if known.is_empty() {
+        vec![None]
+    } else {
+        known.into_iter().map(Some).collect()
+    };
+    let mut refusal = None;
+    for auth in tries {
+        let pull = PullImage {
+            reference: image.to_owned(),
+            auth,
+            pod_uid: pod.metadata.uid.to_string(),
+        };
+        match shared.runtime.pull_image(pull).await {
+            Ok(pulled) => return Ok(pulled),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    Err(refusal.unwrap_or(cri::Error::NotFound {
+        what: "image",
+        id: image.to_owned(),
+    }))
+}
+
+/// What the pod's pull secrets hold for an image, in their order. Those that cannot be read are told, and left out.
+async fn credentials(shared: &Shared, pod: &Pod, image: &str, events: &PodEvents<'_>) -> Vec<RegistryAuth> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for secret in &pod.spec.image_pull_secrets {
+        let id = Id::new(Source::Secret, &pod.metadata.namespace, &secret.name);
+        let held = Held::new(&shared.informers, &id);
+        let Ok(Some((type_, content))) = tokio::time::timeout(PATIENCE, held.read_typed()).await else {
+            missing.push(secret.name.clone());
+            continue;
+        };
+        match keyring(&secret.name, &type_, &content) {
+            Ok(keys) => found.extend(keys.lookup(repository(image))),
+            Err(error) => {
+                tracing::warn!(
+                    pod = %pod.key(),
+                    error = &error as &dyn std::error::Error,
+                    "a pull secret is of no use"
+                );
+                missing.push(secret.name.clone());
             }
         }
-        Err(last.unwrap_or(cri::Error::NotFound {
-            what: "image",
-            id: container.image.clone(),
-        }))
-    };
-    progress::told(shared, events, container, "Pulling", attempts).await
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct DockerConfig {
-    auths: std::collections::BTreeMap<String, DockerAuth>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct DockerAuth {
-    username: String,
-    password: String,
-    auth: String,
-}
-
-/// Credentials of the pod's pull secrets for the registry of an image.
-async fn credentials(shared: &Shared, pod: &Pod, image: &str) -> Vec<RegistryAuth> {
-    let mut out = Vec::new();
-    for secret in &pod.spec.image_pull_secrets {
-        let held = Held::new(
-            &shared.informers,
-            &Id::new(Source::Secret, &pod.metadata.namespace, &secret.name),
+    }
+    if !missing.is_empty() {
+        let note = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
         );
-        let content: Option<Arc<_>> = held.read().await;
-        if let Some(json) = content.as_deref().and_then(|c| c.get(".dockerconfigjson")) {
-            out.extend(matching(json, image));
-        }
+        events.warning(None, "FailedToRetrieveImagePullSecret", note);
     }
-    out
+    found
 }
 
-/// The entries of a docker configuration that are for the registry of `image`.
-fn matching(json: &[u8], image: &str) -> Vec<RegistryAuth> {
-    let config: DockerConfig = serde_json::from_slice(json).unwrap_or_default();
-    let registry = registry(image);
-    let wanted = |key: &str| {
-        let host = key.trim_start_matches("https://").trim_start_matches("http://");
-        let host = host.split('/').next().unwrap_or(host);
-        host == registry || (registry == "docker.io" && host == "index.docker.io")
-    };
-    config
-        .auths
-        .into_iter()
-        .filter(|(key, _)| wanted(key))
-        .filter_map(|(_, entry)| decode(entry))
-        .collect()
-}
-
-fn decode(entry: DockerAuth) -> Option<RegistryAuth> {
-    use base64::Engine;
-    let auth = |username: String, password: String| RegistryAuth {
-        username,
-        password,
-        ..RegistryAuth::default()
-    };
-    if !entry.username.is_empty() {
-        return Some(auth(entry.username, entry.password));
+/// As Go prints a duration of whole milliseconds: `0s`, `12ms`, `1.2s`, `1m2.5s`.
+fn go_duration(duration: Duration) -> String {
+    let (seconds, milliseconds) = (duration.as_secs(), duration.subsec_millis());
+    if seconds == 0 {
+        return match milliseconds {
+            0 => "0s".to_owned(),
+            some => format!("{some}ms"),
+        };
     }
-    let joined = base64::engine::general_purpose::STANDARD.decode(entry.auth).ok()?;
-    let joined = String::from_utf8(joined).ok()?;
-    let (username, password) = joined.split_once(':')?;
-    Some(auth(username.to_owned(), password.to_owned()))
-}
-
-/// The registry part of a reference: the first component if it looks like a host, else Docker Hub.
-fn registry(image: &str) -> &str {
-    match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "docker.io",
+    let fraction = format!(".{milliseconds:03}");
+    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, minutes) => format!("{minutes}m{seconds}{fraction}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}{fraction}s"),
     }
 }
 
@@ -163,19 +164,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_go_to_their_registry_only() {
-        let json = br#"{"auths": {
-            "https://index.docker.io/v1/": {"auth": "dTpw"},
-            "reg.example:5000": {"username": "a", "password": "b"}}}"#;
-        let users = |image: &str| {
-            matching(json, image)
-                .into_iter()
-                .map(|a| a.username)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(users("busybox"), ["u"]);
-        assert_eq!(users("library/busybox:1"), ["u"]);
-        assert_eq!(users("reg.example:5000/x/y:1"), ["a"]);
-        assert!(users("evil.example/x").is_empty());
+    fn prints_durations_as_go_does() {
+        for (milliseconds, text) in [
+            (0, "0s"),
+            (12, "12ms"),
+            (1_000, "1s"),
+            (1_200, "1.2s"),
+            (1_234, "1.234s"),
+            (62_500, "1m2.5s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(milliseconds)), text);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! idle.
 
 mod actions;
+mod credentials;
 mod failed;
 mod hooks;
 mod image;

@@ -40,7 +40,10 @@ impl Start {
         self.shared.observer.fresh().await;
         if let Err(failed) = &outcome {
             let note = match failed.reason {
-                Reason::ErrImagePull | Reason::ErrImageNeverPull => format!("Error: {}", failed.reason.as_str()),
+                Reason::ErrImagePull
+                | Reason::ErrImageNeverPull
+                | Reason::InvalidImageName
+                | Reason::ImageInspectError => format!("Error: {}", failed.reason.as_str()),
                 _ => format!("Error: {}", failed.message),
             };
             if failed.reason != Reason::PostStartHookError && !self.ending.is_cancelled() {
@@ -94,7 +97,7 @@ impl Start {
         let env = env::make(&self.pod, spec, &objects, &services, &self.facts).map_err(|e| wrong(e.to_string()))?;
         let (pod, name, data_dir) = (self.pod.clone(), spec.name.clone(), self.shared.data_dir.clone());
         let variables = env.clone();
-        let mounts = tokio::task::spawn_blocking(move || mounts(&pod, &name, &variables, &data_dir)).await;
+        let mounts = crate::blocking::run(move || mounts(&pod, &name, &variables, &data_dir)).await;
         let mounts = mounts.unwrap_or_else(|e| Err(e.to_string())).map_err(wrong)?;
         Ok(make::container(
             &self.pod,

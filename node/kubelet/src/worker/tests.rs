@@ -31,6 +31,8 @@ struct ApiState {
     patches: Vec<Value>,
     events: Vec<String>,
     config_map: Option<Value>,
+    /// By name.
+    secrets: Vec<Value>,
     refuse_reports: bool,
     /// How many deletions are answered with a conflict.
     conflicts: u32,
@@ -59,11 +61,12 @@ impl Api {
                 Response::new(StreamBody::new(silence).boxed_unsync())
             }
             Method::GET => {
-                let items: Vec<_> = state
-                    .config_map
-                    .iter()
-                    .filter(|_| path.ends_with("configmaps"))
-                    .collect();
+                let maps = state.config_map.iter().filter(|_| path.ends_with("configmaps"));
+                let secrets = state.secrets.iter().filter(|secret| {
+                    let name = secret["metadata"]["name"].as_str().expect("named");
+                    path.ends_with("secrets") && query.contains(&format!("metadata.name%3D{name}"))
+                });
+                let items: Vec<_> = maps.chain(secrets).collect();
                 answer(
                     200,
                     &json!({"kind": "List", "metadata": {"resourceVersion": "1"}, "items": items}),
@@ -574,4 +577,102 @@ async fn a_stop_that_did_nothing_is_tried_again() {
     fixture
         .until(|_| fixture.api.writes().last().is_some_and(|w| w == "delete"))
         .await;
+}
+
+impl Fixture {
+    /// Waits until the API has been told this event.
+    async fn told(&self, event: &str) {
+        let wait = async {
+            while !self.api.state.lock().events.iter().any(|told| told == event) {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
+        waited.unwrap_or_else(|_| panic!("not told {event:?}: {:#?}", self.api.state.lock().events));
+    }
+
+    fn pulls(&self) -> Vec<String> {
+        let journal = self.runtime.journal().into_iter();
+        journal.filter(|line| line.starts_with("pull ")).collect()
+    }
+}
+
+fn pull_secret(name: &str) -> Value {
+    let config = json!({"auths": {"docker.io": {"username": name, "password": "p"}}}).to_string();
+    let config = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, config);
+    let metadata = json!({"name": name, "namespace": "ns", "resourceVersion": "1"});
+    json!({"metadata": metadata, "type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": config}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn pull_secrets_are_tried_in_their_order_until_one_works() {
+    let names = ["wrong", "absent", "right", "spare"].map(|name| json!({"name": name}));
+    let container = json!({"name": "web", "image": "docker.io/library/i", "imagePullPolicy": "Always"});
+    let spec = json!({"containers": [container], "imagePullSecrets": names});
+    let fixture = Fixture::with(ApiState {
+        pod: pod(spec),
+        revision: 1,
+        secrets: ["wrong", "right", "spare"].map(pull_secret).into(),
+        ..ApiState::default()
+    });
+    let image = "docker.io/library/i";
+    let content = cri::ImportContent::Bytes(Bytes::new());
+    cri::Runtime::import_image(&fixture.runtime, image, content)
+        .await
+        .expect("imports");
+    fixture.runtime.require_user(image, "right");
+    fixture.ready().await;
+    assert_eq!(
+        fixture.pulls(),
+        [
+            format!("pull {image} as \"wrong\""),
+            format!("pull {image} as \"right\"")
+        ]
+    );
+    for event in [
+        format!("Pulling Pulling image \"{image}\""),
+        "FailedToRetrieveImagePullSecret Unable to retrieve some image pull secrets (absent); attempting to pull the \
+         image may not succeed."
+            .to_owned(),
+        format!("Pulled Successfully pulled image \"{image}\" in 1.2s (1.2s including waiting). Image size: 0 bytes."),
+    ] {
+        fixture.told(&event).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_fails_is_tried_again_ever_later_and_told_in_kubernetes_words() {
+    let fixture = Fixture::new(json!({"containers": [{"name": "web", "image": "gone"}]}));
+    let waits = |status: &PodStatus, reason: &str| {
+        let waiting = status.container_statuses.first().and_then(|c| c.state.waiting.clone());
+        waiting
+            .filter(|waiting| waiting.reason == reason)
+            .map(|waiting| waiting.message)
+    };
+    let refused = "failed to pull image \"gone\": no such image";
+    let status = fixture.until(|s| waits(s, "ErrImagePull").is_some()).await;
+    assert_eq!(waits(&status, "ErrImagePull").as_deref(), Some(refused));
+    let status = fixture.until(|s| waits(s, "ImagePullBackOff").is_some()).await;
+    let expected = format!("Back-off pulling image \"gone\": ErrImagePull: {refused}");
+    assert_eq!(waits(&status, "ImagePullBackOff"), Some(expected));
+    for event in [
+        &format!("Failed Failed to pull image \"gone\": {refused}"),
+        "Failed Error: ErrImagePull",
+        "BackOff Back-off pulling image \"gone\"",
+        "Failed Error: ImagePullBackOff",
+    ] {
+        fixture.told(event).await;
+    }
+    let mut counts = Vec::new();
+    tokio::time::sleep(std::time::Duration::from_secs(1_000)).await;
+    counts.push(fixture.pulls().len());
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    counts.push(fixture.pulls().len());
+    // At 0, 10, 30, 70, 150, 310 and 610 and 910 seconds, then every 300.
+    assert_eq!(counts, [8, 10]);
+    let content = cri::ImportContent::Bytes(Bytes::new());
+    cri::Runtime::import_image(&fixture.runtime, "gone", content)
+        .await
+        .expect("imports");
+    fixture.until(PodStatus::is_ready).await;
 }
