@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Up(Up),
     /// End the workloads of a data directory and remove its network from this machine.
     Down(Down),
-    /// Bring images onto this node.
+    /// Bring images onto this node or to a registry, and look into them.
     #[command(subcommand)]
     Image(ImageCommand),
     /// Print the version.
@@ -95,6 +95,73 @@ pub(crate) struct Down {
 pub(crate) enum ImageCommand {
     /// Load an image from a file into the running node.
     Load(LoadImage),
+    /// Push a Wasm file to a registry, as an OCI artifact.
+    ///
+    /// Signs in with --username and --password-stdin, else with what ~/.docker/config.json knows of the registry. A
+    /// registry on a loopback address is spoken to without TLS; others as DIR/certs.d/REGISTRY/hosts.toml says.
+    Push(PushImage),
+    /// List the images of the running node.
+    Ls(ListImages),
+    /// Remove images from the running node, each with all its names.
+    Rm(RemoveImages),
+    /// Show worlds, imports, exports and producers of an image or a file, and what this version lacks to run it.
+    Inspect(InspectImage),
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Args)]
+pub(crate) struct PushImage {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// A `.wasm` component or module.
+    pub(crate) file: PathBuf,
+    /// Where it goes, such as `registry.example/team/hello:1`.
+    pub(crate) name: String,
+    /// Who signs in.
+    #[arg(long, value_name = "NAME", requires = "password_stdin")]
+    pub(crate) username: Option<String>,
+    /// Read the password from stdin.
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// Speak without TLS.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ListImages {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args)]
+pub(crate) struct RemoveImages {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// Names or ids.
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct InspectImage {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The name of an image of the running node, or a `.wasm` file.
+    #[arg(value_name = "NAME|FILE")]
+    pub(crate) what: String,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
 }
 
 #[derive(Args)]

@@ -11,7 +11,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command, ImageCommand};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -28,7 +28,7 @@ fn run(command: Command, format: cli::LogFormat) -> ExitCode {
     let result = match command {
         Command::Up(options) => with_runtime(up::run(options)),
         Command::Down(options) => with_runtime(down::run(options)),
-        Command::Image(ImageCommand::Load(options)) => with_runtime(image::load(options)),
+        Command::Image(command) => with_runtime(image::run(command)),
         Command::Version => {
             cli::say(&format!("wherry {}", env!("CARGO_PKG_VERSION")));
             Ok(())
