@@ -17,6 +17,7 @@ mod confine;
 mod durable;
 mod engine;
 pub mod host;
+mod identity;
 mod images;
 mod inspect;
 pub mod protocol;
@@ -28,9 +29,7 @@ mod seccomp;
 mod spawn;
 mod world;
 
-/// The version of wherry that this process is of.
-pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
+pub use identity::version;
 pub use inspect::{Inspection, inspect};
 pub use runtime::{Config, Runtime, StartError};
 pub use world::Producer;

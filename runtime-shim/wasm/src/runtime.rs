@@ -36,7 +36,11 @@ use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{hosts::Hosts, pulls::Pulls, shared::Shared};
+use self::{
+    hosts::{AdoptError, Hosts, LaterHost, Purpose},
+    pulls::Pulls,
+    shared::Shared,
+};
 use crate::{
     aot::{Cache, Target},
     engine,
@@ -58,7 +62,7 @@ pub struct Config {
     pub pod_range: Option<Ipv4Net>,
     /// The pods' network namespace, a bind-mounted file; `None`: pods live in the agent's namespace.
     pub netns: Option<PathBuf>,
-    /// The parts of 127.0.0.0/8 that guests may dial: where pods and Services live in a cluster without root.
+    /// The parts of 127.0.0.0/8 that guests may dial beside the pods' own: where Services are in a cluster without root.
     pub dialable_loopback: Vec<Ipv4Net>,
     /// The program of a sandbox host and its first words: `[<path of wherry>, "sandbox-host"]`.
     pub host_command: Vec<OsString>,
@@ -85,6 +89,21 @@ pub enum StartError {
     Program(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the Wasm engine cannot be set up: {detail}")]
     Engine { detail: String },
+    #[error(
+        "wherry {version} runs the pods of namespace \"{tenant}\", and this is an earlier one that cannot talk to it: \
+         run that version or a later one, or end the pods with wherry down"
+    )]
+    LaterHost { tenant: String, version: String },
+}
+
+impl StartError {
+    fn in_directory(config: &Config, name: &str) -> impl Fn(io::Error) -> Self + use<> {
+        let path = config.data_dir.join(name);
+        move |source| Self::DataDir {
+            path: path.clone(),
+            source,
+        }
+    }
 }
 
 impl From<StoreError> for StartError {
@@ -117,37 +136,57 @@ impl Runtime {
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
-        let failed = |path: &str| {
-            let path = config.data_dir.join(path);
-            move |source| StartError::DataDir { path, source }
-        };
+        let aot_failed = StartError::in_directory(&config, "aot");
+        let runtime = Self::adopting(config, tasks, shutdown, Purpose::Run).await?;
+        runtime.shared.tasks.spawn(Arc::clone(&runtime.hosts).end_idle());
+        runtime.evict_code().map_err(aot_failed)?;
+        Ok(runtime)
+    }
+
+    /// Adopts what runs in order to end it, by [`Self::down`] or pod by pod. Writes nothing, so that it works on a full
+    /// disk; no other process may run this node meanwhile.
+    pub async fn start_to_end(
+        config: Config,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        Self::adopting(config, tasks, shutdown, Purpose::End).await
+    }
+
+    async fn adopting(
+        config: Config,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+        purpose: Purpose,
+    ) -> Result<Arc<Self>, StartError> {
         let key = engine::key().map_err(|error| StartError::Engine {
             detail: format!("{error:#}"),
         })?;
         let target = Target {
             engine_key: key,
-            wherry_version: crate::VERSION.to_owned(),
+            wherry_version: crate::version().to_owned(),
         };
         let compiler = Compiler(Program::open(&config.compile_command)?);
         let program = Program::open(&config.host_command)?;
         let images = Arc::new(Images::open(&config.data_dir.join("images"))?);
-        let code = Cache::open(&config.data_dir.join("aot"), tasks.clone(), shutdown.clone()).map_err(failed("aot"))?;
-        let (hosts_failed, aot_failed) = (failed("sandbox-hosts"), failed("aot"));
-        let adopt_failed = failed("sandbox-hosts");
+        let code = Cache::open(&config.data_dir.join("aot"), tasks.clone(), shutdown.clone())
+            .map_err(StartError::in_directory(&config, "aot"))?;
+        let hosts_failed = StartError::in_directory(&config, "sandbox-hosts");
         let shared = Shared::new(config, target, tasks.clone(), shutdown);
-        let hosts = Hosts::open(Arc::clone(&shared), program).map_err(hosts_failed)?;
-        hosts.adopt_all().await.map_err(adopt_failed)?;
-        tasks.spawn(Arc::clone(&hosts).end_idle());
-        let runtime = Arc::new(Self {
+        let opened = Hosts::open(Arc::clone(&shared), program, purpose);
+        let hosts = opened.map_err(&hosts_failed)?;
+        hosts.adopt_all().await.map_err(|error| match error {
+            AdoptError::Io(source) => hosts_failed(source),
+            AdoptError::Later(LaterHost { tenant, version }) => StartError::LaterHost { tenant, version },
+        })?;
+        Ok(Arc::new(Self {
             pulls: pulls(&shared, &images),
             shared,
             hosts,
             images,
             code,
             compiler,
-        });
-        runtime.evict_code().map_err(aot_failed)?;
-        Ok(runtime)
+        }))
     }
 
     /// Ends all pods and their hosts, as `wherry down` does; images stay.
@@ -182,7 +221,7 @@ impl cri::Runtime for Runtime {
     fn version(&self) -> Version {
         Version {
             name: "wherry-wasm".to_owned(),
-            version: crate::VERSION.to_owned(),
+            version: crate::version().to_owned(),
         }
     }
 
@@ -210,7 +249,7 @@ impl cri::Runtime for Runtime {
         let range: Ipv4Net = config.pod_cidr.parse().map_err(|_| Error::InvalidConfig {
             message: format!("pod range \"{}\" is not an IPv4 range", config.pod_cidr),
         })?;
-        self.shared.model.lock().set_pod_range(addresses::wasm_half(range));
+        self.shared.model.lock().set_node_range(range);
         Ok(())
     }
 

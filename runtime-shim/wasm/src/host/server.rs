@@ -41,7 +41,7 @@ impl Identity {
     fn hello(&self, version: u32, sequence: u64) -> HostHello {
         HostHello {
             version,
-            wherry_version: env!("CARGO_PKG_VERSION").to_owned(),
+            wherry_version: crate::version().to_owned(),
             engine_key: self.engine_key.clone(),
             host_id: self.host_id.clone(),
             boot_id: self.boot_id.clone(),

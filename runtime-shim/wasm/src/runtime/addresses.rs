@@ -40,6 +40,16 @@ pub(crate) fn wasm_half(node_range: Ipv4Net) -> Ipv4Net {
     Ipv4Net::new(node_range.network(), prefix).unwrap_or(node_range).trunc()
 }
 
+/// Where the pods' own loopback addresses are in a cluster without root, whose pods live on loopback addresses
+/// themselves: in the half that containers would have. `None` where each pod range is a network of its own.
+pub(crate) fn loopback_half(node_range: Ipv4Net) -> Option<Ipv4Net> {
+    if !node_range.network().is_loopback() {
+        return None;
+    }
+    let prefix = (node_range.prefix_len() + 1).min(32);
+    node_range.subnets(prefix).ok()?.nth(1)
+}
+
 impl Addresses {
     /// All of a range but its first two (the network, the node's own end) and its last (the broadcast address).
     pub(crate) fn of(range: Ipv4Net) -> Self {
@@ -117,6 +127,13 @@ mod tests {
         assert_eq!(wasm_half(range("10.128.0.0/17")), range("10.128.0.0/18"));
         assert_eq!(wasm_half(range("10.128.128.0/17")), range("10.128.128.0/18"));
         assert_eq!(wasm_half(range("10.0.0.1/32")), range("10.0.0.1/32"));
+    }
+
+    #[test]
+    fn loopback_addresses_are_in_the_upper_half_where_pods_are_on_loopback_too() {
+        assert_eq!(loopback_half(range("127.32.0.0/17")), Some(range("127.32.64.0/18")));
+        assert_eq!(loopback_half(range("10.128.0.0/17")), None);
+        assert_eq!(loopback_half(range("127.32.0.1/32")), None);
     }
 
     #[test]

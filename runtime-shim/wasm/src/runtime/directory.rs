@@ -3,6 +3,7 @@
 //! - `host.json`: what the agent knows of the host ([`HostFile`]). Only the agent writes it.
 //! - `socket`: where the host listens.
 //! - `host.log`: the host's own log.
+//! - `views/<sandbox>/<container>/`: directories made to show single files to guests (`views`).
 //! - `state/`: the host's working directory with its state files. It belongs to the host's user, who is not trusted: what
 //!   stands there is opened without following links, and read within bounds.
 
@@ -206,6 +207,11 @@ impl Directory {
         Ok(files)
     }
 
+    /// Where the views of a sandbox's containers are.
+    pub(crate) fn views(&self, sandbox: &cri::SandboxId) -> PathBuf {
+        self.path.join("views").join(&sandbox.0)
+    }
+
     /// Removes the record of a sandbox of a host that is gone.
     pub(crate) fn forget_sandbox(&self, id: &cri::SandboxId) -> io::Result<()> {
         self.forget(&sandbox_file(id))
@@ -248,11 +254,17 @@ fn open_in(path: &Path, flags: i32) -> io::Result<File> {
 
 /// The next generation of the agent: one more than any before it.
 pub(crate) fn next_generation(hosts: &Path) -> io::Result<u64> {
-    let path = hosts.join("generation");
-    let before = durable::read(&path)?.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok());
-    let next: u64 = before.unwrap_or(0) + 1;
-    durable::replace(&path, next.to_string().as_bytes())?;
+    let next = last_generation(hosts)? + 1;
+    durable::replace(&hosts.join("generation"), next.to_string().as_bytes())?;
     Ok(next)
+}
+
+/// The generation of the last agent; 0 before the first.
+pub(crate) fn last_generation(hosts: &Path) -> io::Result<u64> {
+    let last = durable::read(&hosts.join("generation"))?;
+    Ok(last
+        .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok())
+        .unwrap_or(0))
 }
 
 /// Where the loopback addresses of pods are: a part of 127.0.0.0/8 that nothing else uses.

@@ -19,12 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cri::{ContainerId, SandboxId};
 use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::attach::AttachError;
+pub(crate) use self::attach::{AdoptError, AttachError, LaterHost};
 use super::{
     directory::{self, Directory, HostFile, Place},
     link::{CallError, Link, PATIENCE},
@@ -63,6 +64,16 @@ impl Host {
     /// The connection as it is now.
     pub(crate) fn link(&self) -> Link {
         self.link.lock().clone()
+    }
+
+    /// Where directories that show single files to one container are made.
+    pub(crate) fn views(&self, sandbox: &SandboxId, container: &ContainerId) -> PathBuf {
+        self.directory.views(sandbox).join(&container.0)
+    }
+
+    /// Where those of all containers of a sandbox are.
+    pub(crate) fn all_views(&self, sandbox: &SandboxId) -> PathBuf {
+        self.directory.views(sandbox)
     }
 
     /// What code must be made for to run here.
@@ -122,12 +133,22 @@ fn while_doing(doing: &'static str) -> impl FnOnce(io::Error) -> HostError {
 /// Where new pods of a namespace go.
 type Slot = Arc<tokio::sync::Mutex<Option<Arc<Host>>>>;
 
+/// What an agent is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its generation is written down, and fences every agent before it.
+    Run,
+    /// To end what runs: nothing is written, as the disk may be full. The caller knows that no other agent runs.
+    End,
+}
+
 /// All hosts.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     shared: Arc<Shared>,
     root: PathBuf,
     program: Program,
+    purpose: Purpose,
     tenants: Option<Tenants>,
     cgroups: Option<Cgroups>,
     generation: u64,
@@ -139,7 +160,7 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     /// Prepares the directory; adopts nobody yet.
-    pub(crate) fn open(shared: Arc<Shared>, program: Program) -> io::Result<Arc<Self>> {
+    pub(crate) fn open(shared: Arc<Shared>, program: Program, purpose: Purpose) -> io::Result<Arc<Self>> {
         let root = shared.config.data_dir.join("sandbox-hosts");
         fs::create_dir_all(&root)?;
         let tenants = shared
@@ -148,12 +169,16 @@ impl Hosts {
             .map(|base| Tenants::open(&root, base))
             .transpose()?;
         let cgroups = shared.config.cgroup_parent.as_deref().map(Cgroups::below).transpose()?;
-        let generation = directory::next_generation(&root)?;
+        let generation = match purpose {
+            Purpose::Run => directory::next_generation(&root)?,
+            Purpose::End => directory::last_generation(&root)? + 1,
+        };
         let (live, gone, slots) = Default::default();
         Ok(Arc::new(Self {
             shared,
             root,
             program,
+            purpose,
             tenants,
             cgroups,
             generation,

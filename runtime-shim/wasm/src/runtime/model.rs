@@ -13,9 +13,10 @@ use std::{
 };
 
 use cri::{Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState};
+use ipnet::Ipv4Net;
 
 pub(crate) use self::truth::{Origin, Untrue};
-use super::addresses::{Addresses, NoneLeft};
+use super::addresses::{Addresses, NoneLeft, loopback_half, wasm_half};
 use crate::protocol::{Change, ContainerRecord, Network, SandboxRecord};
 
 /// A sandbox host's id.
@@ -121,6 +122,8 @@ pub(crate) struct Model {
     pod_addresses: Option<Addresses>,
     /// What stands for 127.0.0.1 in each pod.
     loopbacks: Addresses,
+    /// Where pods are, if that is a part of 127.0.0.0/8.
+    loopback_pods: Option<Ipv4Net>,
 }
 
 impl Model {
@@ -135,11 +138,27 @@ impl Model {
             pending_containers: HashMap::new(),
             pod_addresses: None,
             loopbacks,
+            loopback_pods: None,
         }
     }
 
+    /// Sets or changes the node's range, of which Wasm pods have the lower half.
+    pub(crate) fn set_node_range(&mut self, range: Ipv4Net) {
+        let pods = wasm_half(range);
+        self.set_pod_range(pods);
+        if let Some(loopbacks) = loopback_half(range) {
+            self.loopbacks.change_range(loopbacks);
+            self.loopback_pods = Some(pods);
+        }
+    }
+
+    /// The part of 127.0.0.0/8 where pods are, which they may dial; their own loopback addresses lie outside of it.
+    pub(crate) fn loopback_pods(&self) -> Option<Ipv4Net> {
+        self.loopback_pods
+    }
+
     /// Sets or changes the range that pods get addresses of.
-    pub(crate) fn set_pod_range(&mut self, range: ipnet::Ipv4Net) {
+    pub(crate) fn set_pod_range(&mut self, range: Ipv4Net) {
         match &mut self.pod_addresses {
             Some(addresses) => addresses.change_range(range),
             None => {

@@ -9,11 +9,12 @@ use cri::{Error, Sandbox, SandboxConfig, SandboxId, SandboxState};
 
 use super::{
     Runtime,
+    containers::remove_views,
     directory::Place,
     errors::from_call,
     hosts::Host,
     link::{CallError, PATIENCE},
-    model::{Creation, HostId, NetworkError, Pending},
+    model::{Creation, HostId, Model, NetworkError, Pending},
 };
 use crate::protocol::{Answer, Call, Network, RunSandbox};
 
@@ -30,7 +31,7 @@ impl Runtime {
         let creation = self.shared.model.lock().begin_sandbox(
             &config,
             || SandboxId(format!("wasm-{}", uuid::Uuid::new_v4().simple())),
-            |model| self.network(&config, || model.take_addresses(self.shared.uptime())),
+            |model| self.network(&config, model),
         )?;
         let pending = match creation {
             Creation::Exists(sandbox) => return Ok(sandbox),
@@ -44,19 +45,16 @@ impl Runtime {
         result
     }
 
-    fn network(
-        &self,
-        config: &SandboxConfig,
-        take: impl FnOnce() -> Result<(std::net::Ipv4Addr, std::net::Ipv4Addr), NetworkError>,
-    ) -> Result<Network, NetworkError> {
+    fn network(&self, config: &SandboxConfig, model: &mut Model) -> Result<Network, NetworkError> {
         if config.host_network {
             return Ok(Network::Node);
         }
-        let (address, loopback) = take()?;
+        let (address, loopback) = model.take_addresses(self.shared.uptime())?;
+        let dialable = self.shared.config.dialable_loopback.iter().copied();
         Ok(Network::Pod {
             address,
             loopback,
-            dialable_loopback: self.shared.config.dialable_loopback.clone(),
+            dialable_loopback: dialable.chain(model.loopback_pods()).collect(),
         })
     }
 
@@ -97,6 +95,9 @@ impl Runtime {
         };
         let call = Call::RemoveSandbox { sandbox: id.clone() };
         self.order_sandbox(&host, id, "removing", call).await?;
+        if let Some(host) = self.hosts.get(&host) {
+            remove_views(&host.all_views(id));
+        }
         let forgotten = self.hosts.forget_sandbox(&host, id);
         forgotten.map_err(|error| Error::failed(format!("removing sandbox \"{id}\""), error))
     }

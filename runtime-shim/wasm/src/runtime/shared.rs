@@ -42,7 +42,7 @@ impl Shared {
         let loopbacks = Addresses::of(ipnet::Ipv4Net::new_assert(first, prefix));
         let mut model = Model::new(loopbacks);
         if let Some(range) = config.pod_range {
-            model.set_pod_range(super::addresses::wasm_half(range));
+            model.set_node_range(range);
         }
         let (events, _) = broadcast::channel(EVENTS);
         Arc::new(Self {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{Host, Hosts, START};
+use super::{Host, Hosts, Purpose, START};
 use crate::{
     protocol::{AgentHello, Answer, Call, Change, Cursor, Failure, FromHost, HostHello, OLDEST_VERSION, Page, VERSION},
     runtime::{
@@ -46,6 +46,37 @@ impl AttachError {
     /// A newer agent has the host: it is fine, and none of ours any more.
     fn is_fenced(&self) -> bool {
         matches!(self, Self::Call(CallError::Refused(Failure::Fenced { .. })))
+    }
+
+    /// The host is of a later wherry, which no longer speaks as we do.
+    fn is_later(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(Failure::Version { oldest, .. })) if *oldest > VERSION)
+    }
+}
+
+/// What earlier agents left cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdoptError {
+    #[error("the directory of sandbox hosts cannot be read")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Later(#[from] LaterHost),
+}
+
+/// Pods run in a host of a later wherry, which an earlier one cannot talk to.
+#[derive(Debug, thiserror::Error)]
+#[error("a later wherry, {version}, runs the pods of namespace \"{tenant}\"")]
+pub(crate) struct LaterHost {
+    pub(crate) tenant: String,
+    pub(crate) version: String,
+}
+
+impl LaterHost {
+    fn of(file: HostFile) -> Self {
+        Self {
+            tenant: file.tenant,
+            version: file.wherry_version,
+        }
     }
 }
 
@@ -164,7 +195,7 @@ impl Hosts {
         let hello = AgentHello {
             oldest_version: OLDEST_VERSION,
             newest_version: VERSION,
-            wherry_version: crate::VERSION.to_owned(),
+            wherry_version: crate::version().to_owned(),
             generation: self.generation,
         };
         let Answer::Hello(hello) = link.call(Call::Hello(hello), Vec::new(), START).await? else {
@@ -210,12 +241,17 @@ impl Hosts {
         }
     }
 
-    /// Whether a host that could not be got hold of is to live: it is ours no more, or we are about to end.
+    /// Whether a host that could not be got hold of is to live: it is ours no more or not yet, or we are about to end.
     pub(super) fn lets_live(&self, error: &AttachError) -> bool {
         if error.is_fenced() {
             tracing::error!("another agent has taken over this node's sandbox hosts");
         }
-        error.is_fenced() || self.shared.shutdown.is_cancelled()
+        error.is_fenced() || self.leaves_to_later(error) || self.shared.shutdown.is_cancelled()
+    }
+
+    /// Who wants the pods to end does not need to talk to their host.
+    fn leaves_to_later(&self, error: &AttachError) -> bool {
+        error.is_later() && self.purpose == Purpose::Run
     }
 
     async fn reconnect(&self, host: &Host) -> Result<(), AttachError> {
@@ -228,29 +264,36 @@ impl Hosts {
     }
 
     /// Takes over what earlier agents left: hosts that run, and the records of those that have ended.
-    pub(crate) async fn adopt_all(self: &Arc<Self>) -> io::Result<()> {
+    pub(crate) async fn adopt_all(self: &Arc<Self>) -> Result<(), AdoptError> {
         let directories = Directory::list(&self.root)?;
-        join_all(directories.into_iter().map(|directory| self.adopt(directory))).await;
-        Ok(())
+        let adopted = join_all(directories.into_iter().map(|directory| self.adopt(directory))).await;
+        Ok(adopted.into_iter().collect::<Result<(), LaterHost>>()?)
     }
 
-    async fn adopt(self: &Arc<Self>, directory: Directory) {
+    async fn adopt(self: &Arc<Self>, directory: Directory) -> Result<(), LaterHost> {
         let file = match directory.read() {
             Ok(Some(file)) if file.boot_id == self.shared.config.boot_id => file,
             // Half made, or of an earlier boot: whatever it held does not run any more.
-            Ok(_) => return remove(&directory),
+            Ok(_) => {
+                remove(&directory);
+                return Ok(());
+            }
             Err(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "a sandbox host's directory is unreadable"
                 );
-                return;
+                return Ok(());
             }
         };
         if file.lost.is_none() {
             match self.adopt_running(&directory, &file).await {
-                Ok(host) => return self.prefer(host).await,
-                Err(error) if self.lets_live(&error) => return,
+                Ok(host) => {
+                    self.prefer(host).await;
+                    return Ok(());
+                }
+                Err(error) if self.leaves_to_later(&error) => return Err(LaterHost::of(file)),
+                Err(error) if self.lets_live(&error) => return Ok(()),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(host = file.id, tenant = file.tenant, error, "sandbox host not adopted");
@@ -258,6 +301,7 @@ impl Hosts {
             }
         }
         self.bury(&directory, file, "it ended while the agent was away").await;
+        Ok(())
     }
 
     async fn adopt_running(self: &Arc<Self>, directory: &Directory, file: &HostFile) -> Result<Arc<Host>, AttachError> {

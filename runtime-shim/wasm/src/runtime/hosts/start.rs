@@ -75,7 +75,7 @@ impl Hosts {
             id: format!("{:016x}", rand::random::<u64>()),
             tenant: tenant.to_owned(),
             place,
-            wherry_version: crate::VERSION.to_owned(),
+            wherry_version: crate::version().to_owned(),
             boot_id: self.shared.config.boot_id.clone(),
             user: user.map_err(while_doing("choosing a user for the namespace"))?,
             lost: None,

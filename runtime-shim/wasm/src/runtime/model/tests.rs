@@ -365,3 +365,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn pods_on_loopback_addresses_may_dial_each_other_but_not_what_stands_for_127_0_0_1_in_them() {
+    let mut model = Model::new(Addresses::of("127.64.0.0/24".parse().unwrap()));
+    model.set_node_range("127.32.0.0/17".parse().unwrap());
+    let dialable = model.loopback_pods().unwrap();
+    for _ in 0..100 {
+        let (pod, loopback) = model.take_addresses(Duration::ZERO).unwrap();
+        assert!(dialable.contains(&pod), "{pod}");
+        assert!(!dialable.contains(&loopback) && loopback.is_loopback(), "{loopback}");
+    }
+    assert!(!dialable.contains(&std::net::Ipv4Addr::LOCALHOST));
+
+    let mut model = Model::new(Addresses::of("127.64.0.0/24".parse().unwrap()));
+    model.set_node_range("10.128.0.0/17".parse().unwrap());
+    assert_eq!(
+        model.loopback_pods(),
+        None,
+        "pods of a network of their own dial no loopback address"
+    );
+}
