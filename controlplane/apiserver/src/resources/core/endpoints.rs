@@ -10,6 +10,7 @@ use serde_json::Value;
 #[cfg(test)]
 use serde_json::json;
 
+use crate::registry::Deps;
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
 use crate::resources::defaults::{maps_of, set_default};
@@ -17,16 +18,20 @@ use crate::resources::print::{columns, limited_list};
 use crate::resources::validation::names::{self, is_dns1123_label, is_dns1123_subdomain};
 use crate::resources::validation::{At, meta};
 
-pub(crate) fn resource() -> Resource {
+pub(crate) fn resource(deps: &Deps) -> Resource {
     Resource::of::<Endpoints>()
         .short_names(&["ep"])
-        .strategy(Rules)
+        .strategy(Rules {
+            address: address_rule(deps),
+        })
         .printer(definitions(), cells)
         .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
         .build()
 }
 
-struct Rules;
+struct Rules {
+    address: AddressRule,
+}
 
 impl Strategy for Rules {
     fn prepare(&self, _cx: &Context<'_>, _op: &Operation<'_>, new: &mut Object) {
@@ -44,7 +49,7 @@ impl Strategy for Rules {
             }
             for address in ready.items().iter().chain(&waiting.items()) {
                 address.child("ip").check(&mut errors, names::ip);
-                address.child("ip").check(&mut errors, not_special);
+                address.child("ip").check(&mut errors, self.address);
                 address.child("hostname").check_if_set(&mut errors, is_dns1123_label);
                 address
                     .child("nodeName")
@@ -60,8 +65,27 @@ impl Strategy for Rules {
     }
 }
 
-/// Addresses that name nobody in particular. Loopback is fine: where a cluster runs without privileges, pods live there.
+/// Says what is wrong with an address.
+pub(crate) type AddressRule = fn(&str) -> Vec<String>;
+
+/// The rule for addresses of endpoints: not special, but that a cluster whose Services are on loopback addresses, as they
+/// are without root, has its pods there too.
+pub(crate) fn address_rule(deps: &Deps) -> AddressRule {
+    match deps.service_range.network().is_loopback() {
+        true => not_special_beyond_loopback,
+        false => not_special,
+    }
+}
+
+/// Refuses addresses that name nobody in particular, or whoever asks.
 pub(crate) fn not_special(text: &str) -> Vec<String> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) if ip.is_loopback() => vec!["may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()],
+        _ => not_special_beyond_loopback(text),
+    }
+}
+
+fn not_special_beyond_loopback(text: &str) -> Vec<String> {
     let message = match text.parse::<IpAddr>() {
         Ok(ip) if ip.is_unspecified() => format!("may not be unspecified ({ip})"),
         Ok(IpAddr::V4(ip)) if ip.is_link_local() => {
@@ -151,10 +175,13 @@ pub(crate) fn cases() -> crate::resources::testing::Cases {
             json!([{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]),
         )],
         invalid: vec![(
-            of(json!([{}, {"addresses": [{"ip": "0.0.0.0"}], "ports": [{"port": 0}, {"port": 1, "name": "x"}]}])),
+            of(
+                json!([{}, {"addresses": [{"ip": "0.0.0.0"}, {"ip": "127.0.0.1"}], "ports": [{"port": 0}, {"port": 1, "name": "x"}]}]),
+            ),
             vec![
                 "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
                 "subsets[1].addresses[0].ip: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)",
+                "subsets[1].addresses[1].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
                 "subsets[1].ports[0].name: Required value",
                 "subsets[1].ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
             ],
@@ -164,5 +191,30 @@ pub(crate) fn cases() -> crate::resources::testing::Cases {
             json!({"metadata": {"name": "many", "creationTimestamp": "2026-01-01T00:00:00Z"}, "subsets": [{
                 "addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": [{"port": 80}, {"port": 81}]}]}),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::testing::deps;
+
+    #[test]
+    fn loopback_addresses_are_for_clusters_whose_services_have_some() {
+        let rule = |services: &str| {
+            let mut deps = deps(Vec::new());
+            deps.service_range = services.parse().unwrap();
+            address_rule(&deps)
+        };
+        for (address, with_root, without) in [
+            ("10.0.0.1", true, true),
+            ("127.32.0.2", false, true),
+            ("::1", false, true),
+            ("0.0.0.0", false, false),
+            ("169.254.0.1", false, false),
+        ] {
+            assert_eq!(rule("10.96.0.0/16")(address).is_empty(), with_root, "{address}");
+            assert_eq!(rule("127.96.0.0/16")(address).is_empty(), without, "{address}");
+        }
     }
 }

@@ -11,9 +11,10 @@ use serde_json::Value;
 #[cfg(test)]
 use serde_json::json;
 
+use crate::registry::Deps;
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
-use crate::resources::core::endpoints::not_special;
+use crate::resources::core::endpoints::{AddressRule, address_rule};
 use crate::resources::defaults::{maps_of, set_default};
 use crate::resources::print::{columns, limited_list};
 use crate::resources::validation::names::{self, is_dns1123_label, is_dns1123_subdomain};
@@ -24,15 +25,19 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20000;
 const ADDRESS_TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
 
-pub(crate) fn resource() -> Resource {
+pub(crate) fn resource(deps: &Deps) -> Resource {
     Resource::of::<EndpointSlice>()
-        .strategy(Slices)
+        .strategy(Slices {
+            address: address_rule(deps),
+        })
         .printer(definitions(), cells)
         .generation_when(|old, new| old.at("endpoints") != new.at("endpoints") || old.at("ports") != new.at("ports"))
         .build()
 }
 
-struct Slices;
+struct Slices {
+    address: AddressRule,
+}
 
 impl Strategy for Slices {
     fn prepare(&self, _cx: &Context<'_>, _op: &Operation<'_>, new: &mut Object) {
@@ -46,7 +51,7 @@ impl Strategy for Slices {
         let mut errors = meta::validate(cx, op, new, is_dns1123_subdomain);
         let kind = At::root(new, "addressType");
         kind.require_one_of(&mut errors, ADDRESS_TYPES);
-        endpoints(&At::root(new, "endpoints"), kind.str(), &mut errors);
+        endpoints(&At::root(new, "endpoints"), kind.str(), self.address, &mut errors);
         ports(&At::root(new, "ports"), &mut errors);
         if let Operation::Update { old } = op {
             kind.immutable(&mut errors, &At::root(old, "addressType"));
@@ -55,7 +60,7 @@ impl Strategy for Slices {
     }
 }
 
-fn endpoints(at: &At<'_>, kind: &str, errors: &mut FieldErrors) {
+fn endpoints(at: &At<'_>, kind: &str, rule: AddressRule, errors: &mut FieldErrors) {
     if at.len() > MAX_ENDPOINTS {
         return errors.push(FieldError::too_many(at.path(), at.len(), MAX_ENDPOINTS));
     }
@@ -74,7 +79,7 @@ fn endpoints(at: &At<'_>, kind: &str, errors: &mut FieldErrors) {
                 _ => {}
             }
             if kind != "FQDN" {
-                address.check(errors, not_special);
+                address.check(errors, rule);
             }
         }
         endpoint.child("hostname").check_if_set(errors, is_dns1123_label);
