@@ -1,21 +1,55 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
+mod words;
+
 use std::{
+    ffi::OsString,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ipnet::Ipv4Net;
 
-/// Wherry runs WebAssembly microservices and containers behind the Kubernetes API, as one program.
+use crate::{ports::PortRange, rootless};
+pub(crate) use words::service_words;
+
+/// What every command keeps to, below its own help.
+const CONVENTIONS: &str = "\
+EXAMPLES:
+  Run a cluster in the foreground, and use it:
+      wherry up --data-dir ~/wherry
+      kubectl --kubeconfig ~/wherry/kubeconfig get nodes
+
+  Run it as a service of this machine, from now on and after every boot:
+      sudo wherry up --install
+
+  Bring an image onto the node:
+      wherry image load hello.wasm hello:1
+
+OUTPUT:
+  What was asked for goes to stdout, one fact a line; log lines go to stderr. Errors are one line on stderr that says
+  what to do.
+
+EXIT CODES:
+  0  done; of `up`: ended by SIGTERM or SIGINT, with the workloads left running
+  1  failed; the line on stderr says why
+  2  the command line cannot be read
+
+ENVIRONMENT:
+  WHERRY_DATA_DIR  the data directory, in place of --data-dir
+  RUST_LOG         which log lines are written, such as `debug` or `info,kubelet=debug`
+  NOTIFY_SOCKET    where a service manager hears that `up` is ready (sd_notify)";
+
+/// Wherry runs WebAssembly microservices behind the Kubernetes API, as one program.
 #[derive(Parser)]
 #[command(
     version,
     propagate_version = true,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_long_help = CONVENTIONS
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -45,12 +79,24 @@ pub(crate) enum Command {
     /// Bring images onto this node or to a registry, and look into them.
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Print the version.
+    /// Print the versions of this program, of the Kubernetes API it serves, and of its build.
     Version,
+    /// Print a script that completes the command line in a shell.
+    ///
+    /// For bash: `wherry completion bash > /etc/bash_completion.d/wherry`
+    Completion {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     #[command(hide = true)]
     SandboxHost {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    #[command(hide = true)]
+    ServiceProxy {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     #[command(hide = true)]
     Compile,
@@ -65,7 +111,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) api_bind: SocketAddr,
     /// Where to write the administrator's kubeconfig [default: DIR/kubeconfig].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The node's name [default: the machine's host name].
     #[arg(long, value_name = "NAME")]
@@ -75,20 +121,39 @@ pub(crate) struct Up {
     pub(crate) no_node: bool,
     /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
     /// refused with the reason.
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
     pub(crate) containerd: Option<PathBuf>,
-    /// Addresses for pods, split among the nodes.
-    #[arg(long, value_name = "CIDR", default_value = "10.128.0.0/9")]
+    /// Addresses for pods, split among the nodes. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_cluster_range())]
     pub(crate) cluster_cidr: Ipv4Net,
-    /// Addresses for Services.
-    #[arg(long, value_name = "CIDR", default_value = "10.96.0.0/16")]
+    /// Addresses for Services. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_service_range())]
     pub(crate) service_cidr: Ipv4Net,
+    /// Ports for Services of type NodePort.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    pub(crate) service_node_port_range: PortRange,
+    /// Install this as a service and start it, in place of running in the foreground.
+    ///
+    /// Copies this program to /usr/local/bin and writes a systemd unit with the flags given here; without root, to
+    /// ~/.local/bin and for the user's own systemd. Where systemd does not run, says how another supervisor runs it. Done
+    /// again with a newer program this is the upgrade: workloads are not disturbed.
+    #[arg(long)]
+    pub(crate) install: bool,
+    /// Install below this directory, such as the root of a machine's image, and start nothing.
+    #[arg(long, value_name = "DIR", requires = "install", value_hint = ValueHint::DirPath)]
+    pub(crate) install_root: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(crate) struct Down {
     #[command(flatten)]
     pub(crate) data: DataDir,
+    /// Remove the service that `up --install` installed, too.
+    #[arg(long)]
+    pub(crate) uninstall: bool,
+    /// The directory that the service was installed below; nothing is ended.
+    #[arg(long, value_name = "DIR", requires = "uninstall", value_hint = ValueHint::DirPath)]
+    pub(crate) install_root: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -169,6 +234,7 @@ pub(crate) struct LoadImage {
     #[command(flatten)]
     pub(crate) data: DataDir,
     /// A `.wasm` component or module, or a tar of an OCI image layout.
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// The name that pods use, such as `hello:1`.
     pub(crate) name: String,
@@ -177,7 +243,7 @@ pub(crate) struct LoadImage {
 #[derive(Args)]
 pub(crate) struct DataDir {
     /// Where everything is kept [default: /var/lib/wherry, or without root the user's data directory].
-    #[arg(long = "data-dir", value_name = "DIR", env = "WHERRY_DATA_DIR")]
+    #[arg(long = "data-dir", value_name = "DIR", env = "WHERRY_DATA_DIR", value_hint = ValueHint::DirPath)]
     path: Option<PathBuf>,
 }
 
@@ -192,7 +258,8 @@ impl DataDir {
     }
 }
 
-fn default_directory() -> PathBuf {
+/// Where everything is kept if nobody says otherwise.
+pub(crate) fn default_directory() -> PathBuf {
     if nix::unistd::geteuid().is_root() {
         return PathBuf::from("/var/lib/wherry");
     }

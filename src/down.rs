@@ -10,9 +10,11 @@ use nix::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    claim::Claim,
     cli,
     datadir::{self, DataDir, require_cluster},
     machine,
+    service::{self, Places, Scope},
 };
 
 /// How long a running `wherry up` may take to end.
@@ -21,15 +23,33 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Takes the cluster down.
 pub(crate) async fn run(options: cli::Down) -> anyhow::Result<()> {
     let path = options.data.path()?;
-    require_cluster(&path)?;
-    if let Some(pid) = datadir::holder(&path)? {
-        end(pid, &path).await?;
+    if options.uninstall {
+        return uninstall(&path, options.install_root.as_deref()).await;
     }
-    let directory = DataDir::hold(&path)?;
+    require_cluster(&path)?;
+    end_cluster(&path).await
+}
+
+/// Ends the service first, so that nothing starts the cluster again.
+async fn uninstall(path: &Path, root: Option<&Path>) -> anyhow::Result<()> {
+    let places = Places::of(Scope::ours(), path, root);
+    service::stop(&places)?;
+    if root.is_none() && require_cluster(path).is_ok() {
+        end_cluster(path).await?;
+    }
+    service::uninstall(&places)
+}
+
+async fn end_cluster(path: &Path) -> anyhow::Result<()> {
+    if let Some(pid) = datadir::holder(path)? {
+        end(pid, path).await?;
+    }
+    let directory = DataDir::hold(path)?;
     // Made by the first node that runs here: without it there is nothing but data.
     if directory.path().join("sandbox-hosts").exists() {
         end_node(&directory).await?;
     }
+    Claim::drop_of(directory.path()).context("cannot give up what the cluster claimed of this machine")?;
     cli::say(&format!(
         "the cluster of {} is down; its data stays",
         directory.path().display()
@@ -40,11 +60,12 @@ pub(crate) async fn run(options: cli::Down) -> anyhow::Result<()> {
 /// Ends the pods of the directory's node and removes its network.
 async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
-    // Adopts what still runs.
-    let wasm = wasm::Runtime::start(machine::runtime(directory.path())?, tasks.clone(), quit.clone()).await?;
+    let wasm =
+        wasm::Runtime::start_to_end(machine::runtime(directory.path(), None, None)?, tasks.clone(), quit.clone()).await?;
     let ended = agent::down(agent::Leftovers {
         data_dir: directory.path().to_owned(),
-        cluster_id: machine::is_root().then(|| machine::cluster_id(directory.path())),
+        service_proxies: machine::service_proxies(directory.path()),
+        cluster_id: machine::makes_networks().then(|| machine::cluster_id(directory.path())),
         runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
     })
     .await;

@@ -1,13 +1,23 @@
 //! What a cluster is called and allowed on this machine: names, ranges, users, our own program.
 
-use std::{ffi::OsString, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
 
-/// The first of the users that sandbox hosts run as: far above those of people and services, and of the usual ranges for
-/// user namespaces.
-const HOST_USERS: u32 = 1_879_048_192;
+/// The numbers of capabilities (`linux/capability.h`).
+const CAP_CHOWN: u8 = 0;
+const CAP_SETGID: u8 = 6;
+const CAP_SETUID: u8 = 7;
+const CAP_NET_ADMIN: u8 = 12;
+const CAP_SYS_ADMIN: u8 = 21;
+
+/// The user of processes that listen for Services: below those of sandbox hosts.
+const SERVICE_PROXY_USER: u32 = 0x6fff_ffff;
 
 /// How long a sandbox host without pods is kept, so that the next pod of its tenant starts at once.
 const HOST_IDLE: Duration = Duration::from_secs(60);
@@ -42,39 +52,83 @@ pub(crate) fn cluster_id(data_dir: &Path) -> String {
     format!("{:08x}", hash >> 32)
 }
 
-/// Names and ranges of the pod network; `None` without root.
+/// Names and ranges of the pod network; `None` where we may not make one.
 pub(crate) fn network(data_dir: &Path, cluster_range: Ipv4Net, service_range: Ipv4Net) -> Option<agent::PodNetwork> {
-    is_root().then(|| agent::PodNetwork {
+    makes_networks().then(|| agent::PodNetwork {
         cluster_id: cluster_id(data_dir),
         cluster_range,
         service_range,
-        node_port_loopback: true,
     })
 }
 
-/// How this machine's Wasm runtime is set up.
-pub(crate) fn runtime(data_dir: &Path) -> anyhow::Result<wasm::Config> {
-    let own = std::env::current_exe().context("cannot find our own program")?;
-    let command = |word: &str| -> Vec<OsString> { vec![own.clone().into(), word.into()] };
+/// The processes that listen for Services; `claim` is what they keep other clusters from.
+pub(crate) fn service_proxy(data_dir: &Path, claim: Option<agent::Claim>) -> agent::ServiceProxy {
+    agent::ServiceProxy {
+        directory: service_proxies(data_dir),
+        command: command("service-proxy"),
+        user: changes_users().then_some(SERVICE_PROXY_USER),
+        version: wasm::version().to_owned(),
+        claim,
+    }
+}
+
+/// Where these processes are kept.
+pub(crate) fn service_proxies(data_dir: &Path) -> PathBuf {
+    data_dir.join("service-proxy")
+}
+
+/// Our own program, also after its file was replaced, as one of its inner commands.
+fn command(word: &str) -> Vec<OsString> {
+    vec!["/proc/self/exe".into(), word.into()]
+}
+
+/// How this machine's Wasm runtime is set up; `users` is the first user of sandbox hosts, where they have users of their
+/// own, and `services` the Service range, if pods are to run.
+pub(crate) fn runtime(data_dir: &Path, users: Option<u32>, services: Option<Ipv4Net>) -> anyhow::Result<wasm::Config> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("cannot read the boot id")?;
     let id = cluster_id(data_dir);
     Ok(wasm::Config {
         data_dir: data_dir.to_owned(),
         pod_range: None,
-        netns: is_root().then(|| agent::netns_path(&id)),
-        dialable_loopback: Vec::new(),
+        netns: makes_networks().then(|| agent::netns_path(&id)),
+        dialable_loopback: services
+            .filter(|range| range.network().is_loopback())
+            .into_iter()
+            .collect(),
         host_command: command("sandbox-host"),
         compile_command: command("compile"),
-        host_uid_base: is_root().then_some(HOST_USERS),
-        cgroup_parent: is_root().then(|| format!("wherry-{id}")),
+        host_uid_base: users,
+        cgroup_parent: makes_networks().then(|| format!("wherry-{id}")),
         boot_id: boot_id.trim().to_owned(),
         host_idle: HOST_IDLE,
     })
 }
 
-/// Whether we may make network namespaces and change users.
+/// Whether we run as root, and so have the machine's directories.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Whether we may make network namespaces with links and rules: root in a container often may not.
+pub(crate) fn makes_networks() -> bool {
+    is_root() && has_capabilities(&[CAP_NET_ADMIN, CAP_SYS_ADMIN])
+}
+
+/// Whether we may start processes as other users, and give them files.
+pub(crate) fn changes_users() -> bool {
+    is_root() && has_capabilities(&[CAP_CHOWN, CAP_SETGID, CAP_SETUID])
+}
+
+fn has_capabilities(wanted: &[u8]) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = effective_capabilities(&status).unwrap_or_default();
+    wanted.iter().all(|capability| effective >> capability & 1 == 1)
+}
+
+/// The bits of `CapEff` in a `/proc/PID/status`.
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 #[cfg(test)]
@@ -87,6 +141,15 @@ mod tests {
         assert_eq!(id, cluster_id(Path::new("/var/lib/wherry")));
         assert_ne!(id, cluster_id(Path::new("/var/lib/wherry2")));
         assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
+    }
+
+    #[test]
+    fn capabilities_are_read_off_the_kernels_words() {
+        let status = "Name:\twherry\nCapPrm:\t000001ffffffffff\nCapEff:\t00000000a80425fb\n";
+        let effective = effective_capabilities(status).unwrap();
+        let has = |capability: u8| effective >> capability & 1 == 1;
+        assert!(has(CAP_CHOWN) && has(CAP_SETUID) && !has(CAP_NET_ADMIN) && !has(CAP_SYS_ADMIN));
+        assert_eq!(effective_capabilities("Name: x\n"), None);
     }
 
     #[test]

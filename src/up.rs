@@ -16,9 +16,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    claim::{Claim, Ranges},
     cli::{self, flag_for},
     datadir::DataDir,
     machine,
+    notify::{Manager, State},
+    rootless,
 };
 
 /// Prefix length of a node's pod range: 256 nodes of a /9, each with 16,382 addresses for Wasm pods.
@@ -30,7 +33,12 @@ const KUBELET_PORT: u16 = 10250;
 
 /// Runs a cluster.
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
+    let manager = Manager::from_environment();
+    rootless::check_ranges(&options)?;
     let directory = DataDir::hold(&options.data.path()?)?;
+    let users = claim(&directory, &options)?;
+    let addresses = rootless::addresses(directory.path(), &options).filter(|_| !options.no_node);
+    let _held = addresses.as_ref().map(agent::Claim::hold).transpose()?;
     let node_name = options.node_name.clone().unwrap_or_else(machine::host_name);
     let gateway = agent::gateway(machine::first_subnet(options.cluster_cidr, NODE_PREFIX)?);
     let node_ip = server::primary_address().unwrap_or(IpAddr::V4(gateway));
@@ -49,6 +57,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         gateway,
         cluster_range: options.cluster_cidr,
         service_range: options.service_cidr,
+        node_ports: options.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
     })
     .await?;
@@ -56,15 +65,18 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
 
     let (ready, is_ready) = watch::channel(options.no_node);
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
-    let announced = tasks.spawn(announce(is_ready, quit.clone()));
+    let announced = tasks.spawn(announce(is_ready, manager.clone(), quit.clone()));
     let ended = match options.no_node {
-        true => stopped().await,
+        true => stopped(&manager).await,
         false => {
             let node = Node {
                 directory: &directory,
                 options: &options,
                 name: node_name,
                 address: node_ip,
+                users,
+                addresses,
+                manager: &manager,
             };
             Box::pin(node.run(&control_plane, ready, &tasks, &quit)).await
         }
@@ -89,6 +101,11 @@ struct Node<'a> {
     options: &'a cli::Up,
     name: String,
     address: IpAddr,
+    /// The first user of sandbox hosts.
+    users: Option<u32>,
+    /// What other clusters are kept from.
+    addresses: Option<agent::Claim>,
+    manager: &'a Manager,
 }
 
 impl Node<'_> {
@@ -101,7 +118,9 @@ impl Node<'_> {
         quit: &CancellationToken,
     ) -> anyhow::Result<bool> {
         let path = self.directory.path();
-        let wasm = wasm::Runtime::start(machine::runtime(path)?, tasks.clone(), quit.clone()).await?;
+        let services = Some(self.options.service_cidr);
+        let settings = machine::runtime(path, self.users, services)?;
+        let wasm = wasm::Runtime::start(settings, tasks.clone(), quit.clone()).await?;
         let user = format!("system:node:{}", self.name);
         let config = agent::Config {
             data_dir: path.to_owned(),
@@ -117,6 +136,8 @@ impl Node<'_> {
                 domain: "cluster.local".to_owned(),
             },
             network: machine::network(path, self.options.cluster_cidr, self.options.service_cidr),
+            service_proxy: machine::service_proxy(path, self.addresses),
+            limitation: rootless::limitation(self.options.cluster_cidr),
             runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
             api_listener: kubelet_listener(self.address)?,
             api_tls: kubelet_tls(control_plane)?,
@@ -127,7 +148,7 @@ impl Node<'_> {
         let mut node = std::pin::pin!(agent::run(config, shutdown.clone()));
         let ended = tokio::select! {
             ended = &mut node => ended?,
-            asked = stopped() => {
+            asked = stopped(self.manager) => {
                 asked?;
                 shutdown.cancel();
                 node.await?
@@ -140,21 +161,38 @@ impl Node<'_> {
     }
 }
 
-/// Prints `ready` once the node is.
-async fn announce(mut ready: watch::Receiver<bool>, quit: CancellationToken) {
+/// Claims what the cluster takes of this machine; answers the first user of its sandbox hosts. A control plane alone takes
+/// nothing that another could take.
+fn claim(directory: &DataDir, options: &cli::Up) -> anyhow::Result<Option<u32>> {
+    if options.no_node {
+        return Ok(None);
+    }
+    let ranges = Ranges {
+        cluster_range: options.cluster_cidr,
+        service_range: options.service_cidr,
+        node_ports: options.service_node_port_range,
+    };
+    let claim = Claim::make(directory.path(), ranges)?;
+    Ok(machine::changes_users().then(|| claim.first_user()))
+}
+
+/// Prints `ready` once the node is, and tells the service manager.
+async fn announce(mut ready: watch::Receiver<bool>, manager: Manager, quit: CancellationToken) {
     let is_ready = quit.run_until_cancelled(ready.wait_for(|ready| *ready)).await;
     if let Some(Ok(_)) = is_ready {
         cli::say("ready");
+        manager.tell(State::Ready);
     }
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn stopped() -> anyhow::Result<bool> {
+async fn stopped(manager: &Manager) -> anyhow::Result<bool> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop by SIGTERM"),
         _ = interrupt.recv() => tracing::info!("asked to stop by SIGINT"),
     }
+    manager.tell(State::Stopping);
     Ok(true)
 }
 

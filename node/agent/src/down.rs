@@ -14,18 +14,23 @@ pub struct Leftovers {
     pub data_dir: PathBuf,
     /// Names the pod network; `None` without root, where there is none.
     pub cluster_id: Option<String>,
+    /// The directory of the processes that listen for Services.
+    pub service_proxies: PathBuf,
     /// Has adopted the pods that still run; nobody else uses it.
     pub runtime: cri::SharedRuntime,
 }
 
 /// Ends all pods of a node, which no kubelet may be running any more, and removes their directories, the rules of
-/// Services and the pod network. What is absent is no error.
+/// Services with the processes that listen for them, and the pod network. What is absent is no error.
 ///
 /// # Errors
 /// Something could not be ended or removed; trying again goes on where it stopped.
 pub async fn down(left: Leftovers) -> Result<(), Error> {
     end_pods(&left.runtime).await.map_err(Error::EndPods)?;
     kubelet::remove_pod_directories(&left.data_dir);
+    proxy::end_processes(&left.service_proxies)
+        .await
+        .map_err(Error::RemoveServices)?;
     let Some(cluster_id) = left.cluster_id else {
         return Ok(());
     };
@@ -69,6 +74,7 @@ mod tests {
             let left = Leftovers {
                 data_dir: dir.path().to_owned(),
                 cluster_id: None,
+                service_proxies: dir.path().join("service-proxy"),
                 runtime,
             };
             down(left).await.expect("ends");

@@ -9,14 +9,15 @@ mod socket;
 
 use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf, sync::Arc};
 
-use client::{Client, Clock, Informers};
+use client::{Client, Clock, Informers, events::Recorder};
 use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use ::network::{gateway, netns_path};
+pub use ::network::{gateway, link_name, netns_path};
+pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use down::{Leftovers, down};
-pub use kubelet::Tls;
+pub use kubelet::{Limitation, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};
 
@@ -36,8 +37,12 @@ pub struct Config {
     /// `v1.36.0+wherry`.
     pub version: String,
     pub dns: Dns,
-    /// The pod network; `None` without root: pods then live on the machine's loopback addresses, and there is no proxy.
+    /// The pod network; `None` without root: pods and Services then live on the machine's loopback addresses.
     pub network: Option<PodNetwork>,
+    /// What listens for Services where the kernel does not.
+    pub service_proxy: ServiceProxy,
+    /// What this node cannot do for want of privileges, if anything.
+    pub limitation: Option<Limitation>,
     /// What runs the pods; it has adopted those that run already.
     pub runtime: cri::SharedRuntime,
     /// Where the kubelet API listens, 10250 by default.
@@ -57,8 +62,6 @@ pub struct PodNetwork {
     /// All nodes' pods.
     pub cluster_range: Ipv4Net,
     pub service_range: Ipv4Net,
-    /// NodePorts answer on 127.0.0.1 too.
-    pub node_port_loopback: bool,
 }
 
 /// The cluster's name service.
@@ -94,7 +97,7 @@ pub enum Error {
     EndPods(#[source] cri::Error),
     #[error("cannot remove the pod network")]
     RemoveNetwork(#[source] ::network::Error),
-    #[error("cannot remove the rules of Services")]
+    #[error("cannot remove what serves Services")]
     RemoveServices(#[source] ::proxy::Error),
 }
 
@@ -123,6 +126,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, E
     let left = Leftovers {
         data_dir: config.data_dir.clone(),
         cluster_id: config.network.as_ref().map(|network| network.cluster_id.clone()),
+        service_proxies: config.service_proxy.directory.clone(),
         runtime: config.runtime.clone(),
     };
     let (range, known_range) = watch::channel(None);
@@ -171,36 +175,57 @@ fn kubelet_config(config: Config, informers: Informers, range: watch::Sender<Opt
         network,
         api_listener: config.api_listener,
         api_tls: config.api_tls,
+        limitation: config.limitation,
         ready: config.ready,
         tasks: config.tasks,
     }
 }
 
-/// The Service proxy, where there is a pod network to program; it begins when the node's pod range is known.
+/// The Service proxy. Where there is a pod network to program it begins when the node's pod range is known.
 fn proxy(
     config: &Config,
     informers: &Informers,
     mut range: watch::Receiver<Option<Ipv4Net>>,
     quit: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let network = config.network.clone();
+    let (network, process) = (config.network.clone(), config.service_proxy.clone());
     let (informers, node_name, node_ips) = (informers.clone(), config.node_name.clone(), config.node_ips.clone());
+    let recorder = Recorder::new(
+        config.client.clone(),
+        "service-proxy",
+        &config.node_name,
+        config.clock.clone(),
+        &config.tasks,
+        quit.clone(),
+    );
     async move {
-        let Some(network) = network else { return };
-        let known = quit.run_until_cancelled(range.wait_for(Option::is_some)).await;
-        let Some(pod_range) = known.and_then(Result::ok).and_then(|range| *range) else {
-            return;
+        let kernel = match network {
+            Some(network) => {
+                let known = quit.run_until_cancelled(range.wait_for(Option::is_some)).await;
+                let Some(pod_range) = known.and_then(Result::ok).and_then(|range| *range) else {
+                    return;
+                };
+                Some(kernel(network, pod_range))
+            }
+            None => None,
         };
         let settings = ::proxy::Config {
             informers,
+            recorder,
             node_name,
-            netns_path: Some(netns_path(&network.cluster_id)),
-            cluster_id: network.cluster_id,
-            service_range: network.service_range.into(),
-            pod_range: pod_range.into(),
             node_ips,
-            node_port_loopback: network.node_port_loopback,
+            kernel,
+            process,
         };
         ::proxy::run(settings, quit).await;
+    }
+}
+
+fn kernel(network: PodNetwork, pod_range: Ipv4Net) -> ::proxy::Kernel {
+    ::proxy::Kernel {
+        netns_path: Some(netns_path(&network.cluster_id)),
+        cluster_id: network.cluster_id,
+        service_range: network.service_range.into(),
+        pod_range: pod_range.into(),
     }
 }

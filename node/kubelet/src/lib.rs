@@ -74,10 +74,21 @@ pub struct Config {
     /// Where the kubelet API listens; its port stands in the Node's status.
     pub api_listener: std::net::TcpListener,
     pub api_tls: Tls,
+    /// What this node cannot do for want of privileges, if anything.
+    pub limitation: Option<Limitation>,
     /// Becomes true when the API has been told that the node is Ready.
     pub ready: watch::Sender<bool>,
     /// Where all tasks are spawned.
     pub tasks: TaskTracker,
+}
+
+/// Why a node cannot do everything: told by its condition `Rootless`, and by an event when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limitation {
+    /// One word, in CamelCase.
+    pub reason: &'static str,
+    /// What is off, and what would turn it on.
+    pub message: String,
 }
 
 /// The node's part of the pod network.
@@ -189,6 +200,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         capacity,
         network: config.network,
         network_stands,
+        limitation: config.limitation,
         ready: config.ready,
     };
     let (tasks, quit) = (&config.tasks, &shutdown);

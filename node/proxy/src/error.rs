@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why the rules are not what they should be.
+/// Why rules or listeners are not what they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The program is not installed.
@@ -34,6 +34,16 @@ pub enum Error {
     #[error("cannot forget flows that lead to former endpoints")]
     Flows {
         /// What it says.
+        #[source]
+        source: io::Error,
+    },
+    /// Listeners are not as they should be.
+    #[error(transparent)]
+    Listeners(#[from] crate::HolderError),
+    /// Listeners cannot be ended.
+    #[error("cannot end the process that listens for Services")]
+    EndProcesses {
+        /// What the system says.
         #[source]
         source: io::Error,
     },

@@ -1,39 +1,42 @@
 //! Services on this node: what kube-proxy is in Kubernetes.
 //!
 //! A snapshot loop over two inputs, Services and EndpointSlices. `model` decides what each port of each Service leads
-//! to, `rules` says it in nftables' terms, `ruleset` finds the commands that lead there from what was applied, and
-//! `nftables` runs them, in the node's namespace and in the one that Wasm pods share. `loopback` serves node ports on
-//! 127.0.0.1. While the API server is away everything stays as it was; so it does after this process.
+//! to. As root, `rules` says it in nftables' terms, `ruleset` finds the commands that lead there from what was applied, and
+//! `nftables` runs them, in the node's namespace and in the one that Wasm pods share. What the kernel does not do,
+//! `userspace` does by listeners of its own: node ports on 127.0.0.1, and everything where there is no root. While the API
+//! server is away everything stays as it was; so it does after this process.
 
 mod conntrack;
 mod error;
-mod loopback;
 mod model;
 mod nftables;
 mod objects;
 mod rules;
 mod ruleset;
+mod userspace;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::NamespacedName;
+use client::events::Recorder;
 use client::{Informer, Informers, Scope, kinds, snapshot};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use conntrack::Leads;
 pub use error::Error;
-use loopback::Loopback;
 use model::Model;
 use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
 use ruleset::TableName;
+pub use userspace::{Claim, ClaimError, Held, HolderError, Process, main as process_main};
+use userspace::{Holder, Launcher, Refused};
 
 /// How often everything is looked at without a reason.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -45,8 +48,20 @@ const RESYNC: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// Where Services and EndpointSlices come from.
     pub informers: Informers,
+    /// Tells users of Services that cannot be listened for.
+    pub recorder: Recorder,
     /// The node's name, by which its own endpoints are known.
     pub node_name: String,
+    /// The node's addresses, on which node ports answer; 127.0.0.1 is always one.
+    pub node_ips: Vec<IpAddr>,
+    /// What the kernel does; `None` without root.
+    pub kernel: Option<Kernel>,
+    /// What does the rest.
+    pub process: Process,
+}
+
+/// Names and ranges of what the kernel does.
+pub struct Kernel {
     /// A few lower-case letters and digits that name the tables, so that several clusters can share a machine.
     pub cluster_id: String,
     /// The namespace that Wasm pods share, if there is one.
@@ -55,34 +70,45 @@ pub struct Config {
     pub service_range: IpNet,
     /// What the pods of this node take their addresses from.
     pub pod_range: IpNet,
-    /// The node's addresses, on which node ports answer.
-    pub node_ips: Vec<IpAddr>,
-    /// Whether node ports answer on 127.0.0.1 as well.
-    pub node_port_loopback: bool,
 }
 
-/// Keeps the node's Services as the API has them until `shutdown`. The rules stay; see [`remove`].
+/// Keeps the node's Services as the API has them until `shutdown`. Rules and listeners stay; see [`remove`] and
+/// [`end_processes`].
 pub async fn run(config: Config, shutdown: CancellationToken) {
-    let tasks = TaskTracker::new();
+    follow(config, Box::new(userspace::spawn), shutdown).await;
+}
+
+async fn follow(config: Config, launcher: Launcher, shutdown: CancellationToken) {
+    let holder = match Holder::new(config.process.clone(), launcher) {
+        Ok(holder) => holder,
+        Err(error) => {
+            return tracing::error!(error = &error as &dyn std::error::Error, "no Service can be served");
+        }
+    };
     let services = config.informers.get::<Service>(&kinds::SERVICE, Scope::All);
     let slices = config
         .informers
         .get::<EndpointSlice>(&kinds::ENDPOINT_SLICE, Scope::All);
-    let triggers = vec![services.version(), slices.version()];
-    let state = Mutex::new(Proxy::new(&config, &tasks, &shutdown));
+    let triggers = vec![services.version(), slices.version(), holder.lost()];
+    let state = Mutex::new(Proxy::new(&config, holder));
     let follow = async {
         services.synced().await;
         slices.synced().await;
         snapshot::run("proxy", PERIOD, triggers, async || {
             let model = current(&services, &slices, &config.node_name);
-            state.lock().await.sync(&model).await
+            let find = |namespace: &str, name: &str| services.get(&NamespacedName::new(namespace, name));
+            state.lock().await.sync(&model, &config.recorder, find).await
         })
         .await
     };
     shutdown.run_until_cancelled(follow).await;
-    drop(state);
-    tasks.close();
-    tasks.wait().await;
+}
+
+/// Ends the processes that [`run`] has left listening; `directory` is that of [`Process`].
+pub async fn end_processes(directory: &Path) -> Result<(), Error> {
+    userspace::end_all(directory)
+        .await
+        .map_err(|source| Error::EndProcesses { source })
 }
 
 /// Removes what [`run`] has left in the node's namespace and in that of Wasm pods, as far as they are there.
@@ -120,64 +146,81 @@ fn table(cluster_id: &str, family: Family, namespace: Option<PathBuf>) -> Table 
 
 /// What is kept between passes.
 struct Proxy {
-    addresses: Addresses,
+    /// What the kernel is told, if it is told anything.
+    addresses: Option<Addresses>,
     tables: Vec<(Family, Place, Table)>,
-    loopback: Option<Loopback>,
+    scope: userspace::Scope,
+    holder: Holder,
+    refused: Refused,
     /// What flows of datagrams have been held against.
     leads: Leads,
     resynced: Instant,
 }
 
 impl Proxy {
-    fn new(config: &Config, tasks: &TaskTracker, shutdown: &CancellationToken) -> Self {
-        let addresses = Addresses {
-            services: vec![config.service_range],
-            pods: vec![config.pod_range],
-            node: config.node_ips.clone(),
-        };
-        let places = [(Place::Node, None)]
-            .into_iter()
-            .chain(config.netns_path.clone().map(|path| (Place::Pods, Some(path))));
-        let family = if config.service_range.addr().is_ipv6() {
-            Family::V6
-        } else {
-            Family::V4
-        };
-        let tables = places.map(|(place, namespace)| (family, place, table(&config.cluster_id, family, namespace)));
+    fn new(config: &Config, holder: Holder) -> Self {
+        let kernel = config.kernel.as_ref();
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let others = config.node_ips.iter().copied().filter(|ip| *ip != loopback);
         Proxy {
-            addresses,
-            tables: tables.collect(),
-            loopback: config
-                .node_port_loopback
-                .then(|| Loopback::new(Ipv4Addr::LOCALHOST, tasks.clone(), shutdown)),
+            addresses: kernel.map(|kernel| Addresses {
+                services: vec![kernel.service_range],
+                pods: vec![kernel.pod_range],
+                node: config.node_ips.clone(),
+            }),
+            tables: kernel.map(tables).unwrap_or_default(),
+            scope: userspace::Scope {
+                addresses: kernel.is_none(),
+                node_ports: match kernel {
+                    Some(_) => vec![loopback],
+                    None => [loopback].into_iter().chain(others).collect(),
+                },
+            },
+            holder,
+            refused: Refused::default(),
             leads: Leads::new(),
             resynced: Instant::now(),
         }
     }
 
-    /// Makes everything as the model has it. One table that fails does not keep the others from it.
-    async fn sync(&mut self, model: &Model) -> Result<(), Error> {
-        if let Some(loopback) = &mut self.loopback {
-            loopback.sync(loopback::wanted(model)).await;
-        }
+    /// Makes everything as the model has it. One part that fails does not keep the others from it.
+    async fn sync(
+        &mut self,
+        model: &Model,
+        recorder: &Recorder,
+        find: impl Fn(&str, &str) -> Option<std::sync::Arc<Service>>,
+    ) -> Result<(), Error> {
+        let listened = match self.holder.sync(userspace::table(model, &self.scope)).await {
+            Ok(refused) => {
+                self.refused.tell(refused, model, recorder, find);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        };
+        listened.and(self.program(model).await)
+    }
+
+    /// Tells the kernel.
+    async fn program(&mut self, model: &Model) -> Result<(), Error> {
+        let Some(addresses) = &self.addresses else {
+            return Ok(());
+        };
         if self.resynced.elapsed() >= RESYNC {
             self.resynced = Instant::now();
             self.tables.iter_mut().for_each(|(.., table)| table.doubt());
         }
         let mut result = Ok(());
         for (family, place, table) in &mut self.tables {
-            let applied = table
-                .apply(rules::ruleset(model, &self.addresses, *family, *place))
-                .await;
+            let applied = table.apply(rules::ruleset(model, addresses, *family, *place)).await;
             result = result.and(applied);
         }
         result?;
-        self.forget_astray(model).await
+        let now = conntrack::leads(model, &addresses.node);
+        self.forget_astray(now).await
     }
 
     /// After the rules: forgets flows that lead where the rules no longer do.
-    async fn forget_astray(&mut self, model: &Model) -> Result<(), Error> {
-        let now = conntrack::leads(model, &self.addresses.node);
+    async fn forget_astray(&mut self, now: Leads) -> Result<(), Error> {
         let changed = conntrack::changed(&self.leads, &now);
         if changed.is_empty() {
             return Ok(());
@@ -192,6 +235,20 @@ impl Proxy {
         self.leads = now;
         Ok(())
     }
+}
+
+/// The tables of a node, in its own namespace and in that of Wasm pods.
+fn tables(kernel: &Kernel) -> Vec<(Family, Place, Table)> {
+    let family = if kernel.service_range.addr().is_ipv6() {
+        Family::V6
+    } else {
+        Family::V4
+    };
+    [(Place::Node, None)]
+        .into_iter()
+        .chain(kernel.netns_path.clone().map(|path| (Place::Pods, Some(path))))
+        .map(|(place, namespace)| (family, place, table(&kernel.cluster_id, family, namespace)))
+        .collect()
 }
 
 #[cfg(test)]

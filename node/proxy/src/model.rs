@@ -20,7 +20,7 @@ const NOT_OURS: [&str; 2] = [
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 /// The transport protocols a Service can have.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Protocol {
     Tcp,
     Udp,

@@ -3,10 +3,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use client::Clock;
 use client::fake::Fake;
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::userspace::tests::holding::{Threads, process};
 use crate::world::{A, B, NODE, VIP, World, can_run};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -18,7 +22,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(world: &World, fake: &Fake) -> Self {
+    fn start(world: &World, fake: &Fake, directory: &TempDir) -> Self {
+        let process = process(directory.path(), "1");
         let shutdown = CancellationToken::new();
         let (node, pods, fake, quit) = (world.node.path(), world.pods.path(), fake.clone(), shutdown.clone());
         let thread = std::thread::spawn(move || {
@@ -28,17 +33,21 @@ impl Running {
                 .build()
                 .unwrap();
             runtime.block_on(async {
+                let tasks = TaskTracker::new();
                 let config = Config {
-                    informers: Informers::new(fake.client(), TaskTracker::new(), quit.clone()),
+                    informers: Informers::new(fake.client(), tasks.clone(), quit.clone()),
+                    recorder: Recorder::new(fake.client(), "proxy", "here", Clock::system(), &tasks, quit.clone()),
                     node_name: "here".into(),
-                    cluster_id: "test".into(),
-                    netns_path: Some(pods),
-                    service_range: "10.96.0.0/16".parse().unwrap(),
-                    pod_range: "10.128.0.0/17".parse().unwrap(),
                     node_ips: vec![NODE.parse().unwrap()],
-                    node_port_loopback: true,
+                    kernel: Some(Kernel {
+                        cluster_id: "test".into(),
+                        netns_path: Some(pods),
+                        service_range: "10.96.0.0/16".parse().unwrap(),
+                        pod_range: "10.128.0.0/17".parse().unwrap(),
+                    }),
+                    process,
                 };
-                run(config, quit).await;
+                follow(config, Threads::default().launcher(), quit).await;
             });
         });
         Running {
@@ -106,8 +115,8 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
     let world = World::new();
     world.pods.serve("a", A);
     world.pods.serve("b", B);
-    let fake = Fake::new();
-    let running = Running::start(&world, &fake);
+    let (fake, directory) = (Fake::new(), tempfile::tempdir().unwrap());
+    let running = Running::start(&world, &fake, &directory);
     put_service(&fake);
     put_endpoints(&fake, &[A]);
     let (by_address, by_loopback) = (|| world.node.ask(None, VIP), || world.node.ask(None, "127.0.0.1:30080"));
@@ -123,10 +132,10 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
     until("on the loopback address too", by_loopback, is_from("b"));
     drop(running);
     assert!(is_from("b")(&by_address()), "connections do not need this process");
-    assert!(by_loopback().is_err(), "but on the loopback address");
+    assert!(is_from("b")(&by_loopback()), "nor on the loopback address");
 
     put_endpoints(&fake, &[A]);
-    let running = Running::start(&world, &fake);
+    let running = Running::start(&world, &fake, &directory);
     until("the next process takes over", by_address, is_from("a"));
     fake.down.store(true, std::sync::atomic::Ordering::SeqCst);
     fake.epoch.send_modify(|epoch| *epoch += 1);
@@ -140,10 +149,13 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(remove("test", Some(&world.pods.path())))
+        runtime.block_on(async {
+            end_processes(&directory.path().join("service-proxy")).await?;
+            remove("test", Some(&world.pods.path())).await
+        })
     });
     removed.unwrap();
-    assert!(by_address().is_err(), "nothing is left");
+    assert!(by_address().is_err() && by_loopback().is_err(), "nothing is left");
 }
 
 #[test]

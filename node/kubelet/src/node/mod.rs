@@ -23,7 +23,7 @@ pub(crate) use machine::{Machine, machine, storage};
 use status::Facts;
 pub(crate) use status::{Node, allocatable};
 
-use crate::{PodNetwork, resources::Capacity};
+use crate::{Limitation, PodNetwork, resources::Capacity};
 
 /// How often the status is computed, and how often it is sent though nothing changed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -50,6 +50,7 @@ pub(crate) struct Reporter {
     pub(crate) network: Arc<dyn PodNetwork>,
     /// Becomes true when the network stands and the runtime has taken the pod range, and stays so: pods wait for it.
     pub(crate) network_stands: watch::Sender<bool>,
+    pub(crate) limitation: Option<Limitation>,
     /// Becomes true when the API has taken a status that says Ready.
     pub(crate) ready: watch::Sender<bool>,
 }
@@ -58,6 +59,9 @@ impl Reporter {
     /// Registers, then reports until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         self.tell(Type::Normal, "Starting", "Starting kubelet.".into());
+        if let Some(Limitation { reason, message }) = &self.limitation {
+            self.tell(Type::Normal, reason, message.clone());
+        }
         shutdown
             .run_until_cancelled(async { tokio::join!(self.report(), self.beat()) })
             .await;
@@ -128,6 +132,7 @@ impl Reporter {
             usage: machine::usage(&self.data_dir),
             capacity: self.capacity,
             runtime_conditions: &conditions,
+            limitation: self.limitation.as_ref(),
             images: &images,
         };
         let now = self.clock.now();

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::machine::{Machine, Usage};
-use crate::resources::Capacity;
+use crate::{Limitation, resources::Capacity};
 
 /// The part of a Node that the kubelet reads back.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -61,6 +61,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) usage: Usage,
     pub(crate) capacity: Capacity,
     pub(crate) runtime_conditions: &'a [cri::Condition],
+    pub(crate) limitation: Option<&'a Limitation>,
     pub(crate) images: &'a [cri::Image],
 }
 
@@ -71,6 +72,8 @@ const LEAST_MEMORY: i64 = 100 << 20;
 const LEAST_STORAGE_PERCENT: i64 = 10;
 const ENOUGH_STORAGE: i64 = 1 << 30;
 const LEAST_PIDS: i64 = 100;
+/// The condition of a node that runs without privileges.
+const ROOTLESS: &str = "Rootless";
 /// Kubernetes' `nodeStatusMaxImages`.
 const MAX_IMAGES: usize = 50;
 
@@ -244,7 +247,18 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
             "lastHeartbeatTime": api::time::rfc3339(now), "lastTransitionTime": api::time::rfc3339(since),
         })
     };
-    all.into_iter().map(dated).collect()
+    all.into_iter().chain(rootless(facts, known)).map(dated).collect()
+}
+
+/// `Rootless`: what the node cannot do. One that has its privileges by now says so, since the API keeps what was said.
+fn rootless(facts: &Facts<'_>, known: &Status) -> Option<(&'static str, (&'static str, &'static str, String))> {
+    let was = known.conditions.iter().any(|condition| condition.kind == ROOTLESS);
+    let said = match facts.limitation {
+        Some(Limitation { reason, message }) => ("True", *reason, message.clone()),
+        None if was => ("False", "HasPrivileges", "the node has its privileges".to_owned()),
+        None => return None,
+    };
+    Some((ROOTLESS, said))
 }
 
 /// Whether two statuses tell the same, heartbeat times aside.
@@ -271,6 +285,16 @@ mod tests {
     use super::*;
 
     fn made(runtime_conditions: &[cri::Condition], usage: Usage, known: &Status, second: i64) -> Value {
+        limited(runtime_conditions, usage, known, second, None)
+    }
+
+    fn limited(
+        runtime_conditions: &[cri::Condition],
+        usage: Usage,
+        known: &Status,
+        second: i64,
+        limitation: Option<&Limitation>,
+    ) -> Value {
         let machine = Machine {
             cpus: 2,
             ..Machine::default()
@@ -293,6 +317,7 @@ mod tests {
                 pods: 500,
             },
             runtime_conditions,
+            limitation,
             images: &[],
         };
         make(&facts, known, Timestamp::from_second(second).expect("time"))
@@ -355,6 +380,25 @@ mod tests {
         );
         let want = "container runtime network not ready: NetworkReady=false reason:NoPodCIDR message:no pod range";
         assert_eq!(ready["message"], want);
+    }
+
+    #[test]
+    fn a_node_without_privileges_says_so_until_it_has_them() {
+        let limitation = Limitation {
+            reason: "NotRoot",
+            message: "no containers".into(),
+        };
+        let rootless = |status: &Value| told(status).into_iter().skip(4).collect::<Vec<_>>();
+        let said = |status: &str, reason: &str| vec![("Rootless".to_owned(), status.to_owned(), reason.to_owned())];
+        let nobody = Status::default();
+        let limited = limited(&[], plenty(), &nobody, 5, Some(&limitation));
+        assert_eq!(rootless(&limited), said("True", "NotRoot"));
+        let known: Status = serde_json::from_value(limited).expect("a status");
+        assert_eq!(
+            rootless(&made(&[], plenty(), &known, 6)),
+            said("False", "HasPrivileges")
+        );
+        assert_eq!(rootless(&made(&[], plenty(), &nobody, 6)), []);
     }
 
     #[test]
