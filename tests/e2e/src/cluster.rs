@@ -2,9 +2,11 @@
 
 use std::{
     io::{BufRead, BufReader},
+    os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
+        Arc,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -26,6 +28,33 @@ pub struct Options {
     pub machine: bool,
     /// Mebibytes of a disk of its own that the data directory lies on.
     pub disk: Option<u32>,
+    /// Variables that `wherry up` finds in its environment.
+    pub environment: Vec<(String, String)>,
+    /// The program, in place of [`binary`]; a test may replace its file.
+    pub program: Option<PathBuf>,
+    /// The user that it runs as, without any capability; `None`: root.
+    pub user: Option<User>,
+}
+
+impl Options {
+    /// A cluster of a user without a name, on a machine where the usual ports of Services are open to everybody.
+    pub fn as_a_user() -> Self {
+        Self {
+            user: Some(User {
+                id: 61_234,
+                first_port: 0,
+            }),
+            ..Self::default()
+        }
+    }
+}
+
+/// An ordinary user of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct User {
+    pub id: u32,
+    /// The first port that the machine lets users listen on (`net.ipv4.ip_unprivileged_port_start`).
+    pub first_port: u16,
 }
 
 /// Makes the mounts of a machine that has just booted, then becomes the program. `$1` holds the boot id.
@@ -56,8 +85,15 @@ impl Namespace {
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         // Not `ip netns exec`: it remounts /sys and hides the control groups.
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.0)).arg(program);
+        command.arg(format!("--net={}", self.path().display())).arg(program);
         command
+    }
+}
+
+impl Namespace {
+    fn set_first_port(&self, first: u16) {
+        let script = format!("echo {first} > /proc/sys/net/ipv4/ip_unprivileged_port_start");
+        run(self.command("sh").args(["-c", &script]), "").ok();
     }
 }
 
@@ -73,10 +109,13 @@ pub struct Cluster {
     lines: Option<mpsc::Receiver<String>>,
     options: Options,
     directory: TempDir,
-    namespace: Namespace,
+    namespace: Arc<Namespace>,
+    port: u16,
 }
 
 const PORT: u16 = 6443;
+/// The descriptor by which a user executes the program.
+const PROGRAM: i32 = 9;
 
 impl Cluster {
     /// Starts a cluster and waits for its `ready`.
@@ -84,17 +123,34 @@ impl Cluster {
     /// # Panics
     /// When it does not become ready within a minute, with the end of its log.
     pub fn start(options: Options) -> Self {
+        let mut cluster = Self::new(options, Arc::new(Namespace::make()), PORT);
+        cluster.up();
+        cluster
+    }
+
+    /// Prepares a second cluster on the machine of this one, whose API has the next port; nothing is started.
+    pub fn beside(&self, options: Options) -> Self {
+        Self::new(options, Arc::clone(&self.namespace), self.port + 1)
+    }
+
+    fn new(options: Options, namespace: Arc<Namespace>, port: u16) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("wherry-e2e-")
             .tempdir()
             .expect("a temporary directory");
-        let mut cluster = Self {
+        let cluster = Self {
             process: None,
             lines: None,
             options,
             directory,
-            namespace: Namespace::make(),
+            namespace,
+            port,
         };
+        if let Some(user) = cluster.options.user {
+            let mine = |path: &Path| std::os::unix::fs::chown(path, Some(user.id), Some(user.id));
+            mine(cluster.scratch()).expect("root gives directories away");
+            cluster.namespace.set_first_port(user.first_port);
+        }
         if let Some(size) = cluster.options.disk {
             std::fs::create_dir(cluster.data()).expect("a directory");
             let size = format!("size={size}m,mode=0700");
@@ -106,7 +162,6 @@ impl Cluster {
             )
             .ok();
         }
-        cluster.up();
         cluster
     }
 
@@ -130,11 +185,12 @@ impl Cluster {
             self.wherry("up")
         };
         command
-            .args(["--api-bind", &format!("127.0.0.1:{PORT}")])
+            .args(["--api-bind", &format!("127.0.0.1:{}", self.port)])
             .arg("--kubeconfig")
             .arg(self.kubeconfig());
         command
             .args(&self.options.arguments)
+            .envs(self.options.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
@@ -166,8 +222,35 @@ impl Cluster {
 
     /// A command of the binary for this cluster's data directory.
     pub fn wherry(&self, subcommand: &str) -> Command {
-        let mut command = self.namespace.command(binary());
+        let mut command = match self.options.user {
+            Some(user) => self.as_user(user),
+            None => self.namespace.command(self.program()),
+        };
         command.args(subcommand.split(' ')).arg("--data-dir").arg(self.data());
+        command
+    }
+
+    /// The program as an ordinary user who has logged in.
+    fn as_user(&self, user: User) -> Command {
+        let id = user.id.to_string();
+        let program = std::fs::File::open(self.program()).expect("the binary is there");
+        let mut command = self.namespace.command("setpriv");
+        command
+            .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
+            .args(["--inh-caps=-all", "--bounding-set=-all"])
+            // By its descriptor: the user need not be allowed into the directory where it was built.
+            .arg(format!("/proc/self/fd/{PROGRAM}"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.scratch())
+            .env("XDG_RUNTIME_DIR", self.scratch());
+        // SAFETY: between fork and exec the closure makes one system call.
+        unsafe {
+            command.pre_exec(move || match nix::libc::dup2(program.as_raw_fd(), PROGRAM) {
+                -1 => Err(std::io::Error::last_os_error()),
+                _ => Ok(()),
+            });
+        }
         command
     }
 
@@ -190,7 +273,7 @@ impl Cluster {
         ]);
         command
             .arg(boot_id)
-            .arg(binary())
+            .arg(self.program())
             .arg(subcommand)
             .arg("--data-dir")
             .arg(self.data());
@@ -201,7 +284,12 @@ impl Cluster {
     pub fn lose_power(&mut self) {
         assert!(self.options.machine, "only a machine has power to lose");
         self.end(Signal::SIGKILL);
-        self.namespace = Namespace::make();
+        self.namespace = Arc::new(Namespace::make());
+    }
+
+    /// The cluster's network namespace.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 
     /// Where the cluster's network namespace can be entered.
@@ -211,7 +299,11 @@ impl Cluster {
 
     /// Pids of the processes of this cluster whose command line holds `word`, as this test sees them.
     pub fn processes(&self, word: &str) -> Vec<u32> {
-        let inode = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let is_ours = |pid: &str| {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            // A file that was replaced is still what its processes run.
+            program.display().to_string().trim_end_matches(" (deleted)") == self.program().display().to_string()
+        };
         let data = self.data().display().to_string();
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries
@@ -221,9 +313,14 @@ impl Cluster {
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             let mine = command.contains(&data) || directory.starts_with(self.data());
-            inode(pid).is_some_and(|exe| exe == binary()) && mine && command.contains(word)
+            is_ours(pid) && mine && command.contains(word)
         });
         ours.filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// The program that the cluster is started with.
+    fn program(&self) -> PathBuf {
+        self.options.program.clone().unwrap_or_else(binary)
     }
 
     /// The data directory.
@@ -258,6 +355,14 @@ impl Cluster {
 
     /// Loads an image into the node.
     pub fn load(&self, file: &Path, name: &str) -> Output {
+        // Users read their own files.
+        let own = self.scratch().join(file.file_name().expect("a file"));
+        let file = if self.options.user.is_some() {
+            std::fs::copy(file, &own).expect("a scratch file");
+            &own
+        } else {
+            file
+        };
         run(self.wherry("image load").arg(file).arg(name), "")
     }
 
@@ -364,6 +469,9 @@ impl Drop for Cluster {
             } else {
                 Signal::SIGTERM
             });
+        }
+        if !self.data().join("lock").exists() {
+            return; // never started
         }
         let down = run(&mut self.wherry("down"), "");
         if self.options.disk.is_some() {

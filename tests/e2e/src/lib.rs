@@ -8,7 +8,7 @@ pub mod document;
 mod process;
 mod reader;
 
-pub use cluster::{Cluster, Options, binary};
+pub use cluster::{Cluster, Options, User, binary};
 
 pub use process::{Output, Tool, kill, run, until};
 pub use reader::Reader;
@@ -20,6 +20,25 @@ macro_rules! need_root {
         if !$crate::is_root() {
             eprintln!("SKIPPED: {} needs root for network namespaces", module_path!());
             return;
+        }
+    };
+}
+
+/// Makes of each function of [`Options`] two tests: one with root, one as an ordinary user of the same machine.
+#[macro_export]
+macro_rules! with_and_without_root {
+    ($($name:ident),* $(,)?) => {
+        mod as_root {
+            $(#[test] fn $name() {
+                $crate::need_root!();
+                super::$name($crate::Options::default());
+            })*
+        }
+        mod as_a_user {
+            $(#[test] fn $name() {
+                $crate::need_root!();
+                super::$name($crate::Options::as_a_user());
+            })*
         }
     };
 }

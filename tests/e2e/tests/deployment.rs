@@ -1,4 +1,5 @@
-//! The main job: a microservice deployed by stock kubectl, answering through its Service, changed, broken and removed.
+//! The main job: a microservice deployed by stock kubectl, answering through its Service, changed, broken and removed. As
+//! root, and as a user of the machine who has no privilege at all.
 
 use std::{
     io::{BufRead, BufReader},
@@ -6,13 +7,23 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Cluster, Options, Tool, kill, need_root, repository, until};
+use e2e::{Cluster, Options, Tool, kill, repository, until, with_and_without_root};
 use nix::sys::signal::Signal;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn deployed() -> Cluster {
-    let cluster = Cluster::start(Options::default());
+with_and_without_root! {
+    answers_by_cluster_ip_and_node_port,
+    spreads_requests_over_all_replicas,
+    both_kubectl_versions_show_what_users_expect,
+    scales_updates_and_rolls_back,
+    replaces_a_deleted_pod_and_removes_everything_with_the_manifests,
+    follows_logs,
+    keeps_serving_while_the_agent_is_dead,
+}
+
+fn deployed(options: Options) -> Cluster {
+    let cluster = Cluster::start(options);
     let hello = repository().join("examples/hello/hello.wasm");
     cluster.load(&hello, "hello:1").ok();
     cluster.load(&hello, "hello:2").ok();
@@ -45,19 +56,15 @@ fn jsonpath(cluster: &Cluster, what: &[&str], path: &str) -> String {
         .ok()
 }
 
-#[test]
-fn answers_by_cluster_ip_and_node_port() {
-    need_root!();
-    let cluster = deployed();
+fn answers_by_cluster_ip_and_node_port(options: Options) {
+    let cluster = deployed(options);
     cluster.curl(&service_address(&cluster)).ok();
     let port = jsonpath(&cluster, &["service", "hello"], "{.spec.ports[0].nodePort}");
     cluster.curl(&format!("http://127.0.0.1:{port}/")).ok();
 }
 
-#[test]
-fn spreads_requests_over_all_replicas() {
-    need_root!();
-    let cluster = deployed();
+fn spreads_requests_over_all_replicas(options: Options) {
+    let cluster = deployed(options);
     let address = service_address(&cluster);
     for _ in 0..60 {
         cluster.curl(&address).ok();
@@ -77,10 +84,8 @@ fn spreads_requests_over_all_replicas() {
     }
 }
 
-#[test]
-fn both_kubectl_versions_show_what_users_expect() {
-    need_root!();
-    let cluster = deployed();
+fn both_kubectl_versions_show_what_users_expect(options: Options) {
+    let cluster = deployed(options);
     for tool in [Tool::Kubectl132, Tool::Kubectl136] {
         let kubectl = |arguments: &[&str]| cluster.kubectl_with(tool, arguments, "").ok();
         let wide = kubectl(&["get", "pods", "-o", "wide"]);
@@ -127,10 +132,8 @@ fn both_kubectl_versions_show_what_users_expect() {
     }
 }
 
-#[test]
-fn scales_updates_and_rolls_back() {
-    need_root!();
-    let cluster = deployed();
+fn scales_updates_and_rolls_back(options: Options) {
+    let cluster = deployed(options);
     cluster.kubectl(&["scale", "deployment/hello", "--replicas=5"]).ok();
     rolled_out(&cluster);
     assert_eq!(
@@ -151,10 +154,8 @@ fn scales_updates_and_rolls_back() {
     cluster.curl(&service_address(&cluster)).ok();
 }
 
-#[test]
-fn replaces_a_deleted_pod_and_removes_everything_with_the_manifests() {
-    need_root!();
-    let cluster = deployed();
+fn replaces_a_deleted_pod_and_removes_everything_with_the_manifests(options: Options) {
+    let cluster = deployed(options);
     let names = || jsonpath(&cluster, &["pods", "-l", "app=hello"], "{.items[*].metadata.name}");
     let first = names().split_whitespace().next().expect("a pod").to_owned();
     cluster.kubectl(&["delete", "pod", &first, "--timeout=60s"]).ok();
@@ -172,10 +173,8 @@ fn replaces_a_deleted_pod_and_removes_everything_with_the_manifests() {
     );
 }
 
-#[test]
-fn follows_logs() {
-    need_root!();
-    let cluster = deployed();
+fn follows_logs(options: Options) {
+    let cluster = deployed(options);
     let mut follower = cluster
         .kubectl_command(&["logs", "-f", "deployment/hello", "--all-pods=true"])
         .stdout(Stdio::piped())
@@ -191,16 +190,17 @@ fn follows_logs() {
     assert!(seen, "the request's line arrives while following");
 }
 
-#[test]
-fn keeps_serving_while_the_agent_is_dead() {
-    need_root!();
-    let mut cluster = deployed();
+fn keeps_serving_while_the_agent_is_dead(options: Options) {
+    let mut cluster = deployed(options);
     let address = service_address(&cluster);
     let uids = |cluster: &Cluster| jsonpath(cluster, &["pods", "-l", "app=hello"], "{.items[*].metadata.uid}");
     let before = uids(&cluster);
+    let port = jsonpath(&cluster, &["service", "hello"], "{.spec.ports[0].nodePort}");
+    let by_node_port = format!("http://127.0.0.1:{port}/");
     cluster.crash();
     for _ in 0..20 {
         cluster.curl(&address).ok();
+        cluster.curl(&by_node_port).ok();
     }
     cluster.up();
     rolled_out(&cluster);
