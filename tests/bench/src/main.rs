@@ -45,6 +45,9 @@ enum What {
     Pods {
         #[arg(long, default_value_t = 100)]
         count: usize,
+        /// The component of the pods, in place of the example's.
+        #[arg(long)]
+        component: Option<std::path::PathBuf>,
     },
     /// Many Wasm pods from one `kubectl scale` to all Ready.
     Scale {
@@ -134,7 +137,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Start { runs } => start::measure(runs),
         What::Creates { clients, count } => creates::measure(clients, count),
-        What::Pods { count } => pods::measure(count),
+        What::Pods { count, component } => pods::measure(count, component.as_deref()),
         What::Requests {
             clients,
             seconds,

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use bytes::Bytes;
-use e2e::{Cluster, Options, repository, run};
+use e2e::{Cluster, Options, run};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,16 +11,16 @@ use crate::{
     creates::load_command,
     figures::{Durations, print},
     watch::{Event, Events},
+    workload,
 };
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-/// Starts a cluster with the example's image and prints the figures.
-pub(crate) fn measure(count: usize) -> anyhow::Result<()> {
+/// Starts a cluster with the component's image (the example's, if none is given) and prints the figures.
+pub(crate) fn measure(count: usize, component: Option<&Path>) -> anyhow::Result<()> {
     let cluster = Cluster::start(Options::default());
-    cluster
-        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
-        .ok();
+    let component = component.map_or_else(workload::component, Path::to_owned);
+    cluster.load(&component, "hello:1").ok();
     let out = run(&mut load_command(&cluster, &["load-pods"], &[count])?, "").ok();
     print(format!("pods {}", out.trim()));
     Ok(())
