@@ -140,6 +140,11 @@ mod tests {
             kubernetes_address: Ipv4Addr::new(127, 96, 0, 1),
             ..cluster
         };
-        assert_eq!(kubernetes_service(&rootless).at("spec.ports").map(|ports| &ports[0]["port"]), Some(&json!(6443)));
+        assert_eq!(
+            kubernetes_service(&rootless)
+                .at("spec.ports")
+                .map(|ports| &ports[0]["port"]),
+            Some(&json!(6443))
+        );
     }
 }
