@@ -34,7 +34,7 @@ const MAX_IMAGE: u64 = 4 << 30;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
     #[error("failed to resolve reference \"{name}\"")]
-    Resolve { name: Reference, source: RegistryError },
+    Resolve { name: String, source: RegistryError },
     #[error("failed to fetch {digest}")]
     Fetch { digest: Digest, source: RegistryError },
     #[error("{document} cannot be read")]
@@ -152,7 +152,7 @@ impl Pull {
 
     fn unresolved(&self, source: RegistryError) -> PullError {
         PullError::Resolve {
-            name: self.name.clone(),
+            name: self.name.to_string(),
             source,
         }
     }

@@ -163,14 +163,6 @@ impl Registry {
         self.state.lock().authorizations.clone()
     }
 
-    pub(crate) fn content(&self, path: &str) -> Option<Bytes> {
-        self.state
-            .lock()
-            .content
-            .get(&format!("/v2/{path}"))
-            .map(|(_, bytes)| bytes.clone())
-    }
-
     async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (parts, body) = request.into_parts();
         let header = |name| {
