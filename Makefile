@@ -5,7 +5,7 @@ TARGET   := $(or $(CARGO_TARGET_DIR),target)
 WHERRY   := $(TARGET)/release/wherry
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build up down test lint bench hello clean
+.PHONY: help tools build up down test lint bench soak hello clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,11 @@ bench: build ## Measure what SPECIFICATION.md states (root; WASMTIME=path compar
 	cargo build --release --package bench
 	for what in start creates pods "requests $(if $(WASMTIME),--wasmtime $(WASMTIME))"; do \
 	  WHERRY_BIN=$(abspath $(WHERRY)) $(TARGET)/release/bench $$what || exit 1; done
+
+soak: ## Run the long jobs: a thousand seeds, a hundred kills (root), ten minutes of each fuzz target
+	WHERRY_SEEDS=1000 cargo test --package simulation
+	cargo build --bin wherry && WHERRY_KILLS=100 cargo test --package history
+	WHERRY_FUZZ_SECONDS=600 cargo test --package fuzz
 
 clean: ## Remove what was built
 	cargo clean

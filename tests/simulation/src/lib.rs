@@ -1,0 +1,1 @@
+//! The seeded simulation of a whole cluster; all of it is in `tests/`.
