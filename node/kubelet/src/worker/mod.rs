@@ -338,7 +338,12 @@ impl Worker {
             }
             Effect::Finished => self.memory.finished = true,
             Effect::Purged => self.memory.purged = true,
-            Effect::Reported(reported) => self.reported = *reported,
+            Effect::Reported(mut reported) => {
+                if report::is_contradicted(&reported.sent, &reported.stored) {
+                    reported.sent = reported.stored.clone(); // so that the difference is sent
+                }
+                self.reported = *reported;
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::status::{Phase, PodStatus};
+use crate::status::{Condition, Phase, PodStatus};
 
 /// How long the first report of a starting pod waits for the pod to become ready.
 const STARTING: SignedDuration = SignedDuration::from_millis(100);
@@ -42,6 +42,13 @@ pub(super) fn due(reported: &PodStatus, status: &PodStatus, begun: Timestamp, no
     }
 }
 
+/// Whether the API holds another status of a condition than was sent. Reports name only what has changed, so one that
+/// somebody else wrote meanwhile stands beside ours in the answer, and nothing further would tell of it.
+pub(super) fn is_contradicted(sent: &PodStatus, stored: &PodStatus) -> bool {
+    let other = |ours: &Condition| stored.condition(&ours.kind).is_none_or(|c| c.status != ours.status);
+    sent.conditions.iter().any(other)
+}
+
 /// A container that waits for more than its turn, or has ended.
 fn is_trouble(state: &crate::status::State) -> bool {
     let waiting = state.waiting.as_ref().map(|w| &*w.reason);
@@ -52,7 +59,7 @@ fn is_trouble(state: &crate::status::State) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Condition, ContainerStatus, State};
+    use crate::status::{ContainerStatus, State};
 
     fn at(milli: i64) -> Timestamp {
         Timestamp::from_millisecond(milli).expect("in range")
@@ -92,6 +99,18 @@ mod tests {
             }],
             ..PodStatus::default()
         }
+    }
+
+    #[test]
+    fn a_condition_that_another_wrote_contradicts_ours() {
+        let (ready, not_ready) = (
+            status(State::running(None), "True"),
+            status(State::running(None), "False"),
+        );
+        assert!(!is_contradicted(&ready, &ready));
+        assert!(is_contradicted(&ready, &not_ready));
+        assert!(is_contradicted(&ready, &PodStatus::default()));
+        assert!(!is_contradicted(&PodStatus::default(), &ready), "it is nothing of ours");
     }
 
     #[test]

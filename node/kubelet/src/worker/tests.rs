@@ -34,6 +34,8 @@ struct ApiState {
     /// By name.
     secrets: Vec<Value>,
     refuse_reports: bool,
+    /// Somebody else says that the pod is not ready, just before the next report arrives.
+    meddle: bool,
     /// How many deletions are answered with a conflict.
     conflicts: u32,
     /// Where requests for tokens and for the config map meet: none is answered before all are there.
@@ -79,6 +81,11 @@ impl Api {
             ),
             Method::PATCH => {
                 let patch: Value = serde_json::from_slice(body).expect("json");
+                if std::mem::take(&mut state.meddle) {
+                    let conditions = state.pod["status"]["conditions"].as_array_mut().expect("list");
+                    let ready = conditions.iter_mut().find(|c| c["type"] == "Ready");
+                    ready.expect("was reported")["status"] = "False".into();
+                }
                 state
                     .writes
                     .push(format!("patch {}", path.rsplit('/').next().expect("name")));
@@ -405,6 +412,19 @@ async fn what_others_make_of_the_status_is_set_right() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_write_beside_a_report_is_set_right() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    fixture.api.state.lock().meddle = true;
+    fixture
+        .api
+        .change(|pod| pod["status"]["message"] = "of somebody else".into());
+    fixture
+        .until(|status| status.is_ready() && !fixture.api.state.lock().meddle)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crashing_container_is_restarted_and_told_of() {
     let fixture = Fixture::new(web());
     fixture.ready().await;
@@ -554,6 +574,16 @@ async fn a_missing_config_map_is_named_and_its_coming_starts_the_container() {
     fixture.api.state.lock().config_map = Some(json!({"metadata": metadata, "data": {"k": "v"}}));
     fixture.api.change(|_| {});
     fixture.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_an_image_while_a_container_is_made_is_passed_on_once() {
+    let fixture = Fixture::new(web());
+    fixture.runtime.make_slow("i", "Compiling image \"i\"");
+    fixture.ready().await;
+    let events = fixture.api.state.lock().events.clone();
+    let told = events.iter().filter(|event| event.starts_with("Compiling "));
+    assert_eq!(told.collect::<Vec<_>>(), ["Compiling Compiling image \"i\""]);
 }
 
 #[tokio::test(start_paused = true)]
