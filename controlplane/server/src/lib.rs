@@ -12,6 +12,7 @@ mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -59,6 +60,8 @@ pub struct Config {
     pub gateway: Ipv4Addr,
     pub cluster_range: Ipv4Net,
     pub service_range: Ipv4Net,
+    /// Ports that Services of type NodePort may have.
+    pub node_ports: RangeInclusive<u16>,
     /// Prefix length of a node's pod range.
     pub node_prefix: u8,
 }
@@ -154,7 +157,7 @@ impl Server {
                 },
                 service_range: config.service_range,
                 kubernetes_address,
-                node_ports: 30000..=32767,
+                node_ports: config.node_ports.clone(),
                 admission: Vec::new(),
                 virtuals: virtuals(&pki, &caches.0)?,
                 checks: vec![bootstrap_check(bootstrapped.clone())],

@@ -42,11 +42,12 @@ impl Plane {
             kubeconfig: kubeconfig.clone(),
             node_name: "n1".into(),
             node_addresses: vec![Ipv4Addr::LOCALHOST.into()],
-            // Loopback as well, so that the test needs no privilege.
-            gateway: Ipv4Addr::new(127, 0, 0, 2),
+            // An address that nobody has can be listened on, without any privilege.
+            gateway: Ipv4Addr::new(10, 128, 0, 1),
             cluster_range: "10.128.0.0/9".parse().unwrap(),
             service_range: "10.96.0.0/16".parse().unwrap(),
-                node_prefix: 17,
+            node_ports: 30000..=32767,
+            node_prefix: 17,
         });
         let server = server.await.unwrap();
         let admin = Client::from_kubeconfig(&kubeconfig).await.unwrap();
