@@ -287,11 +287,6 @@ impl Cluster {
         self.namespace = Arc::new(Namespace::make());
     }
 
-    /// The cluster's network namespace.
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
     /// Where the cluster's network namespace can be entered.
     pub fn network(&self) -> PathBuf {
         self.namespace.path()
