@@ -35,6 +35,8 @@ struct State {
     /// Whether sandboxes get addresses of the pod range; else all are at 127.0.0.1, where tests can serve.
     addressed: bool,
     refusals: BTreeMap<String, String>,
+    /// What is told of images whose containers take long to make.
+    slow: BTreeMap<String, String>,
     /// Who may pull what not everybody may.
     private: BTreeMap<String, String>,
     stubborn: bool,
@@ -98,6 +100,11 @@ impl FakeRuntime {
             Some(reason) => state.refusals.insert(image.into(), reason.into()),
             None => state.refusals.remove(image),
         };
+    }
+
+    /// Takes a minute over each container of this image, and says this meanwhile.
+    pub fn make_slow(&self, image: &str, message: &str) {
+        self.state.lock().slow.insert(image.into(), message.into());
     }
 
     /// Lets only this user pull the image.
@@ -272,6 +279,12 @@ impl cri::Runtime for FakeRuntime {
     }
 
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
+        let slow = self.state.lock().slow.get(&config.image).cloned();
+        if let Some(message) = slow {
+            let reference = config.image.clone();
+            let _ = self.events.send(Event::Image { reference, message }); // nobody may be listening
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        }
         let created_at = self.now();
         let mut state = self.state.lock();
         let home = state.sandboxes.get(sandbox).ok_or_else(|| absent("sandbox", sandbox))?;

@@ -577,7 +577,7 @@ async fn a_missing_config_map_is_named_and_its_coming_starts_the_container() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_of_an_image_while_a_container_is_made_is_passed_on_once() {
+async fn what_is_told_of_an_image_while_a_container_is_made_is_passed_on() {
     let fixture = Fixture::new(web());
     fixture.runtime.make_slow("i", "Compiling image \"i\"");
     fixture.ready().await;
