@@ -37,6 +37,7 @@ fn main() {
         ["resolve", name] => resolve(name),
         ["bind", address] => bind(address).map_err(|code| code.name().to_owned()),
         ["connect", address] => connect(address).map_err(|code| code.name().to_owned()),
+        ["hoard", address] => hoard(address),
         ["fetch", authority, path] => fetch(authority, path),
         _ => Err("unknown command".to_owned()),
     };
@@ -110,6 +111,16 @@ fn connect(address: &str) -> Result<String, ErrorCode> {
         }
     };
     Ok(read(&input))
+}
+
+/// Opens connections and keeps them, as many as it gets, for ever.
+fn hoard(address: &str) -> ! {
+    let mut held = Vec::new();
+    loop {
+        let Ok(socket) = socket() else { continue };
+        let _ = socket.start_connect(&instance_network(), wit(address)); // it may well be refused
+        held.push(socket);
+    }
 }
 
 fn fetch(authority: &str, path: &str) -> Result<String, String> {
