@@ -146,15 +146,10 @@ fn table(cluster_id: &str, family: Family, namespace: Option<PathBuf>) -> Table 
 
 /// What is kept between passes.
 struct Proxy {
-    /// What the kernel is told, if it is told anything.
-    addresses: Option<Addresses>,
-    tables: Vec<(Family, Place, Table)>,
+    kernel: Programmed,
     scope: userspace::Scope,
     holder: Holder,
     refused: Refused,
-    /// What flows of datagrams have been held against.
-    leads: Leads,
-    resynced: Instant,
 }
 
 impl Proxy {
@@ -163,12 +158,7 @@ impl Proxy {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         let others = config.node_ips.iter().copied().filter(|ip| *ip != loopback);
         Proxy {
-            addresses: kernel.map(|kernel| Addresses {
-                services: vec![kernel.service_range],
-                pods: vec![kernel.pod_range],
-                node: config.node_ips.clone(),
-            }),
-            tables: kernel.map(tables).unwrap_or_default(),
+            kernel: Programmed::new(kernel, &config.node_ips),
             scope: userspace::Scope {
                 addresses: kernel.is_none(),
                 node_ports: match kernel {
@@ -178,8 +168,6 @@ impl Proxy {
             },
             holder,
             refused: Refused::default(),
-            leads: Leads::new(),
-            resynced: Instant::now(),
         }
     }
 
@@ -190,14 +178,39 @@ impl Proxy {
         recorder: &Recorder,
         find: impl Fn(&str, &str) -> Option<std::sync::Arc<Service>>,
     ) -> Result<(), Error> {
-        let listened = match self.holder.sync(userspace::table(model, &self.scope)).await {
-            Ok(refused) => {
-                self.refused.tell(refused, model, recorder, find);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        };
-        listened.and(self.program(model).await)
+        let table = userspace::table(model, &self.scope);
+        let is_needed = userspace::is_needed(model, &self.scope);
+        let (listened, programmed) = tokio::join!(self.holder.sync(table, is_needed), self.kernel.program(model));
+        if let Ok(refused) = &listened {
+            self.refused.tell(refused, model, recorder, find);
+        }
+        listened?;
+        programmed
+    }
+}
+
+/// What is kept of what the kernel was told.
+struct Programmed {
+    /// What it is told, if it is told anything.
+    addresses: Option<Addresses>,
+    tables: Vec<(Family, Place, Table)>,
+    /// What flows of datagrams have been held against.
+    leads: Leads,
+    resynced: Instant,
+}
+
+impl Programmed {
+    fn new(kernel: Option<&Kernel>, node_ips: &[IpAddr]) -> Self {
+        Programmed {
+            addresses: kernel.map(|kernel| Addresses {
+                services: vec![kernel.service_range],
+                pods: vec![kernel.pod_range],
+                node: node_ips.to_vec(),
+            }),
+            tables: kernel.map(tables).unwrap_or_default(),
+            leads: Leads::new(),
+            resynced: Instant::now(),
+        }
     }
 
     /// Tells the kernel.

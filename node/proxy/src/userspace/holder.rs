@@ -170,22 +170,22 @@ impl Holder {
         self.lost.subscribe()
     }
 
-    /// Makes the listeners be as `table` says; returns those that cannot be had. They are tried again each time. Without
-    /// anything to listen for no process is started.
-    pub(crate) async fn sync(&mut self, table: Table) -> Result<BTreeMap<Key, Refusal>, HolderError> {
-        let result = self.try_sync(table).await;
+    /// Makes the listeners be as `table` says; returns those that cannot be had. They are tried again each time. A process
+    /// is started only if it `is_needed`.
+    pub(crate) async fn sync(&mut self, table: Table, is_needed: bool) -> Result<BTreeMap<Key, Refusal>, HolderError> {
+        let result = self.try_sync(table, is_needed).await;
         if result.is_err() {
             self.forget();
         }
         result
     }
 
-    async fn try_sync(&mut self, table: Table) -> Result<BTreeMap<Key, Refusal>, HolderError> {
+    async fn try_sync(&mut self, table: Table, is_needed: bool) -> Result<BTreeMap<Key, Refusal>, HolderError> {
         if self.current.as_ref().is_some_and(|current| current.channel.is_closed()) {
             tracing::warn!("the process that listens for Services is gone");
             self.forget();
         }
-        if self.current.is_none() && !self.attach(table.is_empty()).await? {
+        if self.current.is_none() && !self.attach(is_needed).await? {
             return Ok(BTreeMap::new());
         }
         let mut refused = BTreeMap::new();
@@ -222,7 +222,7 @@ impl Holder {
     }
 
     /// Finds the process, or starts one unless there is no need; whether there is one.
-    async fn attach(&mut self, idle: bool) -> Result<bool, HolderError> {
+    async fn attach(&mut self, is_needed: bool) -> Result<bool, HolderError> {
         let places = Place::list(&self.process.directory).map_err(while_doing("find"))?;
         for place in places {
             match find(place.clone(), None).await.map_err(while_doing("greet"))? {
@@ -236,7 +236,7 @@ impl Holder {
                 Found::Process(process) => self.former.push(*process),
             }
         }
-        if self.current.is_none() && self.former.is_empty() && idle {
+        if self.current.is_none() && self.former.is_empty() && !is_needed {
             return Ok(false);
         }
         if self.current.is_none() {

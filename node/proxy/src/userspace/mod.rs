@@ -32,4 +32,4 @@ pub use launch::Process;
 pub(crate) use launch::{Launcher, spawn};
 pub use process::main;
 pub(crate) use refused::Refused;
-pub(crate) use table::{Scope, table};
+pub(crate) use table::{Scope, is_needed, table};

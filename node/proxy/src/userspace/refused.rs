@@ -20,20 +20,20 @@ pub(crate) struct Refused(BTreeMap<Key, Refusal>);
 impl Refused {
     /// What is to be said now: of listeners that are newly refused, or for another reason. An external address that this
     /// machine does not have is somebody else's to serve.
-    fn news(&mut self, now: BTreeMap<Key, Refusal>) -> Vec<(Key, Refusal)> {
+    fn news(&mut self, now: &BTreeMap<Key, Refusal>) -> Vec<(Key, Refusal)> {
         let news = now
             .iter()
             .filter(|(key, refusal)| **refusal != Refusal::Absent && self.0.get(key) != Some(refusal))
             .map(|(key, refusal)| (*key, refusal.clone()))
             .collect();
-        self.0 = now;
+        self.0.clone_from(now);
         news
     }
 
     /// Records events for what is new. `find` gives the Service of a namespace and a name.
     pub(crate) fn tell(
         &mut self,
-        now: BTreeMap<Key, Refusal>,
+        now: &BTreeMap<Key, Refusal>,
         model: &Model,
         recorder: &Recorder,
         find: impl Fn(&str, &str) -> Option<std::sync::Arc<Service>>,
@@ -107,7 +107,7 @@ mod tests {
     fn each_reason_is_said_once() {
         let (low, high) = (key("127.96.0.9:80"), key("127.0.0.1:30080"));
         let mut refused = Refused::default();
-        let mut news = |now: &[(Key, Refusal)]| refused.news(now.iter().cloned().collect()).len();
+        let mut news = |now: &[(Key, Refusal)]| refused.news(&now.iter().cloned().collect()).len();
         assert_eq!(news(&[(low, Refusal::Denied), (high, Refusal::Taken)]), 2);
         assert_eq!(news(&[(low, Refusal::Denied), (high, Refusal::Taken)]), 0);
         assert_eq!(news(&[(low, Refusal::Taken)]), 1);

@@ -46,6 +46,11 @@ pub(crate) fn table(model: &Model, scope: &Scope) -> Table {
     table
 }
 
+/// Whether there is a Service that is listened for as soon as it has endpoints, so that who listens had better be there.
+pub(crate) fn is_needed(model: &Model, scope: &Scope) -> bool {
+    model.values().any(|port| scope.addresses || port.node_port.is_some())
+}
+
 fn claim(table: &mut Table, port: &Port, addresses: impl Iterator<Item = (IpAddr, u16)>, policy: Policy) {
     for address in addresses {
         let key = Key {

@@ -97,6 +97,16 @@ fn only_node_ports_on_loopback_have_one_with_root() {
 }
 
 #[test]
+fn who_listens_is_needed_before_there_are_endpoints() {
+    let without = |port: &mut Port| port.endpoints.clear();
+    let inner = model([port("inner", Protocol::Tcp, without)]);
+    let outer = model([port("outer", Protocol::Tcp, |port| port.node_port = Some(30080))]);
+    let with_root = Scope::default();
+    assert!(is_needed(&inner, &rootless()) && is_needed(&outer, &with_root));
+    assert!(!is_needed(&inner, &with_root) && !is_needed(&Model::new(), &rootless()));
+}
+
+#[test]
 fn policies_bind_whom_they_are_for() {
     let web = port("web", Protocol::Tcp, |port| {
         port.node_port = Some(30080);

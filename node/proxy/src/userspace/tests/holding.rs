@@ -92,7 +92,7 @@ fn one(at: SocketAddr, endpoints: &[SocketAddr]) -> Table {
 #[tokio::test]
 async fn nothing_is_started_for_nothing() {
     let fixture = Fixture::new();
-    fixture.agent("1").sync(Table::new()).await.unwrap();
+    fixture.agent("1").sync(Table::new(), false).await.unwrap();
     assert_eq!(fixture.threads.started(), 0);
     end_all(&fixture.directory.path().join("service-proxy")).await.unwrap();
 }
@@ -104,7 +104,7 @@ async fn listeners_outlive_the_agent_and_the_next_one_adopts_them() {
     let (a, b) = (echo("a").await, echo("b").await);
     let mut first = fixture.agent("1");
     let both: Table = one(stays, &[a]).into_iter().chain(one(goes, &[a])).collect();
-    first.sync(both).await.unwrap();
+    first.sync(both, true).await.unwrap();
     drop(first);
     assert_eq!(
         talk(stays, "").await.unwrap(),
@@ -112,14 +112,14 @@ async fn listeners_outlive_the_agent_and_the_next_one_adopts_them() {
         "nobody is there to tell it anything"
     );
     let mut next = fixture.agent("1");
-    next.sync(one(stays, &[b])).await.unwrap();
+    next.sync(one(stays, &[b]), true).await.unwrap();
     assert_eq!(talk(stays, "").await.unwrap(), "b bye");
     assert!(
         talk(goes, "").await.is_err(),
         "what the next one does not name is closed"
     );
     assert_eq!((fixture.threads.started(), fixture.places()), (1, 1));
-    next.sync(Table::new()).await.unwrap();
+    next.sync(Table::new(), true).await.unwrap();
     assert!(talk(stays, "").await.is_err());
     end_all(&fixture.directory.path().join("service-proxy")).await.unwrap();
     assert_eq!(fixture.places(), 0);
@@ -133,10 +133,10 @@ async fn a_process_that_dies_is_noticed_and_started_again() {
     let table = one(at, &[echo("a").await]);
     let mut agent = fixture.agent("1");
     let mut lost = agent.lost();
-    agent.sync(table.clone()).await.unwrap();
+    agent.sync(table.clone(), true).await.unwrap();
     fixture.threads.kill_last();
     tokio::time::timeout(DEADLINE, lost.changed()).await.unwrap().unwrap();
-    agent.sync(table).await.unwrap();
+    agent.sync(table, true).await.unwrap();
     assert_eq!(talk(at, "").await.unwrap(), "a bye");
     assert_eq!((fixture.threads.started(), fixture.places()), (2, 1));
     end_all(&fixture.directory.path().join("service-proxy")).await.unwrap();
@@ -150,11 +150,11 @@ async fn what_is_refused_is_tried_again() {
     let table = one(at, &[echo("a").await]);
     let mut agent = fixture.agent("1");
     for _ in 0..2 {
-        let refused = agent.sync(table.clone()).await.unwrap();
+        let refused = agent.sync(table.clone(), true).await.unwrap();
         assert_eq!(refused, [(key(Protocol::Tcp, at), Refusal::Taken)].into());
     }
     drop(other);
-    assert!(agent.sync(table).await.unwrap().is_empty());
+    assert!(agent.sync(table, true).await.unwrap().is_empty());
     assert_eq!(talk(at, "").await.unwrap(), "a bye");
     end_all(&fixture.directory.path().join("service-proxy")).await.unwrap();
 }
@@ -169,7 +169,7 @@ async fn a_process_of_another_version_is_replaced_and_no_connection_is_refused()
     let mut table = one(at, &[endpoint]);
     table.extend(many.map(|key| (key, route(&[endpoint]))));
     let mut old = fixture.agent("1");
-    old.sync(table.clone()).await.unwrap();
+    old.sync(table.clone(), true).await.unwrap();
     let mut open = TcpStream::connect(at).await.unwrap();
     let mut name = [0; 2];
     open.read_exact(&mut name).await.unwrap();
@@ -182,7 +182,7 @@ async fn a_process_of_another_version_is_replaced_and_no_connection_is_refused()
     });
     let mut new = fixture.agent("2");
     assert!(
-        new.sync(table.clone()).await.unwrap().is_empty(),
+        new.sync(table.clone(), true).await.unwrap().is_empty(),
         "every listener is taken over"
     );
     calling.await.unwrap();
@@ -204,7 +204,11 @@ async fn what_does_not_speak_is_not_waited_for_twice() {
     let place = Place::make(&fixture.directory.path().join("service-proxy")).unwrap();
     assert!(place.connect().is_err(), "left behind by a process that is gone");
     let at = address(46);
-    fixture.agent("1").sync(one(at, &[echo("a").await])).await.unwrap();
+    fixture
+        .agent("1")
+        .sync(one(at, &[echo("a").await]), true)
+        .await
+        .unwrap();
     assert_eq!(talk(at, "").await.unwrap(), "a bye");
     assert_eq!(fixture.places(), 1);
     end_all(&fixture.directory.path().join("service-proxy")).await.unwrap();
