@@ -1,0 +1,61 @@
+//! Selectors: what is printed reads as the same selector.
+
+use api::{FieldSelector, LabelSelector};
+
+pub const WORDS: &[&str] = &[
+    "in",
+    "notin",
+    "(",
+    ")",
+    ",",
+    "=",
+    "==",
+    "!=",
+    "!",
+    "a",
+    "b.c/d",
+    " ",
+    "metadata.name",
+    "spec.nodeName",
+    "\\",
+    "\\,",
+    "\\=",
+    ">",
+    "<",
+    "exists",
+    "1",
+    "()",
+    "(,)",
+];
+
+pub fn labels(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(selector) = LabelSelector::parse(text) else {
+        return;
+    };
+    let printed = selector.to_string();
+    let again = LabelSelector::parse(&printed).unwrap_or_else(|error| panic!("{printed:?}: {error}"));
+    assert_eq!(again.to_string(), printed);
+    for labels in [&[][..], &[("a", "b")], &[("a", ""), ("b.c/d", "1")]] {
+        let label = |key: &str| labels.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        assert_eq!(
+            selector.matches(label),
+            again.matches(label),
+            "{text:?} and {printed:?}"
+        );
+    }
+}
+
+pub fn fields(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(selector) = FieldSelector::parse(text) else {
+        return;
+    };
+    let printed = selector.to_string();
+    let again = FieldSelector::parse(&printed).unwrap_or_else(|error| panic!("{printed:?}: {error}"));
+    assert_eq!(
+        again.requirements(),
+        selector.requirements(),
+        "{text:?} and {printed:?}"
+    );
+}
