@@ -150,10 +150,10 @@ impl Images {
         self.catalogue.read().by_id(manifest).cloned()
     }
 
-    /// Gives an image another name.
-    pub(crate) fn name(&self, name: &Reference, entry: Entry) -> Result<(), StoreError> {
+    /// Gives an image another name; `false`: it was removed meanwhile.
+    pub(crate) fn name(&self, name: &Reference, entry: Entry) -> Result<bool, StoreError> {
         let _changing = self.changing.lock();
-        self.change(|catalogue| catalogue.add(name, entry))
+        self.change(|catalogue| catalogue.rename(name, entry))
     }
 
     /// Keeps blobs from being removed while an image is made of them.

@@ -122,8 +122,10 @@ impl Pull {
         let session = self.session().await?;
         let (document, manifest, indexes) = self.resolve(&session).await?;
         let digest = document.digest.clone();
-        if let Some(known) = self.images.known(&digest) {
-            return self.rename(known, &indexes).await;
+        if let Some(known) = self.images.known(&digest)
+            && let Some(renamed) = self.rename(known, &indexes).await?
+        {
+            return Ok(renamed);
         }
         let _lease = self.images.lease(
             manifest
@@ -177,18 +179,16 @@ impl Pull {
         Err(PullError::TooDeep)
     }
 
-    /// The registry's image is here already: it may only have got another name.
-    async fn rename(&self, mut known: Entry, indexes: &[Document]) -> Result<Entry, PullError> {
+    /// The registry's image is here already, and may only have got another name; `None`: it has just been removed.
+    async fn rename(&self, mut known: Entry, indexes: &[Document]) -> Result<Option<Entry>, PullError> {
         let digests: BTreeSet<_> = indexes.iter().map(|index| index.digest.clone()).collect();
         let _lease = self.images.lease(digests.iter().cloned());
         self.keep_all(indexes.iter()).await?;
         known.blobs.extend(digests.iter().cloned());
         known.indexes.extend(digests);
         let (images, name, entry) = (Arc::clone(&self.images), self.name.clone(), known.clone());
-        blocking(move || images.name(&name, entry))
-            .await?
-            .map_err(PullError::store)?;
-        Ok(known)
+        let named = blocking(move || images.name(&name, entry)).await?;
+        Ok(named.map_err(PullError::store)?.then_some(known))
     }
 
     async fn keep_documents(&self, indexes: &[Document], manifest: &Document) -> Result<(), PullError> {

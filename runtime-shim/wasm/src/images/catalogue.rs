@@ -91,6 +91,15 @@ impl Catalogue {
         self.images.insert(entry.manifest.clone(), entry);
     }
 
+    /// Gives an image another name, if it is still there.
+    pub(crate) fn rename(&mut self, reference: &Reference, entry: Entry) -> bool {
+        let known = self.images.contains_key(&entry.manifest);
+        if known {
+            self.add(reference, entry);
+        }
+        known
+    }
+
     /// The image with this id or digest.
     pub(crate) fn by_id(&self, id: &Digest) -> Option<&Entry> {
         self.images
@@ -239,6 +248,17 @@ mod tests {
         let old = catalogue.describe(catalogue.by_id(&Digest::of(b"m1")).unwrap());
         assert!(old.tags.is_empty());
         assert_eq!(old.digests.len(), 1);
+    }
+
+    #[test]
+    fn an_image_that_is_gone_gets_no_name() {
+        let mut catalogue = Catalogue::default();
+        let image = entry(b"m1", &[b"a"]);
+        assert!(!catalogue.rename(&reference("hello:1"), image.clone()));
+        assert_eq!(catalogue, Catalogue::default());
+        catalogue.add(&reference("hello:1"), image.clone());
+        assert!(catalogue.rename(&reference("hello:2"), image));
+        assert!(catalogue.by_reference(&reference("hello:2")).is_some());
     }
 
     #[test]
