@@ -12,6 +12,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{Backlog, listen};
@@ -24,6 +25,9 @@ use super::claim;
 use super::launch::{Arguments, LISTENER};
 use super::listeners::{Listeners, Shared};
 use super::protocol::{Answer, Call, Hello, OLDEST_VERSION, VERSION, common_version};
+
+/// How long to wait after the system has no more descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// The body of `wherry service-proxy`. Must be called before any other thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -104,7 +108,7 @@ pub(crate) async fn serve(listener: OwnedFd, wherry_version: String, most_connec
                 Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&server).converse(stream))),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "an agent cannot be accepted");
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(EXHAUSTED).await;
                 }
             }
         }
