@@ -60,8 +60,12 @@ async fn end_cluster(path: &Path) -> anyhow::Result<()> {
 /// Ends the pods of the directory's node and removes its network.
 async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
-    let wasm =
-        wasm::Runtime::start_to_end(machine::runtime(directory.path(), None, None)?, tasks.clone(), quit.clone()).await?;
+    let wasm = wasm::Runtime::start_to_end(
+        machine::runtime(directory.path(), None, None)?,
+        tasks.clone(),
+        quit.clone(),
+    )
+    .await?;
     let ended = agent::down(agent::Leftovers {
         data_dir: directory.path().to_owned(),
         service_proxies: machine::service_proxies(directory.path()),

@@ -100,10 +100,7 @@ enum What {
     },
     /// The noise of `neighbours`, inside the cluster's network namespace.
     #[command(hide = true)]
-    LoadNoise {
-        how: String,
-        address: std::net::SocketAddr,
-    },
+    LoadNoise { how: String, address: std::net::SocketAddr },
     /// The load of `creates`, inside the cluster's network namespace.
     #[command(hide = true)]
     LoadCreates {

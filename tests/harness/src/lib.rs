@@ -25,13 +25,7 @@ use client::{Client, Clock, Informers};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    api::Api,
-    node::Node,
-    part::Part,
-    store::Weathered,
-    weather::Weather,
-};
+use crate::{api::Api, node::Node, part::Part, store::Weathered, weather::Weather};
 
 /// When test clusters begin: 2026-01-01T00:00:00Z.
 const BEGIN: i64 = 1_767_225_600;

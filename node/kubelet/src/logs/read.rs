@@ -62,11 +62,10 @@ pub(crate) fn stream(
             loop {
                 let (directory, options) = (directory.clone(), options.clone());
                 let follow = options.follow;
-                let (back, read) =
-                    match crate::blocking::run(move || state.next(&directory, attempt, options)).await {
-                        Ok(done) => done,
-                        Err(ended) => return Some((Err(io::Error::other(ended)), State::Over)),
-                    };
+                let (back, read) = match crate::blocking::run(move || state.next(&directory, attempt, options)).await {
+                    Ok(done) => done,
+                    Err(ended) => return Some((Err(io::Error::other(ended)), State::Over)),
+                };
                 state = back;
                 match read {
                     Ok(Progress::Some(bytes)) => return Some((Ok(bytes), state)),
