@@ -4,12 +4,10 @@
 //! A message is written before the next one is asked for, so that a slow reader slows down its own source and holds no
 //! memory. The subprotocols are those of Kubernetes' `wsstream`: bytes as they are, or as base64 text.
 
-mod frame;
-
-use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -17,15 +15,17 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use api::Status;
-use frame::Opcode;
 
 use super::body::Body;
 
-/// What RFC 6455 has both sides add to the client's key.
-const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The largest message, in bytes before encoding.
 const MESSAGE: usize = 32 * 1024;
 
@@ -113,8 +113,7 @@ fn has(headers: &HeaderMap, name: &http::HeaderName, wanted: &str) -> bool {
 }
 
 fn answer_to(key: &[u8]) -> HeaderValue {
-    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC.as_bytes()].concat());
-    HeaderValue::from_str(&STANDARD.encode(hash)).expect("base64 is ASCII")
+    HeaderValue::from_str(&derive_accept_key(key)).expect("invariant: base64 is ASCII")
 }
 
 impl Accepted {
@@ -127,24 +126,24 @@ impl Accepted {
     }
 }
 
-async fn relay(socket: impl AsyncRead + AsyncWrite, mut body: Body, encoding: Encoding) {
-    let (read, mut write) = tokio::io::split(socket);
-    let mut client = std::pin::pin!(listen(read));
+async fn relay(socket: impl AsyncRead + AsyncWrite + Unpin, mut body: Body, encoding: Encoding) {
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE))
+        .max_frame_size(Some(MESSAGE))
+        .write_buffer_size(0);
+    let socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(limits)).await;
+    let (mut to_client, mut from_client) = socket.split();
     loop {
-        let message = tokio::select! {
+        let data = tokio::select! {
             biased;
-            said = &mut client => match said {
-                Said::Ping(data, read) => {
-                    client.set(listen(read));
-                    frame::encode(Opcode::Pong, &data)
-                }
-                Said::Leaves => break,
+            said = from_client.next() => match said {
+                // Pings are answered by the library.
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                Some(Ok(_)) => continue,
             },
-            frame = body.frame() => match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => messages(&data, encoding),
-                    Err(_) => continue,
-                },
+            frame = body.frame() => match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
+                Some(Ok(Ok(data))) => data,
+                Some(Ok(Err(_))) => continue,
                 Some(Err(error)) => {
                     tracing::debug!(%error, "the source of a WebSocket broke off");
                     break;
@@ -152,47 +151,34 @@ async fn relay(socket: impl AsyncRead + AsyncWrite, mut body: Body, encoding: En
                 None => break,
             },
         };
-        if write.write_all(&message).await.is_err() {
-            return;
+        for message in messages(&data, encoding) {
+            if to_client.send(message).await.is_err() {
+                return;
+            }
         }
     }
-    // 1000: it is done. Whether the client hears it is its own affair.
-    let _ = write
-        .write_all(&frame::encode(Opcode::Close, &1000u16.to_be_bytes()))
-        .await;
-    let _ = write.shutdown().await;
-}
-
-/// What a client says that matters, with what it will say next.
-enum Said<R> {
-    Ping(Vec<u8>, R),
-    /// By a close, by ending the connection, or by breaking the rules.
-    Leaves,
-}
-
-async fn listen<R: AsyncRead + Unpin>(mut read: R) -> Said<R> {
-    loop {
-        match frame::read(&mut read).await {
-            Ok((Opcode::Ping, data)) => return Said::Ping(data, read),
-            Ok((Opcode::Close, _)) | Err(_) => return Said::Leaves,
-            Ok(_) => {}
-        }
-    }
-}
-
-fn messages(data: &Bytes, encoding: Encoding) -> Vec<u8> {
-    let encode = |part: &[u8]| match encoding {
-        Encoding::Binary => frame::encode(Opcode::Binary, part),
-        Encoding::Base64 => frame::encode(Opcode::Text, STANDARD.encode(part).as_bytes()),
+    let done = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
     };
-    data.chunks(MESSAGE).flat_map(encode).collect()
+    // Whether the client hears it is its own affair.
+    let _ = to_client.send(Message::Close(Some(done))).await;
+    let _ = to_client.close().await;
+}
+
+fn messages(data: &Bytes, encoding: Encoding) -> impl Iterator<Item = Message> {
+    let starts = (0..data.len()).step_by(MESSAGE);
+    starts.map(move |start| {
+        let part = data.slice(start..data.len().min(start + MESSAGE));
+        match encoding {
+            Encoding::Binary => Message::Binary(part),
+            Encoding::Base64 => Message::text(STANDARD.encode(part)),
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::StreamExt;
-    use tokio::io::AsyncReadExt;
-
     use super::*;
 
     fn request(protocols: Option<&str>) -> HeaderMap {
@@ -224,6 +210,10 @@ mod tests {
         }
     }
 
+    async fn client_of(socket: impl AsyncRead + AsyncWrite + Unpin) -> WebSocketStream<impl AsyncRead + AsyncWrite> {
+        WebSocketStream::from_raw_socket(socket, Role::Client, None).await
+    }
+
     #[tokio::test]
     async fn the_source_is_asked_only_as_fast_as_the_client_reads() {
         let (client, server) = tokio::io::duplex(4096);
@@ -236,40 +226,45 @@ mod tests {
         tokio::task::yield_now().await;
         let before = made.try_iter().count();
         assert!(before <= 3, "{before} chunks were made for a client that reads nothing");
-        let (mut read, _write) = tokio::io::split(client);
-        let mut all = Vec::new();
-        read.read_to_end(&mut all).await.expect("it ends");
+        let all: Vec<_> = client_of(client).await.collect().await;
         sent.await.expect("it ends well");
-        assert_eq!(all.iter().filter(|byte| **byte == b'x').count(), 1000 * 4096);
-        assert!(all.ends_with(&[0x88, 2, 3, 232]), "it says goodbye");
+        let bytes = all.iter().map(|message| match message {
+            Ok(Message::Binary(data)) => data.len(),
+            _ => 0,
+        });
+        assert_eq!(bytes.sum::<usize>(), 1000 * 4096);
+        assert!(
+            matches!(all.last(), Some(Ok(Message::Close(Some(frame)))) if frame.code == CloseCode::Normal),
+            "it says goodbye"
+        );
     }
 
     #[tokio::test]
     async fn pings_are_answered_and_leaving_ends_it() {
-        let (mut client, server) = tokio::io::duplex(4096);
+        let (client, server) = tokio::io::duplex(4096);
         let silent = Body::stream(futures::stream::pending());
         let sent = tokio::spawn(relay(server, silent, Encoding::Base64));
-        client
-            .write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i'])
-            .await
-            .expect("written");
-        let mut pong = [0; 4];
-        client.read_exact(&mut pong).await.expect("an answer");
-        assert_eq!(pong, [0x8a, 2, b'h', b'i']);
-        client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.expect("written");
-        let mut rest = Vec::new();
-        client.read_to_end(&mut rest).await.expect("it ends");
-        assert_eq!(rest, [0x88, 2, 3, 232]);
+        let mut client = std::pin::pin!(client_of(client).await);
+        client.send(Message::Ping("hi".into())).await.expect("written");
+        let pong = client.next().await.expect("an answer").expect("a message");
+        assert_eq!(pong, Message::Pong("hi".into()));
+        client.send(Message::Close(None)).await.expect("written");
+        while client.next().await.is_some_and(|message| message.is_ok()) {}
         sent.await.expect("it ends well");
     }
 
     #[test]
     fn bytes_go_out_as_they_are_or_as_text() {
         let data = Bytes::from_static(b"\xff\x00");
-        assert_eq!(messages(&data, Encoding::Binary), [0x82, 2, 0xff, 0]);
+        let sent = |encoding| messages(&data, encoding).collect::<Vec<_>>();
+        assert_eq!(sent(Encoding::Binary), [Message::Binary(data.clone())]);
+        assert_eq!(sent(Encoding::Base64), [Message::text("/wA=")]);
+        let long = Bytes::from(vec![0; MESSAGE + 1]);
         assert_eq!(
-            messages(&data, Encoding::Base64),
-            [&[0x81, 4], b"/wA=".as_slice()].concat()
+            messages(&long, Encoding::Binary)
+                .map(|message| message.len())
+                .collect::<Vec<_>>(),
+            [MESSAGE, 1]
         );
     }
 }
