@@ -23,6 +23,9 @@ pub(crate) struct Entry {
     parsed: OnceLock<Arc<Object>>,
 }
 
+/// Bytes of an object that may be kept parsed: a tree takes ten times the memory of its text, and a pod's is 50 kB.
+const KEEP_PARSED: usize = 2 << 10;
+
 impl Entry {
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
@@ -33,8 +36,11 @@ impl Entry {
         self.fields.get(nth).map(|f| &**f)
     }
 
-    /// The object as a tree, parsed once and shared. Only for kinds that the server itself reads often.
+    /// The object as a tree; a small one is parsed once and shared.
     pub(crate) fn object(&self, bytes: &Bytes) -> Arc<Object> {
+        if bytes.len() > KEEP_PARSED {
+            return Arc::new(parse(bytes));
+        }
         self.parsed.get_or_init(|| Arc::new(parse(bytes))).clone()
     }
 }
@@ -278,5 +284,25 @@ impl<'w> Visitor<'_> for Child<'w> {
             .iter()
             .find(|(name, _)| &**name == key)
             .map(|(_, child)| child))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_object_is_kept_parsed_and_a_large_one_is_not() {
+        for (size, kept) in [(10, true), (KEEP_PARSED, false)] {
+            let entry = Entry {
+                labels: Box::default(),
+                fields: Box::default(),
+                parsed: OnceLock::new(),
+            };
+            let bytes = Bytes::from(format!(r#"{{"kind":"{}"}}"#, "x".repeat(size)));
+            let (first, second) = (entry.object(&bytes), entry.object(&bytes));
+            assert_eq!(first.kind(), "x".repeat(size));
+            assert_eq!(Arc::ptr_eq(&first, &second), kept, "{size}");
+        }
     }
 }
