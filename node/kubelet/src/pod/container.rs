@@ -14,14 +14,20 @@ pub(crate) struct Container {
     pub(crate) name: String,
     pub(crate) image: String,
     pub(crate) image_pull_policy: PullPolicy,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) command: Vec<String>,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) args: Vec<String>,
     pub(crate) working_dir: String,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) ports: Vec<Port>,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) env: Vec<EnvVar>,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) env_from: Vec<EnvFrom>,
     pub(crate) resources: Resources,
     pub(crate) restart_policy: Option<RestartPolicy>,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) volume_mounts: Vec<VolumeMount>,
     pub(crate) liveness_probe: Option<Box<Probe>>,
     pub(crate) readiness_probe: Option<Box<Probe>>,
@@ -207,6 +213,7 @@ pub(crate) struct HttpGet {
     pub(crate) port: IntOrString,
     pub(crate) host: String,
     pub(crate) scheme: String,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) http_headers: Vec<HttpHeader>,
 }
 
@@ -230,6 +237,7 @@ pub(crate) struct TcpSocket {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Exec {
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) command: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ mod volume;
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 pub(crate) use container::*;
 pub(crate) use volume::*;
@@ -45,8 +45,11 @@ pub(crate) struct Metadata {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
     pub(crate) node_name: String,
+    #[serde(deserialize_with = "exact")]
     pub(crate) containers: Vec<Container>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) init_containers: Vec<Container>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) volumes: Vec<Volume>,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) termination_grace_period_seconds: Option<i64>,
@@ -59,8 +62,10 @@ pub(crate) struct Spec {
     pub(crate) dns_config: Option<Box<DnsConfig>>,
     pub(crate) enable_service_links: Option<bool>,
     pub(crate) runtime_class_name: Option<String>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) readiness_gates: Vec<ReadinessGate>,
     pub(crate) security_context: Option<Box<PodSecurityContext>>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) image_pull_secrets: Vec<LocalReference>,
     pub(crate) resources: Option<Box<Resources>>,
 }
@@ -88,8 +93,11 @@ pub(crate) enum DnsPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DnsConfig {
+    #[serde(deserialize_with = "exact")]
     pub(crate) nameservers: Vec<String>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) searches: Vec<String>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) options: Vec<DnsOption>,
 }
 
@@ -114,6 +122,7 @@ pub(crate) struct ReadinessGate {
 pub(crate) struct PodSecurityContext {
     pub(crate) run_as_user: Option<i64>,
     pub(crate) run_as_group: Option<i64>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) supplemental_groups: Vec<i64>,
     pub(crate) fs_group: Option<i64>,
 }
@@ -123,6 +132,13 @@ pub(crate) struct PodSecurityContext {
 #[serde(default)]
 pub(crate) struct LocalReference {
     pub(crate) name: String,
+}
+
+/// A list without the spare room that growing leaves: a node keeps its pods for long.
+pub(crate) fn exact<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(from)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 impl Pod {

@@ -36,6 +36,7 @@ pub(crate) struct EmptyDir {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ConfigMapSource {
     pub(crate) name: String,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) items: Vec<KeyToPath>,
     pub(crate) default_mode: Option<u32>,
     pub(crate) optional: bool,
@@ -47,6 +48,7 @@ pub(crate) struct ConfigMapSource {
 pub(crate) struct SecretSource {
     #[serde(alias = "name")]
     pub(crate) secret_name: String,
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) items: Vec<KeyToPath>,
     pub(crate) default_mode: Option<u32>,
     pub(crate) optional: bool,
@@ -65,6 +67,7 @@ pub(crate) struct KeyToPath {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct DownwardSource {
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) items: Vec<DownwardFile>,
     pub(crate) default_mode: Option<u32>,
 }
@@ -83,6 +86,7 @@ pub(crate) struct DownwardFile {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ProjectedSource {
+    #[serde(deserialize_with = "super::exact")]
     pub(crate) sources: Vec<Projection>,
     pub(crate) default_mode: Option<u32>,
 }

@@ -25,17 +25,22 @@ pub(crate) struct PodStatus {
     pub(crate) phase: Phase,
     pub(crate) reason: String,
     pub(crate) message: String,
+    #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) conditions: Vec<Condition>,
     #[serde(rename = "hostIP")]
     pub(crate) host_ip: String,
     #[serde(rename = "hostIPs")]
+    #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) host_ips: Vec<Ip>,
     #[serde(rename = "podIP")]
     pub(crate) pod_ip: String,
     #[serde(rename = "podIPs")]
+    #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) pod_ips: Vec<Ip>,
     pub(crate) start_time: Option<Timestamp>,
+    #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) container_statuses: Vec<ContainerStatus>,
     pub(crate) qos_class: String,
 }
