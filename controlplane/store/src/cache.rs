@@ -56,7 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             history: 4096,
-            history_bytes: 32 << 20,
+            history_bytes: 8 << 20,
             page: 500,
             backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(5),
