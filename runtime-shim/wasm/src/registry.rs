@@ -17,7 +17,6 @@ mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
-mod toml;
 mod transport;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::toml::{self, SyntaxError, Table, Value, get};
+use toml::{Table, Value};
 
 /// Docker Hub, and where its API is.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
@@ -133,9 +133,9 @@ pub(super) fn is_loopback(authority: &str) -> bool {
 
 /// Reads the text of a file; relative paths in it are below `base`. Pure.
 pub(crate) fn parse(text: &str, domain: &str, base: &Path) -> Result<Vec<Endpoint>, String> {
-    let file = toml::parse(text).map_err(|error: SyntaxError| error.to_string())?;
+    let file: Table = toml::from_str(text).map_err(|error| in_one_line(text, &error))?;
     let mut endpoints = Vec::new();
-    if let Some(hosts) = get(&file, "host") {
+    if let Some(hosts) = file.get("host") {
         let Value::Table(hosts) = hosts else {
             return Err("\"host\" is no table".to_owned());
         };
@@ -150,7 +150,7 @@ pub(crate) fn parse(text: &str, domain: &str, base: &Path) -> Result<Vec<Endpoin
             });
         }
     }
-    let own = match get(&file, "server") {
+    let own = match file.get("server") {
         Some(server) => Some(string(server)?),
         None => None,
     };
@@ -160,6 +160,12 @@ pub(crate) fn parse(text: &str, domain: &str, base: &Path) -> Result<Vec<Endpoin
     };
     endpoints.push(server);
     Ok(endpoints)
+}
+
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.unwrap_or_default().matches('\n').count() + 1;
+    format!("line {line}: {}", error.message())
 }
 
 fn endpoint(url: &str, table: &Table, base: &Path) -> Result<Endpoint, String> {
@@ -200,7 +206,7 @@ fn endpoint(url: &str, table: &Table, base: &Path) -> Result<Endpoint, String> {
 
 /// What a table says beside the address.
 fn settings(endpoint: Endpoint, table: &Table, base: &Path) -> Result<Endpoint, String> {
-    let can = match get(table, "capabilities") {
+    let can = match table.get("capabilities") {
         None => endpoint.can,
         Some(named) => {
             let named = strings(named)?;
@@ -218,7 +224,7 @@ fn settings(endpoint: Endpoint, table: &Table, base: &Path) -> Result<Endpoint, 
             }
         }
     };
-    let ca = get(table, "ca").map(strings).transpose()?.unwrap_or_default();
+    let ca = table.get("ca").map(strings).transpose()?.unwrap_or_default();
     Ok(Endpoint {
         can,
         trust: Trust {
@@ -227,16 +233,16 @@ fn settings(endpoint: Endpoint, table: &Table, base: &Path) -> Result<Endpoint, 
             skip_verify: flag(table, "skip_verify")?.unwrap_or(false),
         },
         headers: headers(table)?,
-        dial_timeout: get(table, "dial_timeout").map(duration).transpose()?,
+        dial_timeout: table.get("dial_timeout").map(duration).transpose()?,
         ..endpoint
     })
 }
 
 /// `"file.pem"`, or `[["cert.pem", "key.pem"]]`; the first pair counts.
 fn client(table: &Table, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
-    let first = match get(table, "client") {
+    let first = match table.get("client") {
         None => return Ok(None),
-        Some(Value::List(items)) => items.first(),
+        Some(Value::Array(items)) => items.first(),
         Some(single) => Some(single),
     };
     match first.map(strings).transpose()?.as_deref() {
@@ -248,7 +254,7 @@ fn client(table: &Table, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, Stri
 }
 
 fn headers(table: &Table) -> Result<Vec<(String, String)>, String> {
-    let Some(headers) = get(table, "header") else {
+    let Some(headers) = table.get("header") else {
         return Ok(Vec::new());
     };
     let Value::Table(headers) = headers else {
@@ -271,7 +277,7 @@ fn headers(table: &Table) -> Result<Vec<(String, String)>, String> {
 
 fn string(value: &Value) -> Result<String, String> {
     match value {
-        Value::Text(text) => Ok(text.clone()),
+        Value::String(text) => Ok(text.clone()),
         other => Err(format!("expected a string, found {other:?}")),
     }
 }
@@ -279,15 +285,15 @@ fn string(value: &Value) -> Result<String, String> {
 /// A string, or a list of them.
 fn strings(value: &Value) -> Result<Vec<String>, String> {
     match value {
-        Value::List(items) => items.iter().map(string).collect(),
+        Value::Array(items) => items.iter().map(string).collect(),
         single => Ok(vec![string(single)?]),
     }
 }
 
 fn flag(table: &Table, key: &str) -> Result<Option<bool>, String> {
-    match get(table, key) {
+    match table.get(key) {
         None => Ok(None),
-        Some(Value::Flag(flag)) => Ok(Some(*flag)),
+        Some(Value::Boolean(flag)) => Ok(Some(*flag)),
         Some(_) => Err(format!("\"{key}\" is neither true nor false")),
     }
 }

@@ -376,7 +376,7 @@ fn pods_on_loopback_addresses_may_dial_each_other_but_not_what_stands_for_127_0_
         assert!(dialable.contains(&pod), "{pod}");
         assert!(!dialable.contains(&loopback) && loopback.is_loopback(), "{loopback}");
     }
-    assert!(!dialable.contains(&std::net::Ipv4Addr::LOCALHOST));
+    assert!(!dialable.contains(&Ipv4Addr::LOCALHOST));
 
     let mut model = Model::new(Addresses::of("127.64.0.0/24".parse().unwrap()));
     model.set_node_range("10.128.0.0/17".parse().unwrap());
