@@ -94,3 +94,59 @@ fn is_left_running_by_sigterm_which_says_so() {
         "after `wherry down` nothing answers"
     );
 }
+
+const READERS: &str = r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: hidden}
+stringData: {key: whispered}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {config.yaml: "colour: blue", other: unseen}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: readers}
+spec:
+  restartPolicy: Never
+  volumes:
+  - {name: hidden, secret: {secretName: hidden, defaultMode: 0400}}
+  - {name: settings, configMap: {name: settings}}
+  containers:
+  - name: secret
+    image: probe:1
+    args: [read, /hidden/key]
+    volumeMounts: [{name: hidden, mountPath: /hidden}]
+  - name: file
+    image: probe:1
+    args: [read, /etc/app/config.yaml]
+    volumeMounts: [{name: settings, mountPath: /etc/app/config.yaml, subPath: config.yaml}]
+  - name: neighbour
+    image: probe:1
+    args: [read, /etc/app/other]
+    volumeMounts: [{name: settings, mountPath: /etc/app/config.yaml, subPath: config.yaml}]
+"#;
+
+#[test]
+fn guests_read_secrets_that_deny_others_and_single_files() {
+    need_root!();
+    let cluster = Cluster::start(Options::default());
+    cluster
+        .load(&repository().join("tests/workloads/probe.wasm"), "probe:1")
+        .ok();
+    cluster.apply(READERS).ok();
+    cluster
+        .kubectl(&[
+            "wait",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            "pod/readers",
+            "--timeout=60s",
+        ])
+        .ok();
+    let said = |container: &str| cluster.kubectl(&["logs", "readers", "-c", container]).ok();
+    assert_eq!(said("secret"), "ok whispered\n");
+    assert_eq!(said("file"), "ok colour: blue\n");
+    assert_eq!(said("neighbour"), "failed no-entry\n");
+}
