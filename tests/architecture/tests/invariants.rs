@@ -56,6 +56,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("simulation", &[]),
     ("history", &[]),
+    ("fuzz", &[]),
     ("bench", &["e2e"]),
 ];
 

@@ -149,6 +149,10 @@ impl Client {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "requests are due at fixed times, whatever happens"
+    )]
     fn run(mut self, number: u32, begun: Instant, stop: &AtomicBool, sent: &AtomicU64) -> Vec<String> {
         let pace = Duration::from_secs(1) * CLIENTS / rate();
         let mut due = begun + pace * number / CLIENTS;

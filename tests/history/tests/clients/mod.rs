@@ -60,15 +60,13 @@ impl Clients {
             .build()
             .expect("a runtime");
         runtime.block_on(async {
-            let end = tokio_end(stop);
+            let end = End(stop);
             let writers = join_all((0..WRITERS).map(|number| self.write(number, end.clone())));
             let watchers = join_all((0..WATCHERS).map(|_| self.watch(end.clone())));
             let (_, watchers) = futures::join!(writers, watchers);
-            History {
-                ops: std::mem::take(&mut self.ops.lock().expect("nobody panics")),
-                watchers,
-                last: self.last().await,
-            }
+            let last = self.last().await;
+            let ops = std::mem::take(&mut *self.ops.lock().expect("nobody panics"));
+            History { ops, watchers, last }
         })
     }
 
@@ -193,10 +191,6 @@ impl Clients {
 /// When clients stop.
 #[derive(Clone)]
 struct End<'a>(&'a AtomicBool);
-
-fn tokio_end(stop: &AtomicBool) -> End<'_> {
-    End(stop)
-}
 
 impl End<'_> {
     fn reached(&self) -> bool {
