@@ -179,6 +179,7 @@ pub(crate) fn cases() -> crate::resources::testing::Cases {
             vec![
                 "endpoints[0].addresses: Required value: must contain at least 1 address",
                 "endpoints[1].addresses[0]: Invalid value: \"::1\": must be a valid IPv4 address",
+                "endpoints[1].addresses[0]: Invalid value: \"::1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
                 "ports[1].name: Duplicate value: \"a\"",
                 "ports[1].port: Invalid value: 0: must be between 1 and 65535, inclusive",
             ],
