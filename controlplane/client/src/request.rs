@@ -52,6 +52,7 @@ impl Client {
         config.connect_timeout = Some(Duration::from_secs(5));
         config.read_timeout = None; // a watch may be silent for minutes; the other requests have DEADLINE
         config.write_timeout = Some(DEADLINE);
+        config.default_retry = false; // a refusal such as 429 is the caller's to answer
         Ok(Self::new(
             kube::Client::try_from(config).map_err(|error| unusable(error.into()))?,
         ))

@@ -77,7 +77,7 @@ async fn evictions_take_what_the_budget_allows_and_no_more() {
     let (done, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!(done.len(), 3, "as many as were allowed");
     for error in refused.into_iter().map(Result::unwrap_err) {
-        assert_eq!(error.code(), Some(429));
+        assert_eq!(error.code(), Some(429), "{error}");
         let words = "Cannot evict pod as it would violate the pod's disruption budget.";
         assert_eq!(error.to_string(), words);
     }
