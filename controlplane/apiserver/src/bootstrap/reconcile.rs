@@ -1,5 +1,6 @@
 //! Writing the default objects: missing ones are created; of roles and bindings, what the defaults have and the stored ones
-//! lack is added (never anything taken away), unless `rbac.authorization.kubernetes.io/autoupdate` says `"false"`.
+//! lack is added (never anything taken away), unless `rbac.authorization.kubernetes.io/autoupdate` says `"false"`. A binding
+//! to another role, which cannot be changed, is made anew.
 
 use api::Object;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -58,11 +59,25 @@ async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Obj
 async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
     match get(client, wanted).await? {
         None => create(client, wanted).await,
+        Some(stored) if binds_another_role(&stored, wanted) => {
+            delete(client, &stored).await?;
+            create(client, wanted).await
+        }
         Some(stored) => match mended(&stored, wanted) {
             Some(mended) => put(client, &mended).await,
             None => Ok(()),
         },
     }
+}
+
+/// Whether a default binding has been replaced by one to another role, by somebody who did not say that it is theirs now.
+fn binds_another_role(stored: &Object, wanted: &Object) -> bool {
+    let same = |field: &str| {
+        stored.at("roleRef").and_then(|r| r.get(field)) == wanted.at("roleRef").and_then(|r| r.get(field))
+    };
+    wanted.kind().ends_with("Binding")
+        && stored.annotation(AUTO_UPDATE) != Some("false")
+        && !(same("kind") && same("name"))
 }
 
 /// The stored object as it should be, or `None` when it is that already: roles and bindings get what they lack of the
@@ -139,6 +154,18 @@ async fn create(client: &kube::Client, object: &Object) -> Result<(), Error> {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == StatusCode::CONFLICT.as_u16() => Ok(()),
         Err(source) => Err(failed("create", object, source)),
+    }
+}
+
+/// This very object; one that is gone or another by now is as good.
+async fn delete(client: &kube::Client, object: &Object) -> Result<(), Error> {
+    let mut options = Object::new("v1", "DeleteOptions");
+    options.set("preconditions.uid", object.uid());
+    let request = request(Method::DELETE, &path(object, true)?, Some(&options));
+    match client.request::<Object>(request).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(_) => Ok(()),
+        Err(source) => Err(failed("delete", object, source)),
     }
 }
 

@@ -149,6 +149,31 @@ async fn bootstrapping_twice_writes_nothing_the_second_time() {
 }
 
 #[tokio::test]
+async fn a_default_binding_to_another_role_is_made_anew_unless_it_is_somebodys() {
+    let world = World::new().await;
+    let admin = world.admin();
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    for (name, hands_off) in [("system:discovery", "true"), ("system:basic-user", "false")] {
+        let path = format!("{bindings}/{name}");
+        world.ask(&admin, Method::DELETE, &path, None).await.expect("deleted");
+        let annotation = "rbac.authorization.kubernetes.io/autoupdate";
+        let other = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": name, "annotations": {annotation: hands_off}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}});
+        world.create(bindings, other).await;
+    }
+    reconcile(&admin, &cluster()).await.expect("bootstrapped again");
+    let role = async |name: &str| {
+        let binding = world
+            .ask(&admin, Method::GET, &format!("{bindings}/{name}"), None)
+            .await;
+        binding.expect("there")["roleRef"]["name"].clone()
+    };
+    assert_eq!(role("system:discovery").await, "system:discovery");
+    assert_eq!(role("system:basic-user").await, "view");
+}
+
+#[tokio::test]
 async fn people_may_do_what_their_roles_say() {
     let world = World::new().await;
     let jane = world.server.as_user("jane", &[]);
