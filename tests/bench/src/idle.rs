@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{figures::print, processes::Usage, workload};
+use crate::{
+    figures::print,
+    processes::{self, Usage},
+    workload,
+};
 
 /// After the last pod is Ready, until what follows from that has been done (events, statuses, endpoints).
 const SETTLE: Duration = Duration::from_secs(15);
@@ -12,9 +16,9 @@ pub(crate) fn measure(count: usize, seconds: u64) -> anyhow::Result<()> {
     for (probes, readiness) in [("off", None), ("10s", Some("/healthz"))] {
         let cluster = workload::deploy(&workload::component(), readiness);
         workload::scale(&cluster, count)?;
-        std::thread::sleep(SETTLE);
+        processes::leave(SETTLE);
         let (before, start) = (Usage::of(&cluster), Instant::now());
-        std::thread::sleep(Duration::from_secs(seconds));
+        processes::leave(Duration::from_secs(seconds));
         let used = Usage::of(&cluster).since(&before);
         let percent = |used: Duration| used.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
         print(format!(

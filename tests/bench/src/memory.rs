@@ -18,7 +18,7 @@ pub(crate) fn measure(count: usize, readiness: bool) -> anyhow::Result<()> {
     // A process that moves leaves what it was charged before where it was: only growth is compared.
     let before = Memory::now(&cluster, &group)?;
     workload::scale(&cluster, count + 1)?;
-    std::thread::sleep(SETTLE);
+    processes::leave(SETTLE);
     let after = Memory::now(&cluster, &group)?;
     let each = |what: fn(&Memory) -> u64| (what(&after) as f64 - what(&before) as f64) / count as f64;
     print(format!(
@@ -83,6 +83,8 @@ impl Memory {
             groups.push(processes::memory_group(host).context("a host has a memory group")?);
         }
         for group in groups {
+            // What the kernel could take back at any time, such as names of files it remembers, is not taken by a pod.
+            fs::write(group.join("memory.force_empty"), "0").context("cgroup v1 gives up what it can")?;
             let stat = fs::read_to_string(group.join("memory.stat"))?;
             let field = |name: &str| {
                 let line = stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));

@@ -96,3 +96,12 @@ pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }
+
+/// Lets time pass while the cluster is left to itself.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is measured is what happens in a span of time"
+)]
+pub(crate) fn leave(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -52,6 +52,7 @@ spec:
     metadata:
       labels: {{app: load}}
     spec:
+      enableServiceLinks: false
       containers:
         - name: load
           image: load:1
