@@ -2,7 +2,10 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::{
+        fd::{FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -13,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::signal::Signal,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -114,8 +120,8 @@ pub struct Cluster {
 }
 
 const PORT: u16 = 6443;
-/// The descriptor by which a user executes the program.
-const PROGRAM: i32 = 9;
+/// The first of the descriptors by which users execute the program.
+const PROGRAM: i32 = 100;
 
 impl Cluster {
     /// Starts a cluster and waits for its `ready`.
@@ -234,21 +240,25 @@ impl Cluster {
     fn as_user(&self, user: User) -> Command {
         let id = user.id.to_string();
         let program = std::fs::File::open(self.program()).expect("the binary is there");
+        // A number of its own, above those that starting a process uses.
+        let raw = fcntl(&program, FcntlArg::F_DUPFD_CLOEXEC(PROGRAM)).expect("a descriptor");
+        // SAFETY: the descriptor was just made, and nobody else knows of it.
+        let program = unsafe { OwnedFd::from_raw_fd(raw) };
         let mut command = self.namespace.command("setpriv");
         command
             .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
             .args(["--inh-caps=-all", "--bounding-set=-all"])
             // By its descriptor: the user need not be allowed into the directory where it was built.
-            .arg(format!("/proc/self/fd/{PROGRAM}"))
+            .arg(format!("/proc/self/fd/{raw}"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.scratch())
             .env("XDG_RUNTIME_DIR", self.scratch());
         // SAFETY: between fork and exec the closure makes one system call.
         unsafe {
-            command.pre_exec(move || match nix::libc::dup2(program.as_raw_fd(), PROGRAM) {
-                -1 => Err(std::io::Error::last_os_error()),
-                _ => Ok(()),
+            command.pre_exec(move || {
+                fcntl(&program, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                Ok(())
             });
         }
         command
