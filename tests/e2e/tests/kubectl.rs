@@ -351,18 +351,17 @@ fn waits_and_tells_what_happened() {
             "wait --for=condition=Available deployment/hello --timeout=30s",
             &["condition met"],
         );
-        kubectl.says(
-            "wait --for=jsonpath={.status.phase}=Running pod -l app=hello --timeout=30s",
-            &["condition met"],
-        );
         kubectl.says("events --for deployment/hello", &["ScalingReplicaSet"]);
-        let pod = kubectl
-            .run("get pods -o name")
-            .ok()
-            .lines()
-            .next()
-            .expect("a pod")
-            .to_owned();
+        // Those that were too many may still be going.
+        let pod = until("one pod is left", SOON, || {
+            let names = kubectl.run("get pods -o name").ok();
+            match names.lines().collect::<Vec<_>>().as_slice() {
+                [only] => Ok((*only).to_owned()),
+                _ => Err(names),
+            }
+        });
+        let running = format!("wait --for=jsonpath={{.status.phase}}=Running {pod} --timeout=30s");
+        kubectl.says(&running, &["condition met"]);
         kubectl.run(&format!("delete {pod} --wait=false")).ok();
         kubectl.run(&format!("wait --for=delete {pod} --timeout=30s")).ok();
     });
