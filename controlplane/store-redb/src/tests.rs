@@ -289,7 +289,7 @@ fn assert_one_line(error: &OpenError, part: &str) {
 #[tokio::test]
 async fn rivals_on_many_threads_lose_nothing() {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
-    let store = std::sync::Arc::new(open(&directory.path().join("store")));
+    let store = Arc::new(open(&directory.path().join("store")));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .enable_all()

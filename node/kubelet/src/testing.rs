@@ -283,7 +283,7 @@ impl cri::Runtime for FakeRuntime {
         if let Some(message) = slow {
             let reference = config.image.clone();
             let _ = self.events.send(Event::Image { reference, message }); // nobody may be listening
-            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
         let created_at = self.now();
         let mut state = self.state.lock();
