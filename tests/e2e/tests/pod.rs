@@ -117,7 +117,7 @@ spec:
   containers:
   - name: secret
     image: probe:1
-    args: [read, /hidden/key]
+    args: [read, /hidden/..data/key]
     volumeMounts: [{name: hidden, mountPath: /hidden}]
   - name: file
     image: probe:1
