@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::digest::Digest;
 
-/// Who needs what, for now.
+/// Who needs which blob at this moment.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     taken: Mutex<HashMap<Digest, usize>>,
