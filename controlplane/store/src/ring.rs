@@ -56,7 +56,7 @@ impl<T> Ring<T> {
             value,
         });
         self.weight += weight;
-        while self.entries.len() > 1 && (self.entries.len() > self.bounds.entries || self.weight > self.bounds.weight) {
+        while self.entries.len() > 1 && self.exceeds(self.bounds) {
             self.drop_oldest();
         }
     }
@@ -67,6 +67,20 @@ impl<T> Ring<T> {
             self.drop_oldest();
         }
         self.floor = self.floor.max(to);
+    }
+
+    /// Forgets the oldest entries up to and including `to`, for as long as there is more than `rest` allows.
+    pub fn shrink(&mut self, to: Revision, rest: Bounds) {
+        let old = |entry: &Entry<T>| entry.revision <= to;
+        while self.exceeds(rest) && self.entries.front().is_some_and(old) {
+            self.drop_oldest();
+        }
+        self.entries.shrink_to(self.entries.len() * 2);
+    }
+
+    /// Whether there is more than these bounds allow.
+    pub fn exceeds(&self, bounds: Bounds) -> bool {
+        self.entries.len() > bounds.entries || self.weight > bounds.weight
     }
 
     /// Forgets everything, and goes on from `floor`, which may lie before what was known.
@@ -142,6 +156,25 @@ mod tests {
         assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![3, 4])));
         ring.push(Revision(5), 50, 5);
         assert_eq!((ring.floor(), after(&ring, 4)), (Revision(4), Some(vec![5])));
+    }
+
+    #[test]
+    fn shrinks_by_age_and_only_as_far_as_there_is_too_much() {
+        let mut ring = ring(100, 100);
+        for revision in 2..8 {
+            ring.push(Revision(revision), 1, revision);
+        }
+        let rest = |entries, weight| Bounds { entries, weight };
+        for (to, rest, floor) in [
+            (7, rest(6, 6), 1),
+            (4, rest(2, 100), 4),
+            (7, rest(100, 2), 5),
+            (7, rest(0, 0), 7),
+        ] {
+            ring.shrink(Revision(to), rest);
+            assert_eq!(ring.floor(), Revision(floor), "to {to}, {rest:?}");
+            assert_eq!(ring.exceeds(rest), floor < 7 && to < 7);
+        }
     }
 
     #[test]
