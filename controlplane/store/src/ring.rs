@@ -46,6 +46,11 @@ impl<T> Ring<T> {
 
     /// Adds an entry, which must be later than all others, and drops the oldest ones beyond the bounds.
     pub fn push(&mut self, revision: Revision, weight: usize, value: T) {
+        self.push_with(revision, weight, value, drop);
+    }
+
+    /// The same, handing over what is dropped.
+    pub fn push_with(&mut self, revision: Revision, weight: usize, value: T, mut dropped: impl FnMut(T)) {
         debug_assert!(
             self.entries.back().is_none_or(|last| last.revision < revision),
             "entries ascend"
@@ -57,7 +62,7 @@ impl<T> Ring<T> {
         });
         self.weight += weight;
         while self.entries.len() > 1 && (self.entries.len() > self.bounds.entries || self.weight > self.bounds.weight) {
-            self.drop_oldest();
+            self.drop_oldest().into_iter().for_each(&mut dropped);
         }
     }
 
@@ -90,11 +95,11 @@ impl<T> Ring<T> {
         Ok(self.entries.range(start..).map(|entry| (entry.revision, &entry.value)))
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.entries.pop_front() {
-            self.weight -= oldest.weight;
-            self.floor = oldest.revision;
-        }
+    fn drop_oldest(&mut self) -> Option<T> {
+        let oldest = self.entries.pop_front()?;
+        self.weight -= oldest.weight;
+        self.floor = oldest.revision;
+        Some(oldest.value)
     }
 }
 
@@ -138,7 +143,9 @@ mod tests {
         ring.push(Revision(2), 4, 2);
         ring.push(Revision(3), 6, 3);
         assert_eq!(after(&ring, 1), Some(vec![2, 3]));
-        ring.push(Revision(4), 1, 4);
+        let mut gone = Vec::new();
+        ring.push_with(Revision(4), 1, 4, |value| gone.push(value));
+        assert_eq!(gone, [2]);
         assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![3, 4])));
         ring.push(Revision(5), 50, 5);
         assert_eq!((ring.floor(), after(&ring, 4)), (Revision(4), Some(vec![5])));

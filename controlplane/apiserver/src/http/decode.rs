@@ -6,13 +6,11 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 
+use super::accept::PROTOBUF;
 use super::body::Body;
-use super::protobuf;
 
 /// What Kubernetes accepts at most, in bytes.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
-
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// Media types of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,22 +60,38 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
 pub(crate) async fn content(headers: &HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
     if content_type(headers) == Some(PROTOBUF) {
         let bytes = read(body).await?;
-        return Ok((protobuf::to_json(&bytes)?, Media::Json));
+        return Ok((from_protobuf(&bytes)?, Media::Json));
     }
-    let media = media(headers)?;
+    let media = media(headers, &[JSON, YAML, PROTOBUF])?;
     Ok((read(body).await?, media))
 }
 
-/// The media type of an object in a body, or 415.
-fn media(headers: &HeaderMap) -> Result<Media, Status> {
+/// The same for a kind that has no protobuf message.
+pub(crate) async fn content_without_protobuf(headers: &HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
+    let media = media(headers, &[JSON, YAML])?;
+    Ok((read(body).await?, media))
+}
+
+/// A body as the JSON it stands for. None at all is left to whoever reads it.
+fn from_protobuf(body: &Bytes) -> Result<Bytes, Status> {
+    if body.is_empty() {
+        return Ok(body.clone());
+    }
+    match schema::protobuf::decode(body) {
+        Ok(tree) => Ok(tree.to_string().into()),
+        Err(error) => Err(Status::bad_request(error.to_string())),
+    }
+}
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+
+/// The media type of an object in a body, or 415 with those that would do.
+fn media(headers: &HeaderMap, accepted: &[&str]) -> Result<Media, Status> {
     match content_type(headers) {
-        None | Some("" | "application/json") => Ok(Media::Json),
-        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Media::Yaml),
-        Some(_) => Err(Status::unsupported_media_type(&[
-            "application/json",
-            "application/yaml",
-            PROTOBUF,
-        ])),
+        None | Some("" | JSON) => Ok(Media::Json),
+        Some(YAML) => Ok(Media::Yaml),
+        Some(_) => Err(Status::unsupported_media_type(accepted)),
     }
 }
 
@@ -98,4 +112,30 @@ pub(crate) fn parse(bytes: &[u8], media: Media) -> Result<Object, Status> {
     decoded
         .map(|d| d.object)
         .map_err(|error| Status::bad_request(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn kinds_without_a_message_take_no_protobuf() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+        let refused = content_without_protobuf(&headers, Body::empty())
+            .await
+            .expect_err("refused");
+        assert_eq!(refused.code, 415);
+        assert!(refused.message.ends_with("include: application/json, application/yaml"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/yaml; charset=utf-8"),
+        );
+        let (_, media) = content_without_protobuf(&headers, Body::from("a: 1"))
+            .await
+            .expect("taken");
+        assert_eq!(media, Media::Yaml);
+    }
 }

@@ -11,7 +11,7 @@ pub(crate) mod info;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod pipeline;
-pub(crate) mod protobuf;
+mod pretty;
 pub(crate) mod published;
 pub(crate) mod query;
 pub(crate) mod respond;

@@ -46,13 +46,11 @@ impl Backward {
     }
 
     pub(super) fn put_varint(&mut self, mut value: u64) {
+        if value < 0x80 {
+            return self.put_byte(value as u8);
+        }
         // The groups of seven bits stand in the order of their weight, each but the last with its high bit set.
         let groups = wire::varint_length(value);
-        if let Ok(byte) = u8::try_from(value)
-            && groups == 1
-        {
-            return self.put_byte(byte);
-        }
         let mut bytes = [0u8; 10];
         let mut left = groups;
         for byte in &mut bytes {

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use super::table::{self, Field, Shape, Type, Zero, table};
 use super::wire::{self, Wire};
-use super::{DecodeError, MAGIC, MAX_DEPTH};
+use super::{DecodeError, MAGIC, MAX_DEPTH, NO_TIME};
 
 /// An object in its envelope, with `kind` and `apiVersion`.
 pub(super) fn envelope(body: &[u8]) -> Result<Value, DecodeError> {
@@ -157,8 +157,10 @@ fn tree(at: u16, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, Decod
 fn special(type_: Type, bytes: &[u8], depth: usize) -> Result<Value, DecodeError> {
     Ok(match type_ {
         Type::Time | Type::MicroTime if bytes.is_empty() => Value::Null,
-        Type::Time => api::time::rfc3339(time(integer(bytes, 1)?, 0)?).into(),
-        Type::MicroTime => api::time::micro(time(integer(bytes, 1)?, integer(bytes, 2)?)?).into(),
+        Type::Time => time(integer(bytes, 1)?, 0)?.map(api::time::rfc3339).into(),
+        Type::MicroTime => time(integer(bytes, 1)?, integer(bytes, 2)?)?
+            .map(api::time::micro)
+            .into(),
         Type::Quantity => match wire::text(blob(bytes, 1)?)? {
             "" => "0".into(),
             quantity => quantity.into(),
@@ -236,15 +238,14 @@ fn blob(bytes: &[u8], number: u32) -> Result<&[u8], DecodeError> {
     Ok(found)
 }
 
-fn time(seconds: i64, nanos: i64) -> Result<api::Timestamp, DecodeError> {
-    let nanos = i32::try_from(nanos)
-        .ok()
-        .filter(|nanos| (0..1_000_000_000).contains(nanos))
-        .ok_or(DecodeError::Type)?;
-    let at = api::Timestamp::new(seconds, nanos).map_err(|_| DecodeError::Type)?;
+/// A point in time; `None` for the one that means that it is not set.
+fn time(seconds: i64, nanos: i64) -> Result<Option<api::Timestamp>, DecodeError> {
+    let nanos = i32::try_from(nanos).map_err(|_| DecodeError::Type)?;
     // RFC 3339 has four digits for a year.
-    (-62_135_596_800..253_402_300_800)
-        .contains(&seconds)
-        .then_some(at)
-        .ok_or(DecodeError::Type)
+    let fits = (0..1_000_000_000).contains(&nanos) && (NO_TIME..253_402_300_800).contains(&seconds);
+    if !fits {
+        return Err(DecodeError::Type);
+    }
+    let at = api::Timestamp::new(seconds, nanos).map_err(|_| DecodeError::Type)?;
+    Ok(((seconds, nanos / 1000) != (NO_TIME, 0)).then_some(at))
 }

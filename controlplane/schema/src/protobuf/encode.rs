@@ -10,10 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::backward::Backward;
 use super::json::{Json, Kind, Node};
 use super::table::{self, Field, Shape, Table, Type, table};
-use super::{ENVELOPE_END, EncodeError, MAGIC, Message, when, wire};
+use super::{ENVELOPE_END, EncodeError, MAGIC, Message, NO_TIME, when, wire};
 
-/// The second of the year 1, at which a time is not set.
-const NO_TIME: i64 = -62_135_596_800;
 /// A slot without a value.
 const ABSENT: u32 = 0;
 
@@ -47,7 +45,9 @@ impl Encoder {
         self.slots.clear();
         self.out.clear();
         let (api_version, kind) = (text_at(json, b"apiVersion"), text_at(json, b"kind"));
-        let message = Message::of_kind(api_version, kind).ok_or_else(|| EncodeError::UnknownKind {
+        // Some discovery documents name no version.
+        let known = if api_version.is_empty() { "v1" } else { api_version };
+        let message = Message::of_kind(known, kind).ok_or_else(|| EncodeError::UnknownKind {
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),
         })?;
@@ -247,7 +247,9 @@ impl Pass<'_> {
                     self.out.put_tag(1, wire::kind::VARINT);
                 }
             }
-            (Type::Quantity, Kind::Text | Kind::Number) => self.out.put_field(1, source),
+            (Type::Quantity, Kind::Text | Kind::Escaped | Kind::Number) => {
+                self.out.put_field(1, &self.json.unescaped(node));
+            }
             (Type::IntOrString, Kind::Number) => {
                 let value = integer(source).ok_or_else(|| wrong(field))?;
                 self.int_or_string(0, value, b"");

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use super::EncodeError;
 
-/// How deep a text may nest.
-const MAX_DEPTH: usize = 256;
+/// How deep a text may nest: twice as deep as messages do, since lists count here, and embedded JSON below them.
+const MAX_DEPTH: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -154,8 +154,7 @@ impl Scanner<'_, '_> {
         let mut kind = Kind::Text;
         loop {
             let rest = self.text.get(self.at..).ok_or(EncodeError::Json)?;
-            let stop = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-            self.at += stop.ok_or(EncodeError::Json)?;
+            self.at += plain(rest).ok_or(EncodeError::Json)?;
             if self.peek() == Some(b'"') {
                 break;
             }
@@ -217,6 +216,26 @@ impl Scanner<'_, '_> {
     }
 }
 
+/// Where the first quote or backslash is. Eight bytes are looked at together: a byte that is zero after the comparison
+/// borrows from its highest bit, and the lowest such byte is one that is really there.
+fn plain(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGHS: u64 = ONES << 7;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let (mut at, mut rest) = (0, text);
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        let found = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+        rest = after;
+    }
+    let last = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    Some(at + last)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -266,6 +285,12 @@ mod tests {
             let json = Json::scan(&text, &mut nodes).unwrap();
             prop_assert_eq!(tree(json, 0), value);
             prop_assert_eq!(json.source(json.node(0)).len() + 2 * usize::from(text.starts_with(b"\"")), text.len());
+        }
+
+        #[test]
+        fn the_end_of_a_text_is_found(text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\')], 0..40)) {
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+            prop_assert_eq!(plain(&text), expected);
         }
 
         #[test]

@@ -20,11 +20,13 @@ use serde_json::Value;
 
 pub use encode::Encoder;
 pub use list::{LIST_END, item_length, list_head, put_item};
-pub use watch::put_event;
+pub use watch::event_head;
 
 const MAGIC: &[u8] = b"k8s\0";
 /// The empty contentEncoding and contentType behind the content of an envelope.
 const ENVELOPE_END: [u8; 4] = [3 << 3 | 2, 0, 4 << 3 | 2, 0];
+/// The beginning of the year 1, in seconds from 1970: a time that is not set.
+const NO_TIME: i64 = -62_135_596_800;
 /// How deep messages may nest.
 const MAX_DEPTH: usize = 100;
 
@@ -50,7 +52,7 @@ pub fn decode(body: &[u8]) -> Result<Value, DecodeError> {
 /// Why bytes are no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    #[error("it does not begin as Kubernetes' protobuf does")]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Envelope,
     #[error("it ends too early")]
     Short,

@@ -151,8 +151,7 @@ fn a_list_is_what_its_parts_are() {
 #[test]
 fn a_frame_of_a_watch_holds_an_event() {
     let object = encode(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x".repeat(200)}}));
-    let mut frame = Vec::new();
-    put_event(&mut frame, "ADDED", &object);
+    let frame = [event_head("ADDED", object.len()), object.clone()].concat();
     let (length, event) = frame.split_at(4);
     assert_eq!(u32::from_be_bytes(length.try_into().unwrap()) as usize, event.len());
     let fields: Vec<(u32, &[u8])> = wire::fields(event)
@@ -171,7 +170,10 @@ fn a_frame_of_a_watch_holds_an_event() {
 #[test]
 fn says_what_it_cannot_decode() {
     let cases: [(&[u8], &str); 3] = [
-        (b"{}", "it does not begin as Kubernetes' protobuf does"),
+        (
+            b"{}",
+            "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+        ),
         (b"k8s\0\x0a\xff", "it ends too early"),
         (b"k8s\0", "no kind \"\" is known in version \"\""),
     ];

@@ -71,7 +71,7 @@ impl<E> State<E> {
             (false, Some(_)) => EventKind::Modified,
         };
         let weight = item.bytes.len() + prev.as_ref().map_or(0, |prev| prev.bytes.len());
-        self.history.push(
+        self.history.push_with(
             revision,
             weight,
             Event {
@@ -80,6 +80,7 @@ impl<E> State<E> {
                 prev,
                 revision,
             },
+            |gone| gone.item.forget(),
         );
     }
 
