@@ -446,3 +446,28 @@ async fn huge_bodies_are_refused() {
     );
     assert_eq!(answer.message(), "Request entity too large: limit is 3145728");
 }
+
+#[tokio::test]
+async fn reviews_go_in_and_come_out_as_protobuf() {
+    let reviews: crate::Virtuals = Box::new(|_| crate::authz::virtuals(Arc::new(AllButNobody)));
+    let f = Fixture::with(Arc::new(Memory::default()), Vec::new(), reviews).await;
+    let review = json!({
+        "kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}},
+    });
+    let mut encoder = schema::protobuf::Encoder::default();
+    let body = encoder
+        .object(review.to_string().as_bytes())
+        .expect("a review")
+        .to_vec();
+    let target = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let headers = [PROTOBUF, ("content-type", PROTOBUF.1)];
+    let answer = f.send_with("POST", target, &headers, body).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    let answer = decoded(&answer);
+    assert_eq!(
+        (&answer["kind"], &answer["status"]["allowed"]),
+        (&review["kind"], &json!(true))
+    );
+    assert_eq!(answer["spec"]["resourceAttributes"]["resource"], "pods");
+}

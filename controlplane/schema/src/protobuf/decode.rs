@@ -172,7 +172,8 @@ fn special(type_: Type, bytes: &[u8], depth: usize) -> Result<Value, DecodeError
             raw => serde_json::from_slice(raw).map_err(|_| DecodeError::Embedded)?,
         },
         Type::Texts => texts(bytes, 1)?.into(),
-        _ => union(type_, bytes, depth)?,
+        Type::SchemaOrArray | Type::SchemaOrBool | Type::SchemaOrTexts => union(type_, bytes, depth)?,
+        _ => return Err(DecodeError::Type),
     })
 }
 

@@ -180,6 +180,9 @@ fn says_what_it_cannot_decode() {
     for (body, message) in cases {
         assert_eq!(decode(body).unwrap_err().to_string(), message);
     }
+    // A number that is written as a text.
+    let odd = body("v1", "Secret", &field(5, b"\x01"));
+    assert_eq!(decode(&odd), Err(DecodeError::Type));
     // A schema in a schema in a schema.
     let mut deep = Vec::new();
     for _ in 0..200 {
