@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
+use schema::protobuf::{self, DecodeError};
 
 use super::accept::PROTOBUF;
 use super::body::Body;
@@ -58,29 +59,65 @@ pub(crate) fn content_type(headers: &HeaderMap) -> Option<&str> {
 
 /// The object in a body as JSON or YAML; protobuf becomes the JSON it stands for.
 pub(crate) async fn content(headers: &HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
-    if content_type(headers) == Some(PROTOBUF) {
-        let bytes = read(body).await?;
-        return Ok((from_protobuf(&bytes)?, Media::Json));
+    let unfit = |error: DecodeError, _: &[u8]| Status::bad_request(error.to_string());
+    content_or(headers, body, unfit).await
+}
+
+/// The same for an object that must be of a kind, by which it is spoken of if it is none.
+pub(crate) async fn content_of(
+    headers: &HeaderMap,
+    body: Body,
+    version: &str,
+    kind: &str,
+) -> Result<(Bytes, Media), Status> {
+    let unfit = |error: DecodeError, body: &[u8]| {
+        Status::bad_request(match &error {
+            DecodeError::Envelope => format!(
+                "the object provided is unrecognized (must be of type {kind}): {error} ({})",
+                summary(body)
+            ),
+            DecodeError::UnknownKind {
+                api_version,
+                kind: found,
+            } => {
+                let version = api_version.rsplit('/').next().unwrap_or_default();
+                format!("{found} in version {version:?} cannot be handled as a {kind}: {error}")
+            }
+            _ => format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}"),
+        })
+    };
+    content_or(headers, body, unfit).await
+}
+
+async fn content_or(
+    headers: &HeaderMap,
+    body: Body,
+    unfit: impl Fn(DecodeError, &[u8]) -> Status,
+) -> Result<(Bytes, Media), Status> {
+    if content_type(headers) != Some(PROTOBUF) {
+        let media = media(headers, &[JSON, YAML, PROTOBUF])?;
+        return Ok((read(body).await?, media));
     }
-    let media = media(headers, &[JSON, YAML, PROTOBUF])?;
-    Ok((read(body).await?, media))
+    let bytes = read(body).await?;
+    // None at all is left to whoever reads it.
+    if bytes.is_empty() {
+        return Ok((bytes, Media::Json));
+    }
+    let tree = protobuf::decode(&bytes).map_err(|error| unfit(error, &bytes))?;
+    Ok((tree.to_string().into(), Media::Json))
+}
+
+/// The first bytes of a body in hexadecimal, as Kubernetes shows what it cannot read.
+pub(crate) fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let hex: String = body.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
+    if body.len() > SHOWN { format!("{hex} ...") } else { hex }
 }
 
 /// The same for a kind that has no protobuf message.
 pub(crate) async fn content_without_protobuf(headers: &HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
     let media = media(headers, &[JSON, YAML])?;
     Ok((read(body).await?, media))
-}
-
-/// A body as the JSON it stands for. None at all is left to whoever reads it.
-fn from_protobuf(body: &Bytes) -> Result<Bytes, Status> {
-    if body.is_empty() {
-        return Ok(body.clone());
-    }
-    match schema::protobuf::decode(body) {
-        Ok(tree) => Ok(tree.to_string().into()),
-        Err(error) => Err(Status::bad_request(error.to_string())),
-    }
 }
 
 const JSON: &str = "application/json";

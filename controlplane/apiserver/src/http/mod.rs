@@ -9,6 +9,7 @@ pub(crate) mod discovery;
 pub mod health;
 pub(crate) mod info;
 pub(crate) mod metrics;
+mod negotiate;
 pub(crate) mod openapi;
 pub(crate) mod pipeline;
 mod pretty;

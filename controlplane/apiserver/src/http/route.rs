@@ -10,11 +10,12 @@ use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use super::accept::{self, Accepted, Encoding, Form, Include, has_message, negotiate};
+use super::accept::{Encoding, Form, Include};
 use super::body::Body;
-use super::decode::{Media, content, content_type, content_without_protobuf, parse, read};
+use super::decode::{Media, content, content_of, content_type, content_without_protobuf, parse, read};
 use super::info::RequestInfo;
 use super::metrics::Target;
+use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
 use crate::authn::UserInfo;
@@ -74,41 +75,6 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         respond::warn(response.headers_mut(), &[words.to_owned()]);
     }
     Ok(response)
-}
-
-/// In which form and encoding the answer goes out.
-fn accepted(route: Route<'_>, endpoint: &Endpoint, subresource: Option<&Subresource>) -> Result<Accepted, Status> {
-    let verb = route.info.verb;
-    let part_of_own = subresource.and_then(Subresource::kind);
-    let built_in = || part_of_own.is_some() || is_built_in(endpoint);
-    let mut accepted = negotiate(header(route.parts, http::header::ACCEPT), built_in)?;
-    accept::check(accepted, verb, || go_types(endpoint))?;
-    accepted.pretty = pretty(route, accepted);
-    Ok(accepted)
-}
-
-/// Whether objects of the endpoint can be sent as protobuf.
-fn is_built_in(endpoint: &Endpoint) -> bool {
-    has_message(&endpoint.served().api_version, &endpoint.resource().kind)
-}
-
-/// What Go calls the endpoint's object and list.
-fn go_types(endpoint: &Endpoint) -> (String, String) {
-    let resource = endpoint.resource();
-    if !is_built_in(endpoint) {
-        return (
-            "*unstructured.Unstructured".to_owned(),
-            "*unstructured.UnstructuredList".to_owned(),
-        );
-    }
-    let package = resource.group.split('.').next().unwrap_or_default();
-    let package = if package.is_empty() { "core" } else { package };
-    let (kind, list) = (&resource.kind, &resource.list_kind);
-    (format!("*{package}.{kind}"), format!("*{package}.{list}"))
-}
-
-fn header(parts: &Parts, name: http::HeaderName) -> Option<&str> {
-    parts.headers.get(name).and_then(|v| v.to_str().ok())
 }
 
 /// What a request is counted as.
@@ -317,12 +283,14 @@ async fn part(
 
 /// The content of a body that holds an object of the call's own kind.
 async fn own_content(call: &Call<'_>, headers: &http::HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
+    let served = call.endpoint.served();
+    let kind = &call.endpoint.resource().kind;
     let usual = matches!(
         content_type(headers),
         None | Some("" | "application/json" | "application/yaml")
     );
     match usual || is_built_in(call.endpoint) {
-        true => content(headers, body).await,
+        true => content_of(headers, body, &served.version, kind).await,
         false => content_without_protobuf(headers, body).await,
     }
 }
@@ -372,14 +340,6 @@ async fn collection(call: Call<'_>, list: Body) -> Result<Response<Body>, Status
     }
 }
 
-/// Whether the answer is for people: by the query, else by the clause that was met or the program that asks.
-fn pretty(route: Route<'_>, accepted: Accepted) -> bool {
-    match route.query.get("pretty") {
-        Some(asked) => matches!(asked, "1" | "t" | "T" | "true" | "TRUE" | "True"),
-        None => accepted.pretty || accept::is_for_people(header(route.parts, http::header::USER_AGENT)),
-    }
-}
-
 fn include(query: &Query<'_>) -> Result<Include, Status> {
     match query.get("includeObject") {
         None | Some("Metadata") => Ok(Include::Metadata),
@@ -413,7 +373,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
-    let accepted = accept::negotiate_plain(header(route.parts, http::header::ACCEPT));
+    let accepted = accepted_plain(route);
     let context = VirtualContext {
         user: route.user.clone(),
         now: route.server.now(),
@@ -432,13 +392,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     let response = found.handler.call(context, request).await?;
     // What is no object (a log, a stream) goes out whatever the caller accepts.
     Ok(match accepted {
-        Ok(accepted) => respond::in_encoding(
-            response,
-            Accepted {
-                pretty: pretty(route, accepted),
-                ..accepted
-            },
-        ),
+        Ok(accepted) => respond::in_encoding(response, accepted),
         Err(_) => response,
     })
 }

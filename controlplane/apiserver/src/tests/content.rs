@@ -78,8 +78,29 @@ async fn protobuf_goes_in() {
         (made.code, made.at("/metadata/name"), made.at("/data")),
         (StatusCode::CREATED, json!("x"), json!({"k": "v"}))
     );
-    let junk = f.send_with("POST", MAPS, &headers, b"junk".to_vec()).await;
-    assert_eq!(junk.code, StatusCode::BAD_REQUEST);
+    let cases: [(&[u8], &str); 3] = [
+        (
+            b"junk",
+            "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a \
+             protobuf message, expected prefix [107 56 115 0] (6a756e6b)",
+        ),
+        (
+            b"k8s\0\x0a\xff",
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: unexpected EOF",
+        ),
+        (
+            b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\0",
+            "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (v1.ConfigMap): unknown \
+             conversion",
+        ),
+    ];
+    for (body, message) in cases {
+        let refused = f.send_with("POST", MAPS, &headers, body.to_vec()).await;
+        assert_eq!(
+            (refused.code, refused.message()),
+            (StatusCode::BAD_REQUEST, message.to_owned())
+        );
+    }
 }
 
 const PROTOBUF: (&str, &str) = ("accept", "application/vnd.kubernetes.protobuf");

@@ -54,7 +54,7 @@ pub fn decode(body: &[u8]) -> Result<Value, DecodeError> {
 pub enum DecodeError {
     #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Envelope,
-    #[error("it ends too early")]
+    #[error("unexpected EOF")]
     Short,
     #[error("a field has a shape that no message has")]
     Shape,

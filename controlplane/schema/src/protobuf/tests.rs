@@ -174,7 +174,7 @@ fn says_what_it_cannot_decode() {
             b"{}",
             "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
         ),
-        (b"k8s\0\x0a\xff", "it ends too early"),
+        (b"k8s\0\x0a\xff", "unexpected EOF"),
         (b"k8s\0", "no kind \"\" is known in version \"\""),
     ];
     for (body, message) in cases {
