@@ -49,7 +49,7 @@ impl<E> State<E> {
 
     /// Forgets what was there already at the call before this one, as far as there is more than `rest`.
     pub(super) fn age(&mut self, rest: Bounds) {
-        self.history.shrink(self.aging, rest);
+        self.history.shrink(self.aging, rest, |gone| gone.item.forget());
         self.aging = self.revision;
     }
 
@@ -86,7 +86,7 @@ impl<E> State<E> {
             (false, Some(_)) => EventKind::Modified,
         };
         let weight = item.bytes.len() + prev.as_ref().map_or(0, |prev| prev.bytes.len());
-        self.history.push(
+        self.history.push_with(
             revision,
             weight,
             Event {
@@ -95,6 +95,7 @@ impl<E> State<E> {
                 prev,
                 revision,
             },
+            |gone| gone.item.forget(),
         );
     }
 
