@@ -9,6 +9,7 @@ mod pods;
 mod refusals;
 mod sockets;
 mod watches;
+mod workloads;
 mod writes;
 
 use std::net::Ipv4Addr;
