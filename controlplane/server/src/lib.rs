@@ -15,7 +15,7 @@ use std::{
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -27,6 +27,7 @@ use ipnet::Ipv4Net;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::encrypt::Encrypted;
 use store_redb::Redb;
+use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{listen::Plan, pki::Pki};
@@ -140,6 +141,7 @@ impl Server {
         let (store, backend) = open_store(&config.data_dir)?;
         let caches = (TaskTracker::new(), CancellationToken::new());
         let bootstrapped = Arc::new(AtomicBool::new(false));
+        let components = Arc::new(Components::default());
         let api = ApiServer::start(
             apiserver::Config {
                 backend,
@@ -159,7 +161,7 @@ impl Server {
                 kubernetes_address,
                 node_ports: config.node_ports.clone(),
                 admission: Vec::new(),
-                virtuals: virtuals(&pki, &caches.0)?,
+                virtuals: virtuals(&pki, &caches.0, components.clone())?,
                 checks: vec![bootstrap_check(bootstrapped.clone())],
             },
             caches.0.clone(),
@@ -189,7 +191,7 @@ impl Server {
         };
         bootstrap::reconcile(&server.api.as_user("system:apiserver", &["system:masters"]), &cluster).await?;
         bootstrapped.store(true, Ordering::Release);
-        server.run_components(&config);
+        server.run_components(&config, &components);
         Ok(server)
     }
 
@@ -240,11 +242,11 @@ impl Server {
         Ok(())
     }
 
-    fn run_components(&self, config: &Config) {
+    fn run_components(&self, config: &Config, components: &Components) {
         let (tasks, shutdown) = &self.loops;
         let informers = |client: Client| Informers::new(client, tasks.clone(), shutdown.clone());
         let scheduler = self.client("system:kube-scheduler", &[]);
-        tasks.spawn(scheduler::run(
+        let running = tasks.spawn(scheduler::run(
             scheduler::Config {
                 informers: informers(scheduler.clone()),
                 client: scheduler,
@@ -253,11 +255,12 @@ impl Server {
             },
             shutdown.clone(),
         ));
+        let _ = components.scheduler.set(running.abort_handle());
         let api = self.api.clone();
         let service_account = move |user: &str| {
             Client::new(api.as_user(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
         };
-        tasks.spawn(controllers::run_all(
+        let running = tasks.spawn(controllers::run_all(
             service_account,
             informers(self.client("system:kube-controller-manager", &[])),
             controllers::Config {
@@ -268,6 +271,7 @@ impl Server {
             },
             shutdown.clone(),
         ));
+        let _ = components.controllers.set(running.abort_handle());
     }
 }
 
@@ -280,13 +284,40 @@ fn open_store(data_dir: &Path) -> Result<(Arc<Redb>, Arc<dyn store::Backend>), E
     Ok((store, backend))
 }
 
+/// The components of the control plane beside its API, once they have been started.
+#[derive(Default)]
+struct Components {
+    scheduler: OnceLock<AbortHandle>,
+    controllers: OnceLock<AbortHandle>,
+}
+
+impl Components {
+    fn checks(self: &Arc<Self>) -> Vec<Check> {
+        let check = |name, component: fn(&Self) -> &OnceLock<AbortHandle>| {
+            let components = self.clone();
+            let passes = move || component(&components).get().is_some_and(|task| !task.is_finished());
+            Check {
+                name,
+                passes: Arc::new(passes),
+            }
+        };
+        vec![
+            check("controller-manager", |components| &components.controllers),
+            check("scheduler", |components| &components.scheduler),
+        ]
+    }
+}
+
 /// Endpoints that reach beyond the store.
-fn virtuals(pki: &Pki, tasks: &TaskTracker) -> Result<apiserver::Virtuals, tls::Error> {
+fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Result<apiserver::Virtuals, tls::Error> {
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
     let tasks = tasks.clone();
     Ok(Box::new(move |deps: &Deps| -> Vec<VirtualRoute> {
         let dialer = Arc::new(apiserver::http::dial::Direct::new(deps.reader.clone(), kubelets));
-        vec![apiserver::pods::log::route(dialer, tasks)]
+        vec![
+            apiserver::pods::log::route(dialer, tasks),
+            apiserver::components::route(deps.backend.clone(), components.checks()),
+        ]
     }))
 }
 

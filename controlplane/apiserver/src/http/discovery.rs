@@ -256,6 +256,7 @@ fn add_virtual(resources: &mut Vec<Offered>, route: &VirtualRoute) {
             resource.singular = route.kind.to_ascii_lowercase();
             resource.kind = kind;
             resource.verbs = route.verbs.to_vec();
+            resource.short_names = route.handler.short_names().iter().map(ToString::to_string).collect();
             resource.whole = true;
         }
     }

@@ -220,6 +220,7 @@ async fn part(
     let include = include(call.query)?;
     let flavour = match subresource {
         Subresource::Finalize => Flavour::Finalizers,
+        Subresource::EphemeralContainers | Subresource::Resize => Flavour::Whole,
         _ => Flavour::Status,
     };
     match (subresource, call.info.verb) {
@@ -368,8 +369,10 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
             info.verb,
         ));
     };
-    let named = found.subresource.is_some();
-    if info.trailing || found.namespaced == info.namespace.is_empty() || named == info.name.is_empty() {
+    // A list may be of one name, by its field selector.
+    let named = found.subresource.is_some() || verb == "get";
+    let misnamed = named == info.name.is_empty() && verb != "list";
+    if info.trailing || found.namespaced == info.namespace.is_empty() || misnamed {
         return Err(Status::no_such_path());
     }
     check_name(info)?;

@@ -1,5 +1,6 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
+mod components;
 mod content;
 mod deletes;
 mod discovery;
@@ -9,6 +10,7 @@ mod pods;
 mod refusals;
 mod sockets;
 mod watches;
+mod workloads;
 mod writes;
 
 use std::net::Ipv4Addr;
