@@ -1,5 +1,6 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
+mod certificates;
 mod content;
 mod deletes;
 mod discovery;

@@ -2,6 +2,8 @@
 //! reported, none hides another. The wording is Kubernetes', because people search for it.
 
 mod at;
+pub(crate) mod conditions;
+pub(crate) mod driver;
 pub(crate) mod labels;
 pub(crate) mod meta;
 pub(crate) mod names;
