@@ -15,6 +15,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod http;
 pub mod pods;
+mod quota;
 pub mod registry;
 pub mod resources;
 mod server;

@@ -1,17 +1,21 @@
-//! Priority: which pods may push others aside. Only the two classes that every cluster has are known; PriorityClass objects
-//! are not served.
+//! Priority: which pods may push others aside. A pod gets the priority and the policy of its class, or of the default one.
 
-use api::{Object, Status};
+use std::sync::Arc;
+
+use api::{GroupResource, Object, Status};
 use async_trait::async_trait;
 
 use super::{Admission, AdmissionRequest, is_core};
 use crate::registry::resource::{Operation, Resource};
 
+/// The classes of every cluster, known even before their objects are.
 const CLASSES: [(&str, i64); 2] = [
     ("system-cluster-critical", 2_000_000_000),
     ("system-node-critical", 2_000_001_000),
 ];
 const PREEMPTION: &str = "PreemptLowerPriority";
+const GROUP: &str = "scheduling.k8s.io";
+const PLURAL: &str = "priorityclasses";
 
 pub(super) struct Priority;
 
@@ -23,22 +27,132 @@ impl Admission for Priority {
 
     fn handles(&self, operation: &Operation<'_>, resource: &Resource, subresource: Option<&str>) -> bool {
         let writes = matches!(operation, Operation::Create | Operation::Update { .. });
-        is_core(resource, "pods") && subresource.is_none() && writes
+        let kind = is_core(resource, "pods") || is_class(resource);
+        kind && subresource.is_none() && writes
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
-        let old = request.old;
-        let Some(pod) = request.object.as_deref_mut() else {
+        if is_class(request.resource) {
+            return Ok(());
+        }
+        if let Some(old) = request.old {
+            request.object.as_deref_mut().into_iter().for_each(|pod| keep(old, pod));
+            return Ok(());
+        }
+        let name = request
+            .object
+            .as_deref()
+            .and_then(|pod| pod.str_at("spec.priorityClassName"))
+            .unwrap_or_default()
+            .to_owned();
+        let class = match name.is_empty() {
+            true => default_class(request).map_or_else(Class::none, |class| Class::of(&class)),
+            false => named(request, &name).await?,
+        };
+        match request.object.as_deref_mut().map(|pod| class.apply(pod)) {
+            Some(Err(why)) => Err(request.forbidden(&why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// One class at most is the default.
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        let class = request.object.as_deref().filter(|_| is_class(request.resource));
+        let Some(class) = class.filter(|class| class.bool_at("globalDefault") == Some(true)) else {
             return Ok(());
         };
-        let done = match old {
-            Some(old) => {
-                keep(old, pod);
-                Ok(())
-            }
-            None => decide(pod),
-        };
-        done.map_err(|why| request.forbidden(&why))
+        let other = default_class(request).filter(|other| request.old.is_none() || other.name() != class.name());
+        match other {
+            Some(other) => Err(request.forbidden(&format!(
+                "PriorityClass {} is already marked as default. Only one default can exist",
+                other.name()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_class(resource: &Resource) -> bool {
+    resource.group == GROUP && resource.plural == PLURAL
+}
+
+/// The class of pods that name none; of several, the one with the least priority.
+fn default_class(request: &AdmissionRequest<'_>) -> Option<Arc<Object>> {
+    let classes = request.reader.list(&GroupResource::new(GROUP, PLURAL), None);
+    let defaults = classes
+        .into_iter()
+        .filter(|class| class.bool_at("globalDefault") == Some(true));
+    defaults.min_by_key(|class| class.i64_at("value"))
+}
+
+async fn named(request: &AdmissionRequest<'_>, name: &str) -> Result<Class, Status> {
+    let kind = GroupResource::new(GROUP, PLURAL);
+    let found = match request.reader.get(&kind, None, name) {
+        Some(found) => Some(found),
+        None => request.reader.get_fresh(&kind, None, name).await?,
+    };
+    let standard = CLASSES.iter().find(|(class, _)| *class == name);
+    match (found, standard) {
+        (Some(found), _) => Ok(Class::of(&found)),
+        (None, Some((name, value))) => Ok(Class {
+            name: (*name).to_owned(),
+            value: *value,
+            ..Class::none()
+        }),
+        (None, None) => Err(request.forbidden(&format!("no PriorityClass with name {name} was found"))),
+    }
+}
+
+/// What a class gives.
+struct Class {
+    name: String,
+    value: i64,
+    preemption: Option<String>,
+}
+
+impl Class {
+    fn none() -> Self {
+        Class {
+            name: String::new(),
+            value: 0,
+            preemption: Some(PREEMPTION.to_owned()),
+        }
+    }
+
+    fn of(class: &Object) -> Self {
+        Class {
+            name: class.name().to_owned(),
+            value: class.i64_at("value").unwrap_or_default(),
+            preemption: class.str_at("preemptionPolicy").map(str::to_owned),
+        }
+    }
+
+    /// Writes it into a pod, which may have said the same itself; the error says what it said otherwise.
+    fn apply(&self, pod: &mut Object) -> Result<(), String> {
+        const BY: &str = "must not be provided in pod spec; priority admission controller computed";
+        const FROM: &str = "from the given PriorityClass name";
+        if let Some(given) = pod.i64_at("spec.priority").filter(|given| *given != self.value) {
+            return Err(format!(
+                "the integer value of priority ({given}) {BY} {} {FROM}",
+                self.value
+            ));
+        }
+        let given = pod.str_at("spec.preemptionPolicy");
+        if let (Some(given), Some(policy)) = (given, &self.preemption)
+            && given != policy
+        {
+            return Err(format!(
+                "the string value of PreemptionPolicy ({given}) {BY} {policy} {FROM}"
+            ));
+        }
+        if !self.name.is_empty() {
+            pod.set("spec.priorityClassName", self.name.as_str());
+        }
+        pod.set("spec.priority", self.value);
+        if let Some(policy) = &self.preemption {
+            pod.set("spec.preemptionPolicy", policy.as_str());
+        }
+        Ok(())
     }
 }
 
@@ -49,24 +163,4 @@ fn keep(old: &Object, pod: &mut Object) {
             pod.set(field, value);
         }
     }
-}
-
-fn decide(pod: &mut Object) -> Result<(), String> {
-    let name = pod.str_at("spec.priorityClassName").unwrap_or_default();
-    let value = match CLASSES.iter().find(|(class, _)| *class == name) {
-        _ if name.is_empty() => 0,
-        Some((_, value)) => *value,
-        None => return Err(format!("no PriorityClass with name {name} was found")),
-    };
-    if let Some(given) = pod.i64_at("spec.priority").filter(|given| *given != value) {
-        return Err(format!(
-            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed \
-             {value} from the given PriorityClass name"
-        ));
-    }
-    pod.set("spec.priority", value);
-    if pod.at("spec.preemptionPolicy").is_none() {
-        pod.set("spec.preemptionPolicy", PREEMPTION);
-    }
-    Ok(())
 }
