@@ -62,8 +62,8 @@ pub(crate) fn of_pod(spec: &Map<String, Value>, field: &str) -> Amounts {
 pub(crate) fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         let sum = match to.get(name) {
-            Some(known) => known.clone() + amount.clone(),
-            None => amount.clone(),
+            Some(known) => *known + *amount,
+            None => *amount,
         };
         to.insert(name.clone(), sum);
     }
@@ -72,7 +72,7 @@ pub(crate) fn add(to: &mut Amounts, more: &Amounts) {
 fn raise(to: &mut Amounts, least: &Amounts) {
     for (name, amount) in least {
         if to.get(name).is_none_or(|known| known < amount) {
-            to.insert(name.clone(), amount.clone());
+            to.insert(name.clone(), *amount);
         }
     }
 }

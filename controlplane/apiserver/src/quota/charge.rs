@@ -62,7 +62,7 @@ impl Charge<'_> {
         let before = before.map(|old| usage(&self.kind, old, None)).unwrap_or_default();
         for (name, amount) in &before {
             if let Some(now) = delta.get_mut(name) {
-                *now = (now.clone() - amount.clone()).max(zero());
+                *now = (*now - *amount).max(zero());
             }
         }
         delta.retain(|name, amount| hard.contains_key(name) && !amount.is_zero());

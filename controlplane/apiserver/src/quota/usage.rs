@@ -103,14 +103,14 @@ fn compute(requests: &Amounts, limits: &Amounts) -> Amounts {
         let own = COMPUTE.contains(&name.as_str()) || name.starts_with("hugepages-");
         let extended = name.contains('/') && !name.contains("kubernetes.io/");
         if own {
-            named.insert(name.clone(), amount.clone());
+            named.insert(name.clone(), *amount);
         }
         if own || extended {
-            named.insert(format!("requests.{name}"), amount.clone());
+            named.insert(format!("requests.{name}"), *amount);
         }
     }
     for (name, amount) in limits.iter().filter(|(name, _)| COMPUTE.contains(&name.as_str())) {
-        named.insert(format!("limits.{name}"), amount.clone());
+        named.insert(format!("limits.{name}"), *amount);
     }
     named
 }
@@ -181,7 +181,7 @@ fn claim(claim: &Object, used: &mut Amounts) {
     ];
     for (name, amount) in all.into_iter().filter_map(|(name, amount)| Some((name, amount?))) {
         if !class.is_empty() {
-            used.insert(format!("{class}{CLASS}{name}"), amount.clone());
+            used.insert(format!("{class}{CLASS}{name}"), amount);
         }
         used.insert(name.to_owned(), amount);
     }

@@ -112,7 +112,7 @@ fn range(at: &At<'_>, whole: &Quantity, default: &Quantity, errors: &mut FieldEr
         );
     }
     if let Some(by) = parse(&step) {
-        let once = min.clone() + by.clone();
+        let once = min + by;
         say(
             &step,
             once > *whole,
