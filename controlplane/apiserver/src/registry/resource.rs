@@ -157,6 +157,8 @@ pub type Convert = fn(&mut Object);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subresource {
     Status,
+    /// `approval`: the conditions by which a certificate signing request is approved or denied.
+    Approval,
     /// `finalize`: a PUT that changes `spec.finalizers` alone (Namespace).
     Finalize,
     /// `binding`: assigns a pod to a node.
@@ -180,6 +182,7 @@ impl Subresource {
     pub fn name(&self) -> &'static str {
         match self {
             Subresource::Status => "status",
+            Subresource::Approval => "approval",
             Subresource::Finalize => "finalize",
             Subresource::Binding => "binding",
             Subresource::Eviction => "eviction",
@@ -193,6 +196,7 @@ impl Subresource {
     pub fn verbs(&self) -> &'static [&'static str] {
         match self {
             Subresource::Status
+            | Subresource::Approval
             | Subresource::EphemeralContainers
             | Subresource::Resize
             | Subresource::Scale { .. } => &["get", "patch", "update"],
@@ -204,9 +208,11 @@ impl Subresource {
     /// Group, version and kind of what it takes and gives, where that is not the resource's own kind.
     pub fn kind(&self) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
-            Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers | Subresource::Resize => {
-                None
-            }
+            Subresource::Status
+            | Subresource::Approval
+            | Subresource::Finalize
+            | Subresource::EphemeralContainers
+            | Subresource::Resize => None,
             Subresource::Binding => Some(("", "v1", "Binding")),
             Subresource::Eviction => Some(("policy", "v1", "Eviction")),
             Subresource::Scale { .. } => Some(("autoscaling", "v1", "Scale")),
@@ -430,6 +436,12 @@ impl ResourceBuilder {
 
     pub fn status(mut self) -> Self {
         self.0.subresources.push(Subresource::Status);
+        self
+    }
+
+    /// Certificate signing requests: the `approval` endpoint.
+    pub fn approval(mut self) -> Self {
+        self.0.subresources.push(Subresource::Approval);
         self
     }
 

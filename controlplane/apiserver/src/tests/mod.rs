@@ -1,6 +1,7 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
 mod components;
+mod certificates;
 mod content;
 mod deletes;
 mod discovery;
