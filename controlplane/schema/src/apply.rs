@@ -28,8 +28,12 @@ mod validate;
 
 use std::borrow::Cow;
 
-pub use self::{configure::apply, ownership::Versions, update::update};
 use self::managers::{Manager, Operation};
+pub use self::{
+    configure::{apply, described},
+    ownership::Versions,
+    update::update,
+};
 use crate::schema::Schema;
 
 /// Who writes an object, and as what.

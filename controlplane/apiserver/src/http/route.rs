@@ -61,6 +61,9 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         .headers
         .get(http::header::ACCEPT)
         .and_then(|v| v.to_str().ok());
+    let agent = route.parts.headers.get(http::header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let manager = verbs::manager(route.query.get("fieldManager"), agent);
     let call = Call {
         server: route.server,
         endpoint,
@@ -68,6 +71,7 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         user: route.user,
         query: route.query,
         accepted: negotiate(accept)?,
+        manager: &manager,
         now: route.server.now(),
     };
     let mut response = match subresource {

@@ -170,11 +170,7 @@ fn lists<'a>(old: &'a [Value], new: &'a [Value], items: Items<'a>) -> Result<Com
 type Group<'g, 'a> = &'g [(Element<'a>, &'a Value)];
 
 /// The items of one element on both sides. Several of them change as a whole.
-fn group<'a>(
-    old: Group<'_, 'a>,
-    new: Group<'_, 'a>,
-    items: Items<'a>,
-) -> Result<(Here, Comparison<'a>), Untellable> {
+fn group<'a>(old: Group<'_, 'a>, new: Group<'_, 'a>, items: Items<'a>) -> Result<(Here, Comparison<'a>), Untellable> {
     let first = |group: Group<'_, 'a>| group.first().map(|(_, value)| *value);
     match (old, new) {
         ([] | [_], [] | [_]) => values(first(old), first(new), items.item),

@@ -34,9 +34,8 @@ pub fn apply(writer: &Writer<'_>, old: Option<&Object>, config: &Object, force: 
         .map_err(|why| Status::unexplained(format!("failed to decode managed fields: {why}")))?;
     check(writer, config)?;
     if managed.0.is_empty() && old.is_some() {
-        managed = track(writer, writer.schema.zero(), live, managed, BEFORE).map_err(|why| {
-            Status::unexplained(format!("failed to create manager for existing fields: {why}"))
-        })?;
+        managed = track(writer, writer.schema.zero(), live, managed, BEFORE)
+            .map_err(|why| Status::unexplained(format!("failed to create manager for existing fields: {why}")))?;
     }
     let applied = match merge_in(writer, live, config, managed.clone(), force) {
         Err(Failure::Conflicts(conflicts)) => {
@@ -81,10 +80,12 @@ fn check(writer: &Writer<'_>, config: &Object) -> Result<(), Status> {
     }
 }
 
-/// `namespace/name; group/version, Kind=Kind`
-fn described(object: &Object) -> String {
+/// An object as Kubernetes names it where it has no better words: `namespace/name; group/version, Kind=Kind`.
+pub fn described(object: &Object) -> String {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name());
-    format!("{namespace}/{name}; {}, Kind={}", object.api_version(), object.kind())
+    let version = object.api_version();
+    let slash = if version.contains('/') { "" } else { "/" };
+    format!("{namespace}/{name}; {slash}{version}, Kind={}", object.kind())
 }
 
 struct Applied<'a> {
@@ -110,8 +111,7 @@ fn merge_in<'a>(
     force: bool,
 ) -> Result<Applied<'a>, Failure<'a>> {
     let mut managed = refresh(writer, managed);
-    let merged =
-        merge(live.map(), config.map(), writer.schema).map_err(|why| refused("merge config", &why))?;
+    let merged = merge(live.map(), config.map(), writer.schema).map_err(|why| refused("merge config", &why))?;
     let merged = Object::from_value(merged.into()).expect("a map is an object");
     let manager = writer.manager(writer.name, Operation::Apply);
     let last = managed.take(&manager);
@@ -121,8 +121,8 @@ fn merge_in<'a>(
         set: extract(config.map(), writer.schema).recursive_difference(&Set::of_fields(writer.reset)),
     });
     let merged = prune(writer, merged, &managed, last.as_ref());
-    let (_, conflicts) = disown(writer, live, &merged, &mut managed, Some(&manager))
-        .map_err(|why| refused("compare objects", &why))?;
+    let (_, conflicts) =
+        disown(writer, live, &merged, &mut managed, Some(&manager)).map_err(|why| refused("compare objects", &why))?;
     if !force && !conflicts.is_empty() {
         return Err(Failure::Conflicts(conflicts));
     }
@@ -144,5 +144,8 @@ fn merge_in<'a>(
 
 fn same(a: &Object, b: &Object) -> bool {
     let (a, b) = (a.map(), b.map());
-    a.len() == b.len() && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && equal(a, b))
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|((a_key, a), (b_key, b))| a_key == b_key && equal(a, b))
 }

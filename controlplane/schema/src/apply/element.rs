@@ -35,7 +35,7 @@ impl<'a> Element<'a> {
 
     /// Reads what [`Element::encode`] writes.
     pub(crate) fn decode(text: &'a str) -> Result<Self, BadElement> {
-        let malformed = |why: String| BadElement::Malformed(why);
+        let malformed = BadElement::Malformed;
         let (kind, rest) = match text.split_at_checked(2) {
             Some((head, rest)) if head.ends_with(':') => (head, rest),
             Some(_) => return Err(malformed(format!("missing colon: {text}"))),
@@ -50,12 +50,17 @@ impl<'a> Element<'a> {
             "k:" => {
                 let keys: Map<String, Value> =
                     serde_json::from_str(rest).map_err(|error| malformed(error.to_string()))?;
-                let keys = keys.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
+                let keys = keys
+                    .into_iter()
+                    .map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)));
                 Ok(Self::Key(keys.collect()))
             }
             "i:" => match rest.parse() {
                 Ok(index) => Ok(Self::Index(index)),
-                Err(_) => Err(malformed(format!("strconv.Atoi: parsing {}: invalid syntax", quote(rest)))),
+                Err(_) => Err(malformed(format!(
+                    "strconv.Atoi: parsing {}: invalid syntax",
+                    quote(rest)
+                ))),
             },
             _ => Err(BadElement::Unknown),
         }
@@ -71,16 +76,16 @@ impl<'a> Element<'a> {
                     if nth > 0 {
                         out.push(',');
                     }
-                    push_json(&mut out, name.as_ref());
+                    push_json(&mut out, &**name);
                     out.push(':');
-                    push_json(&mut out, value.as_ref());
+                    push_json(&mut out, &**value);
                 }
                 out.push('}');
                 out
             }
             Self::Value(value) => {
                 let mut out = String::from("v:");
-                push_json(&mut out, value.as_ref());
+                push_json(&mut out, &**value);
                 out
             }
             Self::Index(index) => format!("i:{index}"),
@@ -225,7 +230,10 @@ pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|((a_key, a), (b_key, b))| a_key == b_key && equal(a, b))
+            a.len() == b.len()
+                && a.iter()
+                    .zip(b)
+                    .all(|((a_key, a), (b_key, b))| a_key == b_key && equal(a, b))
         }
         (Value::Number(a), Value::Number(b)) => compare_numbers(a, b).is_eq(),
         _ => a == b,

@@ -39,7 +39,11 @@ fn still_so<'a>(writer: &Writer<'a>, last: &'a Object, live: &'a Object) -> Opti
     }
     let changes = compare(last.map(), live.map(), writer.schema).ok()?;
     let set = extract(last.map(), writer.schema);
-    Some(set.difference(&changes.modified).difference(&changes.added).difference(&changes.removed))
+    Some(
+        set.difference(&changes.modified)
+            .difference(&changes.added)
+            .difference(&changes.removed),
+    )
 }
 
 /// Brings an object's annotation up to the configuration just applied, if it has the annotation, so that client-side apply

@@ -124,7 +124,8 @@ fn decode(entry: &Value, index: usize) -> Result<Entry<'_>, String> {
         other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {index}")),
     }
     let fields = entry.get("fieldsV1").unwrap_or(&Value::Null);
-    let set = Set::decode(fields).map_err(|why| format!("error decoding versioned set from {entry}: error decoding set: {why}"))?;
+    let set = Set::decode(fields)
+        .map_err(|why| format!("error decoding versioned set from {entry}: error decoding set: {why}"))?;
     Ok(Entry {
         manager: Manager {
             name: Cow::Borrowed(text("manager")),

@@ -21,7 +21,7 @@ pub(super) fn merge(
     maps(Some(live), Some(config), root_fields(schema))
 }
 
-/// `None` only when neither side has an item or a field.
+/// A place that both sides have.
 fn values(live: &Value, config: &Value, slot: Slot<'_>) -> Result<Value, Unmergeable> {
     match slot.shape(Some(config)) {
         Shape::Scalar | Shape::AtomicList | Shape::AtomicMap => Ok(config.clone()),
@@ -31,9 +31,7 @@ fn values(live: &Value, config: &Value, slot: Slot<'_>) -> Result<Value, Unmerge
         },
         Shape::Items(items) => match (filled_list(Some(live)), filled_list(Some(config))) {
             (None, None) => Ok(config.clone()),
-            (live, config) => {
-                lists(live.unwrap_or_default(), config.unwrap_or_default(), items).map(Value::Array)
-            }
+            (live, config) => lists(live.unwrap_or_default(), config.unwrap_or_default(), items).map(Value::Array),
         },
     }
 }
@@ -55,9 +53,8 @@ fn maps(
 }
 
 fn elements<'a>(list: &'a [Value], items: Items<'a>) -> Result<Vec<Element<'a>>, Unmergeable> {
-    let element = |(index, item): (usize, &'a Value)| {
-        items.element(item).map_err(|why| format!("element {index}: {why}"))
-    };
+    let element =
+        |(index, item): (usize, &'a Value)| items.element(item).map_err(|why| format!("element {index}: {why}"));
     list.iter().enumerate().map(element).collect()
 }
 
@@ -92,7 +89,10 @@ impl<'m, 'a> Merging<'m, 'a> {
     ) -> Self {
         let mut by_element = BTreeMap::new();
         for (element, item) in ours.iter().zip(live) {
-            by_element.entry(element).and_modify(|known| *known = None).or_insert(Some(item));
+            by_element
+                .entry(element)
+                .and_modify(|known| *known = None)
+                .or_insert(Some(item));
         }
         Self {
             live: ours.iter().zip(live).collect(),
@@ -100,7 +100,10 @@ impl<'m, 'a> Merging<'m, 'a> {
             items,
             named: theirs.iter().collect(),
             merged: BTreeSet::new(),
-            shared: theirs.iter().filter(|element| by_element.contains_key(element)).collect(),
+            shared: theirs
+                .iter()
+                .filter(|element| by_element.contains_key(element))
+                .collect(),
             by_element,
             out: Vec::with_capacity(live.len().max(config.len())),
         }

@@ -36,7 +36,7 @@ const NOBODYS: [&str; 12] = [
 ];
 
 /// The versions in which a kind is served, with pure conversions between them.
-pub trait Versions {
+pub trait Versions: Sync {
     /// The schema of a version, `None` if the kind is not served in it.
     fn schema(&self, version: &str) -> Option<&Schema>;
     /// An object of `from` as one of `to`, both versions that are served.
@@ -76,8 +76,13 @@ pub(super) fn disown<'c, 'a>(
     let changes = compare(old.map(), new.map(), writer.schema)?.without(&reset);
     let mut conflicts = take_all(managed, writer.version, &changes, own);
     for version in others(managed, writer.version) {
-        let Some(schema) = writer.schema_of(&version) else { continue };
-        let (old, new) = (at(writer, old, writer.version, &version), at(writer, new, writer.version, &version));
+        let Some(schema) = writer.schema_of(&version) else {
+            continue;
+        };
+        let (old, new) = (
+            at(writer, old, writer.version, &version),
+            at(writer, new, writer.version, &version),
+        );
         let changes = compare(old.map(), new.map(), schema)?.without(&reset);
         conflicts.append(&mut take_all(managed, &version, &changes, own));
     }
@@ -104,9 +109,8 @@ fn take_all<'a>(
     own: Option<&Manager<'_>>,
 ) -> Vec<Conflicts<'a>> {
     let mut conflicts = Vec::new();
-    let theirs = |entry: &&mut Entry<'a>| {
-        entry.manager.version == version && !own.is_some_and(|own| entry.manager.is(own))
-    };
+    let theirs =
+        |entry: &&mut Entry<'a>| entry.manager.version == version && !own.is_some_and(|own| entry.manager.is(own));
     for entry in managed.0.iter_mut().filter(theirs) {
         let fields = take(entry, changes);
         if !fields.is_empty() {

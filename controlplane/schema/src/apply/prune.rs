@@ -1,7 +1,5 @@
 //! What an applier no longer names goes, if it owned it and nobody else does.
 
-use std::borrow::Cow;
-
 use api::Object;
 
 use super::{
@@ -24,9 +22,9 @@ pub(super) fn prune(writer: &Writer<'_>, merged: Object, managed: &Managed<'_>, 
     let Some(schema) = writer.schema_of(version) else {
         return merged;
     };
-    let merged = match at(writer, &merged, writer.version, version) {
-        Cow::Owned(converted) => converted,
-        Cow::Borrowed(_) => merged,
+    let merged = match version == writer.version {
+        true => merged,
+        false => writer.versions.convert(&merged, writer.version, version),
     };
     let pruned = without(merged.clone(), &with_named_fields(&last.set, schema), schema);
     let (pruned, pruned_version) = add_back_owned(writer, &merged, pruned, version, managed);

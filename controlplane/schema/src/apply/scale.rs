@@ -56,7 +56,9 @@ pub fn to_object(
     scale.retain(|entry| entry.set.has_field(REPLICAS));
     let mut out = Managed::default();
     for mut entry in Managed::decode(managed)?.0 {
-        let Some(path) = path(paths, &entry.manager.version) else { continue };
+        let Some(path) = path(paths, &entry.manager.version) else {
+            continue;
+        };
         if entry.set.has_field(path) {
             match scale.iter().position(|scaled| same(&scaled.manager, &entry.manager)) {
                 Some(at) => {

@@ -47,7 +47,9 @@ impl<'a> Set<'a> {
     }
 
     fn insert_fields(&mut self, path: &'a str) {
-        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let (first, rest) = path
+            .split_once('.')
+            .map_or((path, None), |(first, rest)| (first, Some(rest)));
         let node = self.node(Element::field(first));
         match rest {
             Some(rest) => node.children.insert_fields(rest),
@@ -103,7 +105,9 @@ impl<'a> Set<'a> {
 
     /// Whether the path, of fields alone, is in the set.
     pub(crate) fn has_field(&self, path: &str) -> bool {
-        let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        let (first, rest) = path
+            .split_once('.')
+            .map_or((path, None), |(first, rest)| (first, Some(rest)));
         match (self.get(&Element::field(first)), rest) {
             (Some(node), Some(rest)) => node.children.has_field(rest),
             (Some(node), None) => node.member,

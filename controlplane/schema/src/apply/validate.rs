@@ -101,9 +101,10 @@ fn wrong_scalar(type_: &Type, value: &Value) -> Option<String> {
         Type::Int32 | Type::Int64 | Type::Double if !value.is_number() => {
             Some(format!("expected numeric (int or float), got {}", go_type(value)))
         }
-        Type::String | Type::Bytes if !value.is_string() => {
-            Some(format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)))
-        }
+        Type::String | Type::Bytes if !value.is_string() => Some(format!(
+            "expected string, got &value.valueUnstructured{{Value:{}}}",
+            go_syntax(value)
+        )),
         Type::Time | Type::MicroTime | Type::Quantity | Type::IntOrString if structured => {
             Some(format!("expected any scalar, got &{{{}}}", go(value)))
         }

@@ -1,14 +1,18 @@
 //! `metadata`, the same for every kind but for the rule over the name.
 
-use api::{FieldErrors, Object};
+use api::{FieldError, FieldErrors, Object, Path};
+use serde_json::Value;
 
 use super::At;
 use super::labels::{label_name, labels};
 use super::names::{is_dns1123_label, is_qualified_name};
 use crate::registry::resource::{Context, Operation};
+use crate::registry::verbs::wrong_manager;
 
 /// Bytes of all keys and values of an object's annotations together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// As long as the name of a manager's subresource may be.
+const MAX_SUBRESOURCE: usize = 256;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -31,7 +35,21 @@ pub(crate) fn validate(
     annotations(&meta.child("annotations"), &mut errors);
     owner_references(&meta.child("ownerReferences"), &mut errors);
     finalizers(&meta.child("finalizers"), &mut errors);
+    managed_fields(new, &mut errors);
     errors
+}
+
+/// Names that a client sent; what else is in an entry has been understood, or is not there.
+fn managed_fields(object: &Object, errors: &mut FieldErrors) {
+    let path = Path::root("metadata").child("managedFields");
+    for (index, entry) in object.list_at("metadata.managedFields").iter().enumerate() {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        let path = path.index(index);
+        errors.extend(wrong_manager(text("manager"), &path.child("manager")));
+        if text("subresource").len() > MAX_SUBRESOURCE {
+            errors.push(FieldError::too_long(&path.child("subresource"), MAX_SUBRESOURCE));
+        }
+    }
 }
 
 fn identity(cx: &Context<'_>, meta: &At<'_>, name_rule: fn(&str) -> Vec<String>, errors: &mut FieldErrors) {
