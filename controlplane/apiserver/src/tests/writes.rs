@@ -245,16 +245,16 @@ async fn patches_that_do_not_fit_are_refused() {
     assert_eq!(broken.code, StatusCode::BAD_REQUEST);
     let wrong = f.patch(&target, "merge", json!({"data": 3})).await;
     assert_eq!(wrong.code, StatusCode::UNPROCESSABLE_ENTITY);
-    let apply = f
+    let unknown = f
         .send_with(
             "PATCH",
             &target,
-            &[("content-type", "application/apply-patch+yaml")],
+            &[("content-type", "application/apply-patch+cbor")],
             b"{}".to_vec(),
         )
         .await;
     assert_eq!(
-        (apply.code, apply.at("/reason")),
+        (unknown.code, unknown.at("/reason")),
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, json!("UnsupportedMediaType"))
     );
     let strict = format!("{target}?fieldValidation=Strict");

@@ -71,11 +71,13 @@ fn values<'a>(
     new: Option<&'a Value>,
     slot: Slot<'a>,
 ) -> Result<(Here, Comparison<'a>), Untellable> {
-    let (was, is) = (slot.shape(old), slot.shape(new));
-    let shape = if new.is_none() { was } else { is };
+    if old == new {
+        return Ok((Here::default(), Comparison::default()));
+    }
+    let shape = slot.shape(new.or(old));
     let (mut changed, mut below) = shaped(old, new, shape)?;
-    if slot.is_any() && old.is_some() && new.is_some() && !was.is_like(is) {
-        let (first, more) = shaped(old, new, was)?;
+    if slot.is_any() && old.is_some() && new.is_some() && !slot.shape(old).is_like(shape) {
+        let (first, more) = shaped(old, new, slot.shape(old))?;
         changed |= first;
         below = Comparison {
             removed: below.removed.union(more.removed),
@@ -109,7 +111,6 @@ fn shaped<'a>(
         },
         Shape::Items(items) => match (filled_list(old), filled_list(new)) {
             (None, None) => leaf(),
-            (old, new) if old == new => Ok((false, Comparison::default())),
             (old, new) => Ok((false, lists(old.unwrap_or_default(), new.unwrap_or_default(), items)?)),
         },
     }

@@ -115,12 +115,18 @@ fn merge_in<'a>(
     let merged = Object::from_value(merged.into()).expect("a map is an object");
     let manager = writer.manager(writer.name, Operation::Apply);
     let last = managed.take(&manager);
+    let set = extract(config.map(), writer.schema).recursive_difference(&Set::of_fields(writer.reset));
+    let named = owned(set.clone());
+    // Who names what it named before leaves nothing behind.
+    let left = last
+        .as_ref()
+        .filter(|last| last.manager.version != writer.version || last.set != named);
     managed.put(Entry {
         manager: manager.clone(),
         time: last.as_ref().and_then(|last| last.time.clone()),
-        set: extract(config.map(), writer.schema).recursive_difference(&Set::of_fields(writer.reset)),
+        set,
     });
-    let merged = prune(writer, merged, &managed, last.as_ref());
+    let merged = prune(writer, merged, &managed, left);
     let (_, conflicts) =
         disown(writer, live, &merged, &mut managed, Some(&manager)).map_err(|why| refused("compare objects", &why))?;
     if !force && !conflicts.is_empty() {

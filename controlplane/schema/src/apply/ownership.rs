@@ -1,7 +1,7 @@
 //! Who owns what after an object has changed: what was changed or added is taken from the others, what was removed from
 //! everybody.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use api::Object;
 
@@ -136,7 +136,8 @@ fn take<'a>(entry: &mut Entry<'a>, changes: &Comparison<'_>) -> Set<'a> {
 
 /// Without what is nobody's.
 pub(super) fn owned(set: Set<'_>) -> Set<'_> {
-    set.difference(&Set::of_fields(&NOBODYS))
+    static SET: LazyLock<Set<'static>> = LazyLock::new(|| Set::of_fields(&NOBODYS));
+    set.difference(&SET)
 }
 
 /// Joins the oldest updates of a version under one name while there are too many.
