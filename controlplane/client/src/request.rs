@@ -233,7 +233,7 @@ impl Client {
     /// Any [`Error`].
     pub async fn get_path<T: DeserializeOwned>(&self, path: &str, accept: &str) -> Result<T, Error> {
         let mut request = request(Method::GET, path, None, Bytes::new())?;
-        if let Ok(accept) = header::HeaderValue::from_str(accept) {
+        if let Ok(accept) = HeaderValue::from_str(accept) {
             request.headers_mut().insert(header::ACCEPT, accept);
         }
         decode(path, "document", &self.raw(request).await?)

@@ -49,7 +49,7 @@ pub(crate) fn track(call: &Call<'_>, old: Option<&Object>, new: &mut Object) {
 pub(crate) fn configure(call: &Call<'_>, old: Option<&Object>, config: &Object, force: bool) -> Result<Object, Status> {
     let now = rfc3339(call.now);
     let old = old.map(|old| as_asked(call.endpoint, old));
-    apply(&writer(call, &now), old.as_deref(), config, force)
+    apply(&writer(call, &now), old.as_deref(), config, force).map_err(|status| *status)
 }
 
 fn writer<'w>(call: &'w Call<'_>, now: &'w str) -> Writer<'w> {

@@ -28,7 +28,7 @@ const BEFORE: &str = "before-first-apply";
 /// # Errors
 /// 409 when others own fields that would change and `force` is not given; 400 or 500, as Kubernetes has it, when the
 /// configuration does not fit the schema.
-pub fn apply(writer: &Writer<'_>, old: Option<&Object>, config: &Object, force: bool) -> Result<Object, Status> {
+pub fn apply(writer: &Writer<'_>, old: Option<&Object>, config: &Object, force: bool) -> Result<Object, Box<Status>> {
     let live = old.unwrap_or_else(|| writer.schema.zero());
     let mut managed = Managed::decode(live.at(MANAGED_FIELDS))
         .map_err(|why| Status::unexplained(format!("failed to decode managed fields: {why}")))?;
@@ -41,15 +41,15 @@ pub fn apply(writer: &Writer<'_>, old: Option<&Object>, config: &Object, force: 
         Err(Failure::Conflicts(conflicts)) => {
             let conflicts = last_applied::excuse(writer, live, conflicts);
             if !conflicts.is_empty() {
-                return Err(conflict::status(conflicts));
+                return Err(conflict::status(conflicts).into());
             }
             merge_in(writer, live, config, managed, true)
         }
         other => other,
     };
     let Applied { merged, managed } = applied.map_err(|failure| match failure {
-        Failure::Conflicts(conflicts) => conflict::status(conflicts),
-        Failure::Refused(status) => *status,
+        Failure::Conflicts(conflicts) => Box::new(conflict::status(conflicts)),
+        Failure::Refused(status) => status,
     })?;
     let mut object = match (old, merged) {
         (None, _) => config.clone(),
@@ -67,16 +67,16 @@ pub fn apply(writer: &Writer<'_>, old: Option<&Object>, config: &Object, force: 
 }
 
 /// Whether the configuration may be merged at all.
-fn check(writer: &Writer<'_>, config: &Object) -> Result<(), Status> {
+fn check(writer: &Writer<'_>, config: &Object) -> Result<(), Box<Status>> {
     if config.at(MANAGED_FIELDS).is_some_and(Value::is_array) {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
+        return Err(Status::bad_request("metadata.managedFields must be nil").into());
     }
     match validate(config.map(), writer.schema) {
         None => Ok(()),
-        Some(why) => Err(Status::unexplained(format!(
-            "failed to create typed patch object ({}): {why}",
-            described(config)
-        ))),
+        Some(why) => {
+            let what = described(config);
+            Err(Status::unexplained(format!("failed to create typed patch object ({what}): {why}")).into())
+        }
     }
 }
 

@@ -97,7 +97,9 @@ async fn apply_scale(call: &Call<'_>, body: &[u8]) -> Result<Reply, Status> {
     let options = WriteOptions::of_patch(call.query, true)?;
     let config = Configuration::parse(body, options)?;
     config.check_kind(API_VERSION, "Scale")?;
-    let make = |writer: &Writer<'_>, old: &Object| apply(writer, Some(old), &config.object, config.force);
+    let make = |writer: &Writer<'_>, old: &Object| {
+        apply(writer, Some(old), &config.object, config.force).map_err(|status| *status)
+    };
     let mut reply = write(call, options, true, make).await?;
     reply.warnings.extend(config.warnings);
     Ok(reply)

@@ -122,7 +122,7 @@ pub(crate) fn annotations(at: &At<'_>, errors: &mut FieldErrors) {
         size += key.len() + value.str().len();
     }
     if size > MAX_ANNOTATIONS {
-        errors.push(api::FieldError::too_long(at.path(), MAX_ANNOTATIONS));
+        errors.push(FieldError::too_long(at.path(), MAX_ANNOTATIONS));
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::resources::testing::{context, messages, object};
 
-    fn create(namespace: Option<&str>, metadata: serde_json::Value) -> Vec<String> {
+    fn create(namespace: Option<&str>, metadata: Value) -> Vec<String> {
         let new = object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}));
         context(namespace, |cx| {
             messages(validate(cx, &Operation::Create, &new, is_dns1123_subdomain))
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn refuses_new_finalizers_on_a_dying_object() {
-        let of = |finalizers: serde_json::Value| {
+        let of = |finalizers: Value| {
             object(
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a",
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": finalizers}}),
