@@ -209,6 +209,7 @@ fn request(method: Method, path: &str, body: Option<&Object>) -> Request<Vec<u8>
         .method(method)
         .uri(path)
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "kube-apiserver")
         .body(body.map(Object::to_vec).unwrap_or_default())
         .expect("the paths of default objects are valid")
 }

@@ -95,6 +95,12 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Dotted paths of fields that an endpoint sets back, and that nobody comes to own by it; `None` for what follows
+    /// from the kind having a status.
+    fn reset_fields(&self, _subresource: Option<&str>) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// Whether PUT may omit `metadata.resourceVersion`.
     fn allow_unconditional_update(&self) -> bool {
         true
@@ -355,6 +361,21 @@ impl Resource {
         self.served
             .first()
             .expect("a resource is built with its storage version")
+    }
+
+    /// A served version by its `apiVersion`.
+    pub fn version(&self, api_version: &str) -> Option<&Served> {
+        self.served.iter().find(|served| served.api_version == api_version)
+    }
+
+    /// Dotted paths of fields that an endpoint of the kind sets back.
+    pub fn reset_fields(&self, subresource: Option<&str>) -> &'static [&'static str] {
+        let by_kind = self.strategy.reset_fields(subresource);
+        by_kind.unwrap_or(match subresource {
+            Some("status") => &["spec"],
+            None if self.has_status() => &["status"],
+            _ => &[],
+        })
     }
 
     pub fn is_namespaced(&self) -> bool {
