@@ -492,7 +492,7 @@ async fn with_classes(classes: &[Value], plural: &str, object: &mut Object) -> R
         old: None,
         dry_run: false,
         reader: deps.reader.as_ref(),
-        warnings: Vec::new(),
+        warnings: Vec::new().into(),
     };
     let plugin = super::pod_priority::Priority;
     assert!(plugin.handles(&Operation::Create, &resource, None));

@@ -95,12 +95,6 @@ fn node_selector(spec: &At<'_>, found: &mut Vec<String>) {
     }
 }
 
-/// What is to be said of a node's label that has another name by now.
-pub(crate) fn node_label(key: &str) -> Option<String> {
-    let (_, since, instead) = NODE_LABELS.iter().find(|(label, ..)| *label == key)?;
-    Some(format!("deprecated since {since}; use \"{instead}\" instead"))
-}
-
 fn volumes(spec: &At<'_>, found: &mut Vec<String>) {
     for volume in spec.child("volumes").items() {
         for (kind, words) in VOLUMES {
