@@ -47,7 +47,11 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         authentication(cluster),
     ];
     let classes = runtime_classes().into_iter().chain(priority_classes());
-    let rest = policy().into_iter().chain(own).chain(classes).chain(standard::objects());
+    let rest = policy()
+        .into_iter()
+        .chain(own)
+        .chain(classes)
+        .chain(standard::objects());
     ensure_all(client, rest.chain(kubernetes_endpoints(cluster))).await
 }
 

@@ -16,8 +16,8 @@ mod node;
 mod policy;
 mod print;
 mod rbac;
-pub(crate) mod scheduling;
 mod resource;
+pub(crate) mod scheduling;
 mod storage;
 pub(crate) mod validation;
 

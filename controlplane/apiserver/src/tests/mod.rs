@@ -1,8 +1,8 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
-mod components;
-mod certificates;
 mod apply;
+mod certificates;
+mod components;
 mod content;
 mod deletes;
 mod discovery;

@@ -3,8 +3,8 @@
 
 pub(crate) mod addresses;
 mod at;
-pub(crate) mod cron;
 pub(crate) mod conditions;
+pub(crate) mod cron;
 pub(crate) mod driver;
 pub(crate) mod labels;
 pub(crate) mod meta;
