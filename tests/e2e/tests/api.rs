@@ -56,7 +56,7 @@ fn kinds_beyond_the_main_story_are_kept_and_printed() {
         kubectl("get ingress", &["CLASS", "HOSTS", "example.com", "80"]);
         kubectl("get hpa", &["REFERENCE", "Deployment/web", "MINPODS", "MAXPODS"]);
         kubectl(
-            "get hpa.v1.autoscaling web -o yaml",
+            "get horizontalpodautoscalers.v1.autoscaling web -o yaml",
             &["apiVersion: autoscaling/v1", "targetCPUUtilizationPercentage: 80"],
         );
         kubectl("describe quota few", &["count/configmaps", "pods"]);
