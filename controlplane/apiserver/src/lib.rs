@@ -13,6 +13,7 @@ pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+mod extensions;
 pub mod http;
 pub mod pods;
 pub mod registry;
@@ -21,6 +22,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod webhook;
 
 pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
 

@@ -1,5 +1,6 @@
 //! The catalogue: every built-in kind, one file each. A new kind is one file and one line in [`catalogue`].
 
+pub(crate) mod apiextensions;
 mod apps;
 mod coordination;
 pub mod core;
@@ -46,6 +47,7 @@ pub fn catalogue(deps: &Deps) -> Vec<Resource> {
         rbac::role_binding::resource(),
         rbac::cluster_role::resource(),
         rbac::cluster_role_binding::resource(),
+        apiextensions::custom_resource_definition::resource(),
     ]
 }
 

@@ -35,6 +35,7 @@ fn cases(resource: &Resource) -> Option<Cases> {
         "rolebindings.rbac.authorization.k8s.io" => super::rbac::role_binding::cases(),
         "clusterroles.rbac.authorization.k8s.io" => super::rbac::cluster_role::cases(),
         "clusterrolebindings.rbac.authorization.k8s.io" => super::rbac::cluster_role_binding::cases(),
+        "customresourcedefinitions.apiextensions.k8s.io" => super::apiextensions::custom_resource_definition::cases(),
         _ => return None,
     })
 }
@@ -180,7 +181,8 @@ poddisruptionbudgets.policy poddisruptionbudget pdb - status
 roles.rbac.authorization.k8s.io role - - -
 rolebindings.rbac.authorization.k8s.io rolebinding - - -
 clusterroles.rbac.authorization.k8s.io clusterrole - - -
-clusterrolebindings.rbac.authorization.k8s.io clusterrolebinding - - -";
+clusterrolebindings.rbac.authorization.k8s.io clusterrolebinding - - -
+customresourcedefinitions.apiextensions.k8s.io customresourcedefinition crd,crds api-extensions status";
 
 #[test]
 fn kinds_are_discovered_as_in_kubernetes() {

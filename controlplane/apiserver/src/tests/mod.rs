@@ -1,6 +1,8 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
 mod content;
+mod conversion;
+mod custom;
 mod deletes;
 mod discovery;
 mod lists;
@@ -231,6 +233,16 @@ impl Fixture {
         let media = format!("application/{patch_type}-patch+json");
         self.send_with("PATCH", target, &[("content-type", &media)], body.to_string().into())
             .await
+    }
+
+    /// How many keys the store has below a prefix.
+    pub(super) async fn backend_range(&self, prefix: &str) -> usize {
+        let range = self
+            .backend
+            .range(prefix, store::Page::all(), None)
+            .await
+            .expect("a range");
+        range.items.len()
     }
 
     /// Creates a ConfigMap in the namespace `a`.

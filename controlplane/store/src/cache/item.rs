@@ -35,6 +35,11 @@ impl<E> Item<E> {
         }
     }
 
+    /// Whether an encoding has been made.
+    pub fn has_memo(&self, slot: u8) -> bool {
+        self.encodings.lock().iter().any(|(of, _)| *of == slot)
+    }
+
     /// Another encoding of the item, made once for all readers. The caller says what `slot` means. Readers of the same
     /// item wait while `make` runs, which must not ask this item for an encoding.
     pub fn memo(&self, slot: u8, make: impl FnOnce() -> Bytes) -> Bytes {
