@@ -4,10 +4,10 @@
 //! [`check`] finds at compile time what names nothing or yields the wrong type, and [`meter`] rewrites an expression so
 //! that it pays for its steps and for what it copies. A unit of cost is about a tenth of a microsecond.
 //!
-//! Not there: types of protobuf, `cel.bind` and comprehensions over two variables, positions of type errors, and an
-//! estimate of the cost beforehand: an expression that could become too expensive fails when it does.
+//! Not there: types of protobuf, `cel.bind` and comprehensions over two variables, and positions of type errors.
 
 mod check;
+mod estimate;
 mod functions;
 mod meter;
 #[cfg(test)]
@@ -24,6 +24,7 @@ use std::{
 use kube_cel::cel::{ExecutionError, IdedExpr, parser::Parser};
 
 pub(crate) use check::object;
+pub use estimate::Extent;
 pub use kube_cel::cel::Value;
 pub use meter::Need;
 pub use values::{Shape, escape, from_json, from_map, optional};
@@ -112,6 +113,9 @@ pub struct Program {
     needs: BTreeMap<String, Need>,
 }
 
+/// The most that an expression may cost by its estimate, as Kubernetes' `StaticEstimatedCostLimit`.
+pub const ESTIMATE_LIMIT: u64 = 10_000_000;
+
 impl Program {
     /// Compiles an expression over variables of known types. `result` is what it must yield, with the words for when it
     /// does not.
@@ -146,6 +150,12 @@ impl Program {
         let needs = meter::needs(&expression);
         meter::rewrite(&mut expression);
         Self { expression, needs }
+    }
+
+    /// What an expression may cost at most, from below, for variables of these extents. An expression that cannot be parsed
+    /// costs nothing.
+    pub fn estimate<E: Extent>(source: &str, variables: &[(&str, &E)]) -> u64 {
+        parse(source).map_or(0, |expression| estimate::cost(&expression, variables))
     }
 
     /// Whether the expression names a variable.

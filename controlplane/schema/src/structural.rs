@@ -7,6 +7,7 @@
 
 mod check;
 mod expressions;
+mod extent;
 mod fill;
 mod format;
 mod lists;

@@ -23,6 +23,7 @@ use crate::registry::catalog::{CachedSnapshot, Kind};
 use crate::registry::custom::Definition;
 use crate::registry::encode;
 use crate::registry::index::parse;
+use crate::resources::apiextensions::custom_resource_definition::is_true;
 use crate::server::Shared;
 use plan::{Names, Summary};
 
@@ -152,6 +153,7 @@ impl Extensions {
         let mut changed = false;
         let mut kinds = Vec::new();
         let wanted = self.known.iter().filter(|(_, known)| known.summary.is_served());
+        let wanted: Vec<(&Key, &Known)> = wanted.collect();
         for (key, known) in wanted {
             let same = before.iter().find(|kind| {
                 let custom = kind.custom.as_ref();
@@ -208,6 +210,9 @@ impl Extensions {
         let Some(item) = snapshot.get(key) else { return false };
         let mut object = parse(&item.bytes);
         change.apply(&mut object, self.shared.now());
+        if is_true(&object, "Established") && !known.summary.established {
+            self.publish(key);
+        }
         if write(&self.shared, key, item.revision, &object).await
             && let Some(known) = self.known.get_mut(key)
         {
@@ -215,6 +220,18 @@ impl Extensions {
             known.summary = Summary::of(&object);
         }
         false
+    }
+
+    /// Lets discovery show a kind: whoever reads that it is established finds it there. Should it not come to that, the next
+    /// look at the definition takes it back.
+    fn publish(&self, key: &Key) {
+        let kinds = self.shared.registry.custom();
+        let mut custom = kinds.iter().filter_map(|kind| kind.custom.as_ref());
+        if let Some(custom) = custom.find(|custom| custom.definition == *key)
+            && custom.update(true, custom.is_terminating())
+        {
+            self.shared.registry.touch();
+        }
     }
 
     /// Whether the kind of a definition answers requests here.

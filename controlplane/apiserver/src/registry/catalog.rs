@@ -255,6 +255,11 @@ impl Registry {
         gone.cloned().collect()
     }
 
+    /// Says that a custom kind shows itself in another way than before.
+    pub(crate) fn touch(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
     /// Tells when what is served changes.
     #[cfg(test)]
     pub(crate) fn watch_version(&self) -> watch::Receiver<u64> {

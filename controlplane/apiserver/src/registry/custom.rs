@@ -266,7 +266,7 @@ impl Definition<'_> {
             fields: fields.clone(),
             deprecated: self.deprecation(version, name),
         };
-        let served = Served::custom(
+        let mut served = Served::custom(
             self.group(),
             name,
             definition_name(self.group(), name, &self.name("kind")),
@@ -274,8 +274,9 @@ impl Definition<'_> {
             Schema::structural(structural.clone()),
             view,
         );
+        served.hidden = hidden;
         Version {
-            served: Served { hidden, ..served },
+            served,
             structural,
             fields,
             scale,
@@ -286,7 +287,7 @@ impl Definition<'_> {
     fn source(&self, version: &str) -> Source {
         let (bytes, version) = (self.bytes.clone(), version.to_owned());
         Source::Custom(Arc::new(move || {
-            let definition = super::index::parse(&bytes);
+            let definition = parse(&bytes);
             let versions = definition.list_at("spec.versions");
             let found = versions
                 .iter()

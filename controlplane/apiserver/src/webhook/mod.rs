@@ -260,7 +260,8 @@ async fn dial(
 fn tls_words(error: &std::io::Error) -> String {
     let text = error.to_string();
     match text.as_str() {
-        text if text.contains("UnknownIssuer") => {
+        // A signature that does not fit is that of another authority of the same name.
+        text if text.contains("UnknownIssuer") || text.contains("BadSignature") => {
             "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
         }
         text if text.contains("NotValidForName") || text.contains("not valid for name") => {

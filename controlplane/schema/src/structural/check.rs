@@ -86,7 +86,7 @@ fn check_root_fields(map: &Tree, at: &Path, errors: &mut FieldErrors) {
         map.get(*name)
             .is_some_and(|value| *value != Value::Bool(false) && !value.is_null())
     };
-    if NOT_AT_ROOT.iter().any(|name| set(name)) {
+    if NOT_AT_ROOT.iter().any(set) {
         let why =
             format!("only {AT_ROOT} fields are allowed at the root of the schema if the status subresource is enabled");
         errors.push(FieldError::invalid(at, Value::Object(map.clone()), why));

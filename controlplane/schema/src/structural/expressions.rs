@@ -114,7 +114,7 @@ fn object_type(node: &Node) -> Type {
 }
 
 /// What every resource has: rules see of the metadata the names alone.
-fn implied(name: &str) -> Option<&'static Node> {
+pub(super) fn implied(name: &str) -> Option<&'static Node> {
     static TEXT: OnceLock<Node> = OnceLock::new();
     static METADATA: OnceLock<Node> = OnceLock::new();
     let text = || Node {
@@ -372,7 +372,7 @@ impl Run<'_> {
             if value.is_some() { error } else { error.without_value() }
         };
         match rule.reason {
-            Reason::Invalid => with(|path, value, detail| FieldError::invalid(path, value, detail)),
+            Reason::Invalid => with(FieldError::invalid),
             Reason::Duplicate => with(|path, value, _| FieldError::duplicate(path, value)),
             Reason::Forbidden => FieldError::forbidden(&path, detail),
             Reason::Required => FieldError::required(&path, detail),

@@ -52,7 +52,7 @@ fn supply(value: &mut Value, node: &Node) {
 fn drop_nulls(map: &mut Map<String, Value>, node: &Node) {
     map.retain(|name, value| {
         let Some(schema) = node.at_key(name) else { return true };
-        if schema.refuses(value) && schema.type_.is_some() {
+        if schema.refuses(value) {
             return false;
         }
         drop_nulls_below(value, schema);

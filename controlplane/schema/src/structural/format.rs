@@ -247,7 +247,7 @@ fn isbn10(text: &str) -> bool {
 
 fn isbn13(text: &str) -> bool {
     let text = bare(text);
-    let weight = |nth: usize| if nth % 2 == 0 { 1 } else { 3 };
+    let weight = |nth: usize| if nth.is_multiple_of(2) { 1 } else { 3 };
     let sum: Option<u32> = text
         .chars()
         .enumerate()

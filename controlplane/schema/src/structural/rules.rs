@@ -5,7 +5,7 @@ use api::{FieldError, FieldErrors, Path};
 use serde_json::{Map, Value};
 
 use super::{Node, check::field_path, expressions, lists::has_repeats, strings};
-use crate::cel::{CompileError, Program, Type};
+use crate::cel::{CompileError, ESTIMATE_LIMIT, Program, Type};
 
 type Tree = Map<String, Value>;
 
@@ -23,6 +23,7 @@ pub(super) fn check(schema: &Tree, at: &Path, sound: bool) -> FieldErrors {
     let place = Place {
         root: true,
         rules: sound,
+        count: Some(1),
         ..Place::default()
     };
     visit(schema, at, &place, &mut errors);
@@ -48,6 +49,8 @@ struct Place {
     uncorrelatable: Option<Path>,
     /// Whether rules are compiled here.
     rules: bool,
+    /// How many values there may be here in one object; `None` where the schema sets no bound.
+    count: Option<u64>,
 }
 
 impl Place {
@@ -64,6 +67,14 @@ impl Place {
             rules: false,
             ..self.below()
         }
+    }
+
+    /// Below a list or a map.
+    fn many(mut self, schema: &Tree, items: bool) -> Self {
+        let word = if items { "maxItems" } else { "maxProperties" };
+        let most = schema.get(word).and_then(Value::as_u64);
+        self.count = self.count.zip(most).map(|(count, most)| count.saturating_mul(most));
+        self
     }
 
     fn cannot_compare(mut self, at: &Path, if_so: bool) -> Self {
@@ -112,7 +123,7 @@ fn visit(schema: &Tree, at: &Path, place: &Place, errors: &mut Errors) {
     }
     if let Some(items) = tree(schema, "items") {
         let list_map = text(schema, "x-kubernetes-list-type") == "map";
-        let below = place.below().cannot_compare(at, !list_map);
+        let below = place.below().many(schema, true).cannot_compare(at, !list_map);
         visit(items, &at.child("items"), &below, errors);
     }
     kinds(schema, at, &mut errors.schema);
@@ -177,7 +188,7 @@ fn maps(schema: &Tree, at: &Path, place: &Place, errors: &mut Errors) {
             errors.schema.push(FieldError::forbidden(&path, why));
         }
         if let Some(additional) = additional.as_object() {
-            let mut below = place.below();
+            let mut below = place.below().many(schema, false);
             if place.in_metadata {
                 below.no_defaults = Some("inside additionalProperties applying to object metadata".to_owned());
             }
@@ -393,6 +404,20 @@ fn rules(schema: &Tree, at: &Path, errors: &mut FieldErrors) {
     }
 }
 
+/// What is said of a rule that could cost more than there is, and how much more.
+fn too_costly(what: &str, cost: u64) -> String {
+    let factor = cost as f64 / ESTIMATE_LIMIT as f64;
+    let factor = match factor {
+        _ if factor > 100.0 => "more than 100x".to_owned(),
+        _ if factor < 1.5 => format!("{factor:.6}x"),
+        _ => format!("{factor:.1}x"),
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and \
+         maxLength where arrays, maps, and strings are declared)"
+    )
+}
+
 /// Compiles the rules of one schema against the type of its value.
 fn compile(schema: &Tree, at: &Path, place: &Place, errors: &mut FieldErrors) {
     let mut node = None;
@@ -436,6 +461,21 @@ fn compile(schema: &Tree, at: &Path, place: &Place, errors: &mut FieldErrors) {
                     let why = format!("messageExpression {error}");
                     errors.push(FieldError::invalid(&at.child("messageExpression"), shown(), why));
                 }
+            }
+        }
+        let count = place.count.unwrap_or_else(|| node.most_in_request());
+        for (field, source, what) in [
+            ("rule", body, "estimated rule cost"),
+            ("messageExpression", expression, "estimated messageExpression cost"),
+        ] {
+            let cost = Program::estimate(source, &[("self", &*node), ("oldSelf", &*node)]);
+            let cost = if field == "rule" {
+                cost.saturating_mul(count)
+            } else {
+                cost
+            };
+            if cost > ESTIMATE_LIMIT {
+                errors.push(FieldError::forbidden(&at.child(field), too_costly(what, cost)));
             }
         }
         match (&place.uncorrelatable, uses_old, optional) {

@@ -234,10 +234,8 @@ impl Condition {
 }
 
 fn condition<'a>(definition: &'a Object, type_: &str) -> Option<&'a Value> {
-    let conditions = definition.list_at("status.conditions").iter();
-    conditions
-        .filter(|c| c.get("type").and_then(Value::as_str) == Some(type_))
-        .next_back()
+    let mut conditions = definition.list_at("status.conditions").iter();
+    conditions.rfind(|c| c.get("type").and_then(Value::as_str) == Some(type_))
 }
 
 /// Whether a condition is true.

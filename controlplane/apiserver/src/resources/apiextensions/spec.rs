@@ -22,7 +22,8 @@ pub(super) fn validate(old: Option<&Object>, new: &Object, errors: &mut FieldErr
     names::form(&spec.child("names"), errors);
     conversion(&spec.child("conversion"), old, errors);
     let preserve = spec.child("preserveUnknownFields");
-    if preserve.bool() && !old.is_some_and(|old| old.bool_at("spec.preserveUnknownFields") == Some(true)) {
+    let did = |old: &Object| old.bool_at("spec.preserveUnknownFields") == Some(true);
+    if preserve.bool() && old.is_none_or(|old| !did(old)) {
         errors.push(preserve.invalid(
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         ));

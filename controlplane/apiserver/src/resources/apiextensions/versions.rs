@@ -60,10 +60,8 @@ fn schema_at<'a>(version: &At<'a>) -> Option<&'a Value> {
 }
 
 fn schema_of<'a>(definition: &'a Object, version: &str) -> Option<&'a Value> {
-    let versions = definition.list_at("spec.versions").iter();
-    let found = versions
-        .filter(|v| v.get("name").and_then(Value::as_str) == Some(version))
-        .next_back();
+    let mut versions = definition.list_at("spec.versions").iter();
+    let found = versions.rfind(|v| v.get("name").and_then(Value::as_str) == Some(version));
     found?.pointer("/schema/openAPIV3Schema")
 }
 
