@@ -127,6 +127,8 @@ pub struct FieldError {
     /// The offending value; shown in the message only by the kinds that Kubernetes shows it for.
     pub value: Value,
     pub detail: String,
+    /// Whether the value is left out of the message, because it would say nothing.
+    pub omit_value: bool,
 }
 
 impl FieldError {
@@ -136,6 +138,7 @@ impl FieldError {
             path: path.0.clone(),
             value: value.into(),
             detail: detail.into(),
+            omit_value: false,
         }
     }
 
@@ -212,10 +215,17 @@ impl FieldError {
         Self::new(FieldErrorKind::Internal, path, Value::Null, detail)
     }
 
+    /// The same without the value in its message.
+    #[must_use]
+    pub fn without_value(mut self) -> Self {
+        self.omit_value = true;
+        self
+    }
+
     /// The message without the path, as a Status cause carries it.
     pub fn body(&self) -> String {
         let mut text = self.kind.words().to_owned();
-        if self.kind.shows_value() {
+        if self.kind.shows_value() && !self.omit_value {
             text.push_str(": ");
             text.push_str(&show(&self.value));
         }

@@ -4,6 +4,7 @@ mod generate;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use generate::generate_name;
 pub use rules::*;
+pub use version::version_priority;
 
 /// An object's identity for its lifetime.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

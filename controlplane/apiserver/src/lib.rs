@@ -14,6 +14,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod components;
+mod extensions;
 pub mod http;
 pub mod pods;
 mod quota;
@@ -23,6 +24,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+mod webhook;
 
 pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
 

@@ -14,6 +14,7 @@ use crate::admission::Admission;
 use crate::authn::certificate::Certificates;
 use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
+use crate::extensions;
 use crate::http::body::Body;
 use crate::http::discovery::Discovery;
 use crate::http::health::Check;
@@ -28,6 +29,7 @@ use crate::registry::reader::Reader;
 use crate::registry::resource::Resource;
 use crate::registry::virtuals::VirtualRoute;
 use crate::resources::core::service::repair;
+use crate::webhook;
 
 /// Where the server reads the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -89,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) published: Vec<Published>,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
+    pub(crate) webhooks: Arc<webhook::Caller>,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
     pub(crate) version: String,
@@ -150,6 +153,7 @@ impl ApiServer {
             discovery: Discovery::new(&registry, &virtuals),
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
+            webhooks: Arc::new(webhook::Caller::new(reader.clone())),
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),
@@ -164,9 +168,9 @@ impl ApiServer {
             clock: config.clock,
             ending: shutdown.child_token(),
         };
-        Ok(Arc::new(ApiServer {
-            shared: Arc::new(shared),
-        }))
+        let shared = Arc::new(shared);
+        tasks.spawn(extensions::run(shared.clone(), shutdown));
+        Ok(Arc::new(ApiServer { shared }))
     }
 
     /// Returns when every cache has its first listing.
@@ -176,7 +180,7 @@ impl ApiServer {
 
     /// Whether every cache has its first listing.
     pub fn ready(&self) -> bool {
-        self.shared.registry.unready().next().is_none()
+        self.shared.registry.is_ready()
     }
 
     /// What the server itself reads from.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     facts::{self, DefinitionFacts},
-    model::{Definition, Field, Link, Struct, Type},
+    model::{Definition, Facts, Field, Link, Struct, Type},
 };
 
 const PREFIX: &str = "#/$defs/";
@@ -99,12 +99,15 @@ impl Registry {
                 name: field.as_str().into(),
                 type_: self.type_of(schema),
                 required: facts.required.unwrap_or(listed),
-                facts,
+                facts: Facts::Known(facts),
             }
         };
         let mut fields: Vec<Field> = properties.iter().map(field).collect();
         fields.sort_by(|a, b| a.name.cmp(&b.name));
-        Struct { fields: fields.into() }
+        Struct {
+            fields: fields.into(),
+            open: false,
+        }
     }
 
     fn type_of(&mut self, schema: &Value) -> Type {

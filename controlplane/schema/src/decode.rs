@@ -92,7 +92,7 @@ pub fn decode_json(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
     let mut context = Context::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let decoded = run(&mut deserializer, schema, &mut context).and_then(|value| deserializer.end().map(|()| value));
-    finish(decoded, context, |error: serde_json::Error| {
+    finish(decoded, schema, context, |error: serde_json::Error| {
         let message = error.to_string();
         if message.starts_with("recursion limit") {
             return DecodeError::TooDeep;
@@ -110,7 +110,7 @@ pub fn decode_json(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
 pub fn decode_yaml(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError> {
     let mut context = Context::default();
     let decoded = yaml::with_deserializer(bytes, |deserializer| run(deserializer, schema, &mut context));
-    finish(decoded, context, |error| DecodeError::Yaml {
+    finish(decoded, schema, context, |error| DecodeError::Yaml {
         message: error.to_string(),
     })
 }
@@ -125,28 +125,36 @@ pub fn check(value: &mut Value, schema: &Schema) -> Result<Vec<String>, DecodeEr
     let json = |error: serde_json::Error| DecodeError::Json {
         message: error.to_string(),
     };
-    let Decoded { object, problems } = finish(checked, context, json)?;
+    let Decoded { object, problems } = finish(checked, schema, context, json)?;
     *value = object.into_value();
     Ok(problems)
 }
 
 fn run<'de, D: Deserializer<'de>>(from: D, schema: &Schema, context: &mut Context) -> Result<Value, D::Error> {
-    Seed::root(schema.root(), context).deserialize(from)
+    Seed::root(schema.decoding(), context).deserialize(from)
 }
 
 fn finish<E>(
     decoded: Result<Value, E>,
+    schema: &Schema,
     context: Context,
     other: impl FnOnce(E) -> DecodeError,
 ) -> Result<Decoded, DecodeError> {
-    let (problems, error) = context.finish();
+    let (mut problems, error) = context.finish();
     if let Some(error) = error {
         return Err(error);
     }
     let value = decoded.map_err(other)?;
     let found = scalar::json_type(&value);
-    let object = Object::from_value(value).map_err(|_| DecodeError::Type {
+    let mut object = Object::from_value(value).map_err(|_| DecodeError::Type {
         message: format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"),
     })?;
+    if let Some(structural) = schema.custom() {
+        let gone = structural.prune(&mut object);
+        problems.extend(
+            gone.iter()
+                .map(|path| format!("unknown field {}", api::text::quote(path))),
+        );
+    }
     Ok(Decoded { object, problems })
 }

@@ -17,7 +17,9 @@ use crate::{
 
 /// Fills in what Kubernetes fills in. Doing it twice changes nothing more.
 pub fn default(object: &mut Object, schema: &Schema) {
-    if let Some(definition) = schema.root().definition() {
+    if let Some(structural) = schema.custom() {
+        structural.default(object);
+    } else if let Some(definition) = schema.root().definition() {
         fill_struct(object.map_mut(), definition);
     }
 }

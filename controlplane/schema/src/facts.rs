@@ -4,7 +4,7 @@
 //! The facts stand in `facts/*.txt`, one line per definition or field, compiled into the binary and read once, on first
 //! use. Several files may speak of one field; each adds its words.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::{borrow::Cow, collections::HashMap, sync::OnceLock};
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(crate) enum ListKind {
     Atomic,
     Set,
     /// Items are maps, told apart by these fields.
-    Map(Vec<&'static str>),
+    Map(Vec<Cow<'static, str>>),
 }
 
 /// The facts of one field.
@@ -155,7 +155,7 @@ fn read_word(facts: &mut FieldFacts, key: &str, value: &'static str) {
 
 fn read_list(value: &'static str) -> ListKind {
     match value.split_once(':') {
-        Some(("map", keys)) => ListKind::Map(keys.split(',').collect()),
+        Some(("map", keys)) => ListKind::Map(keys.split(',').map(Cow::Borrowed).collect()),
         _ if value == "set" => ListKind::Set,
         _ => ListKind::Atomic,
     }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn several_files_add_up() {
         let containers = field("io.k8s.api.core.v1.PodSpec", "containers");
-        assert_eq!(containers.list, ListKind::Map(vec!["name"]));
+        assert_eq!(containers.list, ListKind::Map(vec!["name".into()]));
         assert_eq!(
             (containers.merge, containers.merge_key, containers.unique),
             (true, Some("name"), Some("name"))
@@ -218,7 +218,10 @@ mod tests {
         let volumes = field("io.k8s.api.core.v1.PodSpec", "volumes");
         assert!(volumes.merge && volumes.retain_keys);
         let ports = field("io.k8s.api.core.v1.Container", "ports");
-        assert_eq!(ports.list, ListKind::Map(vec!["containerPort", "protocol"]));
+        assert_eq!(
+            ports.list,
+            ListKind::Map(vec!["containerPort".into(), "protocol".into()])
+        );
         assert_eq!(ports.merge_key, Some("containerPort"));
         assert_eq!(
             field("io.k8s.api.core.v1.ContainerPort", "protocol").default,

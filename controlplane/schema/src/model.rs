@@ -1,8 +1,11 @@
 //! A compiled schema: what may stand where, without prose. One node per definition, shared by all kinds that use it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
-use crate::facts::FieldFacts;
+use crate::facts::{self, FieldFacts};
 
 /// What a value may be.
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ pub(crate) type Link = Arc<Definition>;
 #[derive(Debug)]
 pub(crate) struct Definition {
     pub(crate) name: String,
-    pub(super) body: OnceLock<Struct>,
+    pub(crate) body: OnceLock<Struct>,
 }
 
 impl Definition {
@@ -55,6 +58,8 @@ impl Definition {
 #[derive(Debug)]
 pub(crate) struct Struct {
     pub(crate) fields: Box<[Field]>,
+    /// Whether other fields may stand beside them, and hold anything.
+    pub(crate) open: bool,
 }
 
 /// One field and what is known of it.
@@ -63,7 +68,29 @@ pub(crate) struct Field {
     pub(crate) name: Box<str>,
     pub(crate) type_: Type,
     pub(crate) required: bool,
-    pub(crate) facts: &'static FieldFacts,
+    pub(crate) facts: Facts,
+}
+
+/// The facts of a field: of a built-in kind, or of one that comes and goes.
+#[derive(Debug)]
+pub(crate) enum Facts {
+    Known(&'static FieldFacts),
+    Own(Box<FieldFacts>),
+}
+
+impl Facts {
+    pub(crate) const NONE: Self = Self::Known(&facts::NONE);
+}
+
+impl Deref for Facts {
+    type Target = FieldFacts;
+
+    fn deref(&self) -> &FieldFacts {
+        match self {
+            Self::Known(facts) => facts,
+            Self::Own(facts) => facts,
+        }
+    }
 }
 
 impl Struct {

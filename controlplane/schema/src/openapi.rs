@@ -10,9 +10,12 @@ mod paths;
 mod tests;
 mod v2;
 
+use std::{fmt, sync::Arc};
+
 use api::GroupVersion;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub use v2::{V2Document, V2Format};
 
@@ -31,9 +34,62 @@ pub struct Described<'a> {
     /// The verbs as discovery names them (`get`, `list`, `watch`, `create`, …).
     pub verbs: &'a [&'a str],
     pub subresources: Vec<Subresource<'a>>,
-    /// The kind's JSON schema with its definitions: [`schema_json`].
-    pub schema_json: fn() -> Value,
+    /// The kind's JSON schema with its definitions.
+    pub schema_json: Source,
 }
+
+/// Where a kind's JSON schema, with the definitions that it refers to in `$defs`, comes from when it is asked for.
+#[derive(Clone)]
+pub enum Source {
+    /// A built-in kind's: [`schema_json`].
+    BuiltIn(fn() -> Value),
+    /// A custom resource's: what its definition says, before [`custom_json`] completes it.
+    Custom(Arc<dyn Fn() -> Value + Send + Sync>),
+}
+
+impl Source {
+    fn get(&self) -> Value {
+        match self {
+            Self::BuiltIn(make) => make(),
+            Self::Custom(read) => custom_json(read()),
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+/// Completes the schema of a custom resource: every object has a version, a kind and metadata.
+fn custom_json(mut schema: Value) -> Value {
+    if !schema.is_object() {
+        schema = json!({ "x-kubernetes-preserve-unknown-fields": true });
+    }
+    let mut generator = compile::generator();
+    let metadata = generator.subschema_for::<ObjectMeta>();
+    let Some(map) = schema.as_object_mut() else {
+        return schema;
+    };
+    map.insert("type".to_owned(), "object".into());
+    let properties = map.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+    if let Some(properties) = properties.as_object_mut() {
+        let word = |text: &str| json!({ "type": "string", "description": text });
+        properties.insert("apiVersion".to_owned(), word(API_VERSION));
+        properties.insert("kind".to_owned(), word(KIND));
+        properties.insert("metadata".to_owned(), metadata.into());
+    }
+    map.insert("$defs".to_owned(), Value::Object(generator.take_definitions(false)));
+    schema
+}
+
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object. Servers should convert \
+                           recognized schemas to the latest internal value, and may reject unrecognized values. More info: \
+                           https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources";
+const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from \
+                    the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: \
+                    https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
 /// A subresource, with the kind that it takes and gives.
 #[derive(Clone, Debug)]
@@ -72,7 +128,7 @@ pub fn v3_index<'a>(documents: impl IntoIterator<Item = (&'a GroupVersion, &'a s
         let url = format!("/openapi/v3/{path}?hash={hash}");
         (path, json!({ "serverRelativeURL": url }))
     };
-    json!({ "paths": documents.into_iter().map(entry).collect::<serde_json::Map<_, _>>() })
+    json!({ "paths": documents.into_iter().map(entry).collect::<Map<_, _>>() })
 }
 
 /// The document of one group and version.

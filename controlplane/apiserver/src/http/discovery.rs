@@ -1,8 +1,12 @@
-//! Discovery: which groups, versions and kinds there are, legacy and aggregated. Made once, served as bytes.
+//! Discovery: which groups, versions and kinds there are, legacy and aggregated. Made when asked for after something has
+//! changed, served as bytes.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use api::names::version_priority;
+use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -19,8 +23,17 @@ use crate::registry::virtuals::VirtualRoute;
 
 const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// All discovery documents by their paths.
+/// Discovery as it is now.
 pub(crate) struct Discovery {
+    registry: Arc<Registry>,
+    virtuals: Vec<VirtualRoute>,
+    made: ArcSwapOption<Documents>,
+}
+
+/// All discovery documents by their paths.
+struct Documents {
+    /// Of the registry that they describe.
+    version: u64,
     legacy: HashMap<String, Document>,
     aggregated: HashMap<&'static str, Document>,
 }
@@ -102,11 +115,37 @@ struct KindName {
 }
 
 impl Discovery {
-    pub(crate) fn new(registry: &Registry, virtuals: &[VirtualRoute]) -> Self {
+    pub(crate) fn new(registry: &Arc<Registry>, virtuals: &[VirtualRoute]) -> Self {
+        Discovery {
+            registry: registry.clone(),
+            virtuals: virtuals.to_vec(),
+            made: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The document at a path, if there is one.
+    pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+        self.current().answer(path, headers)
+    }
+
+    fn current(&self) -> Arc<Documents> {
+        let version = self.registry.version();
+        if let Some(made) = self.made.load_full().filter(|made| made.version == version) {
+            return made;
+        }
+        let made = Arc::new(Documents::new(version, &self.registry, &self.virtuals));
+        self.made.store(Some(made.clone()));
+        made
+    }
+}
+
+impl Documents {
+    fn new(version: u64, registry: &Registry, virtuals: &[VirtualRoute]) -> Self {
         let all = group_versions(registry, virtuals);
         let (core, groups): (Vec<&GroupVersion>, Vec<&GroupVersion>) = all.iter().partition(|gv| gv.group.is_empty());
         let aggregated = [("/api", &core), ("/apis", &groups)];
-        Discovery {
+        Documents {
+            version,
             legacy: legacy(&core, &groups),
             aggregated: aggregated
                 .into_iter()
@@ -115,8 +154,7 @@ impl Discovery {
         }
     }
 
-    /// The document at a path, if there is one.
-    pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
         let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
         let aggregated = aggregated_discovery(accept).and_then(|of| Some((self.aggregated.get(path)?, of)));
         let (document, encoding) = match aggregated {
@@ -168,6 +206,7 @@ pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> 
         let resources = &mut slot(&mut all, route.group, route.version).resources;
         add_virtual(resources, route);
     }
+    order(&mut all, registry);
     for group_version in &mut all {
         group_version.resources.sort_by(|a, b| a.plural.cmp(&b.plural));
         for resource in &mut group_version.resources {
@@ -175,6 +214,17 @@ pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> 
         }
     }
     all
+}
+
+/// Groups of custom resources come last, by name, and their versions as Kubernetes prefers them.
+fn order(all: &mut [GroupVersion], registry: &Registry) {
+    let built_in = registry.built_in_groups();
+    let known = |gv: &GroupVersion| built_in.contains(&gv.group);
+    let place = |gv: &GroupVersion| match known(gv) {
+        true => (false, String::new(), None),
+        false => (true, gv.group.clone(), Some(Reverse(version_priority(&gv.version)))),
+    };
+    all.sort_by_cached_key(place);
 }
 
 fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a mut GroupVersion {
@@ -196,7 +246,7 @@ fn offered(endpoint: &Endpoint) -> Offered {
         group_version: None,
         kind: resource.kind.to_string(),
     };
-    let parts = resource.subresources.iter().map(|part| Part {
+    let parts = endpoint.subresources().iter().map(|part| Part {
         name: part.name().to_owned(),
         kind: match part.kind() {
             None => kind.clone(),
@@ -210,7 +260,7 @@ fn offered(endpoint: &Endpoint) -> Offered {
         plural: resource.plural.to_string(),
         singular: resource.singular.to_string(),
         namespaced: resource.is_namespaced(),
-        verbs: resource.verbs.to_vec(),
+        verbs: endpoint.verbs().to_vec(),
         short_names: text(&resource.short_names),
         categories: text(&resource.categories),
         storage_hash: Some(storage_hash(&storage.group, &storage.version, &resource.kind)),

@@ -89,7 +89,7 @@ async fn passes(server: &Shared, name: &str) -> bool {
     match name {
         "ping" => true,
         "shutdown" => !server.ending.is_cancelled(),
-        "informer-sync" => server.registry.unready().next().is_none(),
+        "informer-sync" => server.registry.is_ready(),
         "store" => {
             let revision = tokio::time::timeout(STORE_PATIENCE, server.backend.revision()).await;
             matches!(revision, Ok(Ok(_)))

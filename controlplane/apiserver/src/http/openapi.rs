@@ -1,17 +1,19 @@
 //! `/openapi/v3`: the index, and one document per group and version; and `/openapi/v2` ([`v2`]).
 //!
-//! Documents are large and asked for seldom, since clients keep them by their hash: only the hashes are remembered.
+//! Documents are large and asked for seldom, since clients keep them by their hash: only the hashes are remembered, until
+//! what is served changes; then those of the groups that changed are made anew.
 
 pub(super) mod v2;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use api::{GroupVersion, Status};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-use schema::openapi::{Described, Subresource, V2Document, V2Format, document_path, v3_document, v3_index};
+use parking_lot::Mutex;
+use schema::openapi::{Described, Source, Subresource, V2Document, V2Format, document_path, v3_document, v3_index};
 use sha2::{Digest, Sha256};
 
 use super::body::Body;
@@ -21,11 +23,27 @@ use crate::registry::catalog::{Endpoint, Registry};
 use crate::registry::virtuals::VirtualRoute;
 use crate::server::Shared;
 
+/// The hash of each document, and what it was made of.
+#[derive(Default)]
+struct Hashes {
+    /// Of the registry; `None` before the first.
+    version: Option<u64>,
+    known: Vec<Hashed>,
+}
+
+#[derive(Clone)]
+struct Hashed {
+    version: GroupVersion,
+    /// Differs when the document does.
+    made_of: u64,
+    hash: String,
+}
+
 /// What the documents are made from.
 pub(crate) struct OpenApi {
     registry: Arc<Registry>,
     virtuals: Vec<VirtualRoute>,
-    hashes: OnceLock<Vec<(GroupVersion, String)>>,
+    hashes: Mutex<Hashes>,
     v2: v2::Documents,
 }
 
@@ -34,20 +52,42 @@ impl OpenApi {
         OpenApi {
             registry: registry.clone(),
             virtuals: virtuals.to_vec(),
-            hashes: OnceLock::new(),
+            hashes: Mutex::default(),
             v2: v2::Documents::default(),
         }
     }
 
-    /// Every group and version with the hash of its document; makes all documents once.
-    fn hashes(&self) -> &[(GroupVersion, String)] {
-        self.hashes.get_or_init(|| {
-            let hashed = |version: GroupVersion| {
-                let hash = hash(&self.document(&version));
-                (version, hash)
-            };
-            self.versions().into_iter().map(hashed).collect()
-        })
+    /// Every group and version with the hash of its document; makes the documents that are new.
+    fn hashes(&self) -> Vec<(GroupVersion, String)> {
+        let mut hashes = self.hashes.lock();
+        let now = self.registry.version();
+        if hashes.version != Some(now) {
+            let versions = self.versions().into_iter();
+            hashes.known = versions.map(|version| self.hashed(version, &hashes.known)).collect();
+            hashes.version = Some(now);
+        }
+        hashes
+            .known
+            .iter()
+            .map(|known| (known.version.clone(), known.hash.clone()))
+            .collect()
+    }
+
+    fn hashed(&self, version: GroupVersion, known: &[Hashed]) -> Hashed {
+        let made_of = self.made_of(&version);
+        let same = |known: &&Hashed| known.version == version && known.made_of == made_of;
+        if let Some(known) = known.iter().find(same) {
+            return known.clone();
+        }
+        let hash = hash(&self.document(&version));
+        Hashed { version, made_of, hash }
+    }
+
+    /// Built-in kinds are always the same; custom ones differ with their definitions.
+    fn made_of(&self, version: &GroupVersion) -> u64 {
+        let endpoints = self.registry.endpoints().filter(|e| is_of(e, version));
+        let fingerprint = |e: Endpoint| e.kind.custom.as_ref().map_or(0, |custom| custom.fingerprint);
+        endpoints.map(fingerprint).fold(0, |all, one| all.rotate_left(1) ^ one)
     }
 
     fn versions(&self) -> Vec<GroupVersion> {
@@ -82,11 +122,7 @@ impl OpenApi {
 
     /// Calls `f` with all that one group and version serve.
     fn described<R>(&self, version: &GroupVersion, f: impl FnOnce(&[Described<'_>]) -> R) -> R {
-        let endpoints: Vec<Endpoint> = self
-            .registry
-            .endpoints()
-            .filter(|e| e.served().group == version.group && e.served().version == version.version)
-            .collect();
+        let endpoints: Vec<Endpoint> = self.registry.endpoints().filter(|e| is_of(e, version)).collect();
         let routes: Vec<&VirtualRoute> = self
             .virtuals
             .iter()
@@ -96,6 +132,10 @@ impl OpenApi {
         described.extend(routes.iter().filter_map(|route| of_route(route)));
         f(&described)
     }
+}
+
+fn is_of(endpoint: &Endpoint, version: &GroupVersion) -> bool {
+    endpoint.served().group == version.group && endpoint.served().version == version.version
 }
 
 fn of_endpoint<'a>(endpoint: &'a Endpoint, routes: &[&'a VirtualRoute]) -> Described<'a> {
@@ -132,8 +172,8 @@ fn of_endpoint<'a>(endpoint: &'a Endpoint, routes: &[&'a VirtualRoute]) -> Descr
         namespaced: resource.is_namespaced(),
         definition: &served.definition,
         verbs: resource.verbs,
-        subresources: resource.subresources.iter().map(part).chain(routed).collect(),
-        schema_json: served.schema_json,
+        subresources: endpoint.subresources().iter().map(part).chain(routed).collect(),
+        schema_json: served.schema_json.clone(),
     }
 }
 
@@ -148,7 +188,7 @@ fn of_route<'a>(route: &'a VirtualRoute) -> Option<Described<'a>> {
         definition,
         verbs: route.verbs,
         subresources: Vec::new(),
-        schema_json,
+        schema_json: Source::BuiltIn(schema_json),
     })
 }
 
@@ -165,7 +205,7 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Status> {
     let made = server.clone();
     // Making the documents takes long enough to keep other requests waiting.
-    let hashes = tokio::task::spawn_blocking(move || made.openapi.hashes().to_vec()).await;
+    let hashes = tokio::task::spawn_blocking(move || made.openapi.hashes()).await;
     let hashes = hashes.map_err(|_| Status::internal("the OpenAPI documents could not be made"))?;
     if path.is_empty() {
         let index = v3_index(hashes.iter().map(|(version, hash)| (version, hash.as_str())));

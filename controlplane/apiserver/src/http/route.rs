@@ -48,11 +48,13 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     let endpoint = endpoint
         .filter(|endpoint| in_scope(endpoint, info))
         .ok_or_else(Status::no_such_path)?;
+    let endpoint = &endpoint;
     check_name(info)?;
     let subresource = match info.subresource {
         "" => None,
         name => Some(endpoint.subresource(name).ok_or_else(Status::no_such_path)?),
     };
+    // What is refused while a definition goes is refused by its verbs, in words of their own.
     let verbs = subresource.map_or(endpoint.resource().verbs, Subresource::verbs);
     if !verbs.contains(&info.verb) {
         return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
@@ -75,7 +77,12 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         None => Box::pin(whole(call, route, body)).await,
         Some(subresource) => Box::pin(part(call, route, subresource, body)).await,
     }?;
-    if let Some(words) = endpoint.resource().deprecated {
+    let by_version = endpoint
+        .served()
+        .view
+        .as_ref()
+        .and_then(|view| view.deprecated.as_deref());
+    if let Some(words) = endpoint.resource().deprecated.or(by_version) {
         respond::warn(response.headers_mut(), &[words.to_owned()]);
     }
     Ok(response)
@@ -138,7 +145,10 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
         "get" => {
             let item = verbs::get(&call).await?;
             let bytes = match call.accepted.form {
-                Form::Table => render::table(call.endpoint, include, &item.bytes, call.now, true),
+                Form::Table => {
+                    let shown = render::shown(call.endpoint, &item);
+                    render::table(call.endpoint, include, &shown, call.now, true)
+                }
                 form => render::cached(call.endpoint, form, &item),
             };
             Ok(respond::document(
@@ -176,7 +186,7 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
             )
         }
         "patch" => {
-            let patch_type = PatchType::parse(content_type(&route.parts.headers))?;
+            let patch_type = patch_type(&call, content_type(&route.parts.headers))?;
             let bytes = read(body).await?;
             finish(
                 &call,
@@ -242,7 +252,7 @@ async fn part(
             as_it_is(&call, verbs::update_scale(&call, &bytes, media).await?)
         }
         (Subresource::Scale { .. }, _) => {
-            let patch_type = PatchType::parse(content_type(headers))?;
+            let patch_type = patch_type(&call, content_type(headers))?;
             let bytes = read(body).await?;
             as_it_is(&call, verbs::patch_scale(&call, patch_type, &bytes).await?)
         }
@@ -266,7 +276,8 @@ async fn part(
         }
         (_, "get") => {
             let item = verbs::get(&call).await?;
-            let bytes = render::object(call.endpoint, call.accepted.form, include, &item.bytes, call.now);
+            let shown = render::shown(call.endpoint, &item);
+            let bytes = render::object(call.endpoint, call.accepted.form, include, &shown, call.now);
             Ok(respond::document(
                 StatusCode::OK,
                 bytes,
@@ -279,7 +290,7 @@ async fn part(
             finish(&call, include, verbs::update(&call, flavour, &bytes, media).await?)
         }
         _ => {
-            let patch_type = PatchType::parse(content_type(headers))?;
+            let patch_type = patch_type(&call, content_type(headers))?;
             let bytes = read(body).await?;
             finish(&call, include, verbs::patch(&call, flavour, patch_type, &bytes).await?)
         }
@@ -297,6 +308,19 @@ async fn own_content(call: &Call<'_>, headers: &http::HeaderMap, body: Body) -> 
     match usual || is_built_in(call.endpoint) {
         true => content_of(headers, body, &served.version, kind).await,
         false => content_without_protobuf(headers, body).await,
+    }
+}
+
+/// Custom resources have no strategic merge patch: nothing is known of how their lists merge but what apply is told.
+fn patch_type(call: &Call<'_>, content_type: Option<&str>) -> Result<PatchType, Status> {
+    const CUSTOM: [&str; 3] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    match (PatchType::parse(content_type), &call.endpoint.kind.custom) {
+        (Ok(PatchType::Strategic) | Err(_), Some(_)) => Err(Status::unsupported_media_type(&CUSTOM)),
+        (parsed, _) => parsed,
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, S
     let mut options = DeleteOptions::parse(call.query, options.as_ref())?;
     options.dry_run |= WriteOptions::parse(call.query, "CreateOptions")?.dry_run;
     for _ in 0..ATTEMPTS {
-        let pod = Current::load(&call.endpoint.kind, call.namespace(), call.name()).await?;
+        let pod = Current::load(call.endpoint, call.namespace(), call.name()).await?;
         let pod = pod.ok_or_else(|| call.not_found(call.name()))?.object;
         let seen = match plan(&pod, &budgets_of(call, &pod).await?)? {
             Plan::Delete => None,
@@ -108,7 +108,7 @@ async fn budgets_of(call: &Call<'_>, pod: &Object) -> Result<Vec<Arc<Object>>, S
 async fn spend_one(call: &Call<'_>, budget: &str, dry_run: bool) -> Result<(), Status> {
     let (group, version, resource) = BUDGETS;
     let endpoint = call.server.registry.endpoint(group, version, resource);
-    let endpoint = endpoint.ok_or_else(Status::no_such_path)?;
+    let endpoint = &endpoint.ok_or_else(Status::no_such_path)?;
     let info = RequestInfo {
         verb: "patch",
         is_resource: true,

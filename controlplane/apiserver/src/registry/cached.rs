@@ -38,7 +38,7 @@ impl CacheReader {
         let _ = self.registry.set(registry);
     }
 
-    fn kind(&self, of: &GroupResource) -> Option<&Arc<Kind>> {
+    fn kind(&self, of: &GroupResource) -> Option<Arc<Kind>> {
         self.registry.get()?.kind(&of.group, &of.resource)
     }
 }
@@ -88,15 +88,14 @@ impl Reader for CacheReader {
     fn changes(&self, kind: &GroupResource) -> watch::Receiver<u64> {
         let (sender, receiver) = watch::channel(0);
         if let Some(kind) = self.kind(kind) {
-            self.tasks
-                .spawn(count_changes(kind.clone(), sender, self.shutdown.clone()));
+            self.tasks.spawn(count_changes(kind, sender, self.shutdown.clone()));
         }
         receiver
     }
 
     fn trail(&self, kind: &GroupResource) -> Box<dyn Trail> {
         Box::new(CacheTrail {
-            kind: self.kind(kind).cloned(),
+            kind: self.kind(kind),
             watcher: None,
             events: Vec::new().into_iter(),
         })

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use store::Revision;
 use store::cache::Index;
 
+use super::custom::Normal;
 use super::encode;
 use super::resource::{Resource, SelectableField};
 
@@ -76,6 +77,8 @@ pub(crate) struct KindIndex {
     wanted: Wanted,
     /// How many values the walk collects.
     slots: usize,
+    /// How stored custom resources are made to fit what their definition says now.
+    normal: Option<Arc<Normal>>,
 }
 
 /// The paths the walk looks for, as a tree.
@@ -113,7 +116,7 @@ impl Wanted {
 }
 
 impl KindIndex {
-    pub(crate) fn new(resource: &Resource) -> Self {
+    pub(crate) fn new(resource: &Resource, normal: Option<Arc<Normal>>) -> Self {
         let mut wanted = Wanted::default();
         wanted.add("metadata.labels", Leaf::Labels);
         let mut slots = 0;
@@ -127,11 +130,18 @@ impl KindIndex {
             fields: resource.fields.clone(),
             wanted,
             slots,
+            normal,
         }
     }
 
     /// The stored bytes with their revision in place.
     pub(crate) fn with_revision(&self, stored: &Bytes, revision: Revision) -> Bytes {
+        if let Some(normal) = &self.normal {
+            let mut object = parse(stored);
+            normal.apply(&mut object);
+            object.set_resource_version(Some(&revision.to_string()));
+            return encode::served(&object);
+        }
         match encode::metadata_offset(stored, &self.kind, &self.api_version) {
             Some(offset) => encode::splice(stored, offset, revision),
             None => {
@@ -179,7 +189,9 @@ impl Index for KindIndex {
     type Entry = Entry;
 
     fn index(&self, key: &str, revision: Revision, stored: &Bytes) -> (Bytes, Entry) {
-        (self.with_revision(stored, revision), self.entry(key, stored))
+        let served = self.with_revision(stored, revision);
+        let entry = self.entry(key, if self.normal.is_some() { &served } else { stored });
+        (served, entry)
     }
 }
 

@@ -7,6 +7,7 @@ use store::Backend;
 
 pub(crate) mod cached;
 pub(crate) mod catalog;
+pub(crate) mod custom;
 pub(crate) mod encode;
 pub(crate) mod index;
 pub(crate) mod managed;

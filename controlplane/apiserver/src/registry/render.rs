@@ -20,9 +20,25 @@ use crate::http::accept::{Form, Include};
 const METADATA_SLOT: u8 = 128;
 const PROTOBUF_SLOT: u8 = 64;
 
+/// Whether stored bytes are in the version of the endpoint already.
+pub(crate) fn is_in_version(endpoint: &Endpoint, bytes: &[u8]) -> bool {
+    let (kind, version) = (&endpoint.resource().kind, &endpoint.served().api_version);
+    endpoint.is_storage() || encode::metadata_offset(bytes, kind, version).is_some()
+}
+
+/// Whether an item has been converted for the endpoint.
+pub(crate) fn is_remembered(endpoint: &Endpoint, item: &CachedItem) -> bool {
+    item.has_memo(slot(endpoint))
+}
+
+/// Remembers an item as it is in the version of the endpoint.
+pub(crate) fn remember(endpoint: &Endpoint, item: &CachedItem, bytes: Bytes) {
+    item.memo(slot(endpoint), || bytes);
+}
+
 /// An object in the version of the endpoint.
 pub(crate) fn versioned(endpoint: &Endpoint, bytes: &Bytes) -> Bytes {
-    if endpoint.is_storage() {
+    if is_in_version(endpoint, bytes) {
         return bytes.clone();
     }
     encode::served(&versioned_tree(endpoint, bytes))
@@ -36,10 +52,19 @@ fn versioned_tree(endpoint: &Endpoint, bytes: &[u8]) -> Object {
 
 /// A cached object in the version of the endpoint.
 pub(crate) fn item(endpoint: &Endpoint, item: &CachedItem) -> Bytes {
-    if endpoint.is_storage() {
+    if is_in_version(endpoint, &item.bytes) {
         return item.bytes.clone();
     }
     item.memo(slot(endpoint), || versioned(endpoint, &item.bytes))
+}
+
+/// A cached object in the version in which tables show its kind: as it rests, or of custom resources, which have columns
+/// in each version, as the endpoint serves it.
+pub(crate) fn shown(endpoint: &Endpoint, found: &CachedItem) -> Bytes {
+    match endpoint.kind.custom {
+        Some(_) => item(endpoint, found),
+        None => found.bytes.clone(),
+    }
 }
 
 /// The metadata of a cached object as `PartialObjectMetadata`.
@@ -110,7 +135,7 @@ pub(crate) fn table(endpoint: &Endpoint, include: Include, bytes: &[u8], now: Ti
     let tree = parse(bytes);
     let table = api::Table {
         columns: if columns {
-            endpoint.resource().columns.clone()
+            columns_of(endpoint).to_vec()
         } else {
             Vec::new()
         },
@@ -121,13 +146,27 @@ pub(crate) fn table(endpoint: &Endpoint, include: Include, bytes: &[u8], now: Ti
     table.to_json().to_string().into()
 }
 
+/// The columns of a kind's table in the version of the endpoint.
+pub(crate) fn columns_of(endpoint: &Endpoint) -> &[api::table::Column] {
+    match &endpoint.served().view {
+        Some(view) => &view.columns,
+        None => &endpoint.resource().columns,
+    }
+}
+
 /// One row of a table.
 pub(crate) fn row(endpoint: &Endpoint, include: Include, bytes: &[u8], now: Timestamp) -> Row {
     row_of(endpoint, include, parse(bytes), now)
 }
 
 fn row_of(endpoint: &Endpoint, include: Include, mut tree: Object, now: Timestamp) -> Row {
-    let cells = (endpoint.resource().cells)(&tree, now);
+    if endpoint.kind.custom.is_some() {
+        from_storage(endpoint, &mut tree);
+    }
+    let cells = match &endpoint.served().view {
+        Some(view) => (view.cells)(&tree, now),
+        None => (endpoint.resource().cells)(&tree, now),
+    };
     let object = match include {
         Include::None => Value::Null,
         Include::Object => {

@@ -16,6 +16,7 @@ use api::{FieldError, Object, Status};
 use async_trait::async_trait;
 use k8s_openapi::NamespaceResourceScope;
 use schema::Schema;
+use schema::openapi::Source;
 use serde_json::Value;
 
 use super::reader::Reader;
@@ -234,10 +235,25 @@ pub struct Served {
     pub api_version: Name,
     /// The OpenAPI definition, e.g. `io.k8s.api.core.v1.Pod`.
     pub definition: Name,
-    pub schema_json: fn() -> Value,
+    pub schema_json: Source,
     pub to_storage: Convert,
     pub from_storage: Convert,
+    /// Whether objects only rest in this version, and nobody may ask for it.
+    pub hidden: bool,
+    /// What this version shows in another way than the kind.
+    pub view: Option<View>,
     schema: Schema,
+}
+
+/// How one version of a kind differs from the others.
+pub struct View {
+    pub columns: Vec<Column>,
+    pub cells: Cells,
+    pub subresources: Vec<Subresource>,
+    /// The fields that selectors may name.
+    pub fields: Vec<Name>,
+    /// What every request is told of a version that should no longer be used.
+    pub deprecated: Option<String>,
 }
 
 impl Served {
@@ -255,10 +271,35 @@ impl Served {
             version: Cow::Borrowed(T::VERSION),
             api_version: Cow::Borrowed(T::API_VERSION),
             definition: Cow::Borrowed(definition),
-            schema_json: schema::openapi::schema_json::<T>,
+            schema_json: Source::BuiltIn(schema::openapi::schema_json::<T>),
             to_storage: unchanged,
             from_storage: unchanged,
+            hidden: false,
+            view: None,
             schema: Schema::of::<T>(definition),
+        }
+    }
+
+    /// A version of a custom resource.
+    pub(crate) fn custom(
+        group: &str,
+        version: &str,
+        definition: String,
+        source: Source,
+        schema: Schema,
+        view: View,
+    ) -> Self {
+        Served {
+            group: group.to_owned().into(),
+            version: version.to_owned().into(),
+            api_version: format!("{group}/{version}").into(),
+            definition: definition.into(),
+            schema_json: source,
+            to_storage: unchanged,
+            from_storage: unchanged,
+            hidden: false,
+            view: Some(view),
+            schema,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use api::{FieldSelector, LabelSelector, Status};
 
+use super::catalog::Endpoint;
 use super::index::Entry;
 use super::resource::Resource;
 use super::{name_of, namespace_of};
@@ -17,7 +18,7 @@ pub(crate) struct Selection {
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`; refuses fields that the kind does not offer. A `name` in the path
     /// selects that one object.
-    pub(crate) fn parse(query: &Query<'_>, resource: &Resource, name: Option<&str>) -> Result<Self, Status> {
+    pub(crate) fn parse(query: &Query<'_>, endpoint: &Endpoint, name: Option<&str>) -> Result<Self, Status> {
         let labels = query.get("labelSelector").map(LabelSelector::parse).transpose();
         let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
         let mut text = query.get("fieldSelector").unwrap_or_default().to_owned();
@@ -27,7 +28,7 @@ impl Selection {
         let fields = (!text.is_empty()).then(|| FieldSelector::parse(&text)).transpose();
         let fields = fields.map_err(Status::bad_request)?;
         for requirement in fields.iter().flat_map(|f| f.requirements()) {
-            if !offered(resource, &requirement.field) {
+            if !offered(endpoint, &requirement.field) {
                 return Err(Status::bad_request(format!(
                     "field label not supported: {}",
                     requirement.field
@@ -55,11 +56,15 @@ impl Selection {
     }
 }
 
-fn offered(resource: &Resource, field: &str) -> bool {
+fn offered(endpoint: &Endpoint, field: &str) -> bool {
+    let resource = endpoint.resource();
     match field {
         "metadata.name" => true,
         "metadata.namespace" => resource.is_namespaced(),
-        _ => resource.fields.iter().any(|f| f.name == field),
+        _ => match &endpoint.served().view {
+            Some(view) => view.fields.iter().any(|name| name == field),
+            None => resource.fields.iter().any(|f| f.name == field),
+        },
     }
 }
 

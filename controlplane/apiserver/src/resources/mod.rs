@@ -2,6 +2,7 @@
 
 mod admissionregistration;
 mod apiregistration;
+pub(crate) mod apiextensions;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -94,6 +95,7 @@ pub fn catalogue(deps: &Deps) -> Vec<Resource> {
         resource::resource_claim::resource(),
         resource::resource_claim_template::resource(),
         resource::resource_slice::resource(),
+        apiextensions::custom_resource_definition::resource(),
     ]
 }
 

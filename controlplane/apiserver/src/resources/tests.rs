@@ -85,6 +85,7 @@ fn cases(resource: &Resource) -> Option<Cases> {
         "resourceclaims.resource.k8s.io" => super::resource::resource_claim::cases(),
         "resourceclaimtemplates.resource.k8s.io" => super::resource::resource_claim_template::cases(),
         "resourceslices.resource.k8s.io" => super::resource::resource_slice::cases(),
+        "customresourcedefinitions.apiextensions.k8s.io" => super::apiextensions::custom_resource_definition::cases(),
         _ => return None,
     })
 }
@@ -271,7 +272,8 @@ prioritylevelconfigurations.flowcontrol.apiserver.k8s.io prioritylevelconfigurat
 deviceclasses.resource.k8s.io deviceclass - - -
 resourceclaims.resource.k8s.io resourceclaim - - status
 resourceclaimtemplates.resource.k8s.io resourceclaimtemplate - - -
-resourceslices.resource.k8s.io resourceslice - - -";
+resourceslices.resource.k8s.io resourceslice - - -
+customresourcedefinitions.apiextensions.k8s.io customresourcedefinition crd,crds api-extensions status";
 
 #[test]
 fn kinds_are_discovered_as_in_kubernetes() {

@@ -4,6 +4,8 @@ mod apply;
 mod certificates;
 mod components;
 mod content;
+mod conversion;
+mod custom;
 mod deletes;
 mod discovery;
 mod lists;
@@ -237,6 +239,16 @@ impl Fixture {
         let media = format!("application/{patch_type}-patch+json");
         self.send_with("PATCH", target, &[("content-type", &media)], body.to_string().into())
             .await
+    }
+
+    /// How many keys the store has below a prefix.
+    pub(super) async fn backend_range(&self, prefix: &str) -> usize {
+        let range = self
+            .backend
+            .range(prefix, store::Page::all(), None)
+            .await
+            .expect("a range");
+        range.items.len()
     }
 
     /// Creates a ConfigMap in the namespace `a`.

@@ -1,5 +1,5 @@
 //! Follows the metadata of every kind and keeps the graph. Kinds come and go with custom resources: discovery is asked
-//! again now and then, and a kind that some group could not answer for is kept.
+//! again when a definition has changed, and now and then; a kind that some group could not answer for is kept.
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
@@ -8,13 +8,20 @@ use futures::{
     StreamExt,
     stream::{AbortHandle, BoxStream, SelectAll, abortable},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 
 use super::{Shared, graph::Uid, is_ignored};
 use crate::discovery::{self, Served};
 
 const REDISCOVER: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
+/// How long after a definition of kinds has changed discovery is asked: it is written several times in a row.
+const SETTLED: Duration = Duration::from_millis(500);
+/// How long a new kind is waited for; it may be gone again.
+const SYNC: Duration = Duration::from_secs(10);
 
 type Changes = BoxStream<'static, (Arc<Kind>, Delta<MetaObject>)>;
 
@@ -31,12 +38,17 @@ pub(super) async fn run(
         changes: SelectAll::new(),
         suspects: Vec::new(),
     };
-    let mut next = Duration::ZERO;
+    let mut next = Instant::now();
     loop {
         tokio::select! {
-            Some((kind, delta)) = monitor.changes.next() => monitor.note(&kind, &delta),
-            () = sleep(next) => {
-                next = match discovery::discover(&client).await {
+            Some((kind, delta)) = monitor.changes.next() => {
+                if defines_kinds(&kind) {
+                    next = next.min(Instant::now() + SETTLED);
+                }
+                monitor.note(&kind, &delta);
+            }
+            () = sleep_until(next) => {
+                next = Instant::now() + match discovery::discover(&client).await {
                     Ok(served) => {
                         monitor.follow(&served).await;
                         REDISCOVER
@@ -54,6 +66,11 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// Whether objects of a kind are kinds themselves.
+fn defines_kinds(kind: &Kind) -> bool {
+    &*kind.group == "apiextensions.k8s.io" && &*kind.plural == "customresourcedefinitions"
 }
 
 struct Monitor {
@@ -101,7 +118,9 @@ impl Monitor {
             started.push(informer);
         }
         for informer in started {
-            informer.synced().await;
+            if timeout(SYNC, informer.synced()).await.is_err() {
+                tracing::debug!("a kind has not been listed yet");
+            }
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) struct Items<'a> {
 #[derive(Clone, Copy)]
 enum By<'a> {
     Value,
-    Keys(&'a [&'static str]),
+    Keys(&'a [Cow<'static, str>]),
     /// The merge key of a strategic merge patch, where the list type is not said.
     Key(&'a str),
 }
@@ -162,10 +162,13 @@ impl<'a> Fields<'a> {
     /// The place of an entry; `None` when the schema knows no such field.
     pub(super) fn slot(self, name: &str) -> Option<Slot<'a>> {
         match self {
-            Fields::Struct(body) => body.field(name).map(|field| Slot {
-                type_: &field.type_,
-                facts: field.facts,
-            }),
+            Fields::Struct(body) => {
+                let known = body.field(name).map(|field| Slot {
+                    type_: &field.type_,
+                    facts: &field.facts,
+                });
+                known.or_else(|| body.open.then(Slot::any))
+            }
             Fields::Map(value) => Some(value),
         }
     }
@@ -197,28 +200,32 @@ impl<'a> Items<'a> {
     pub(super) fn element(self, item: &'a Value) -> Result<Element<'a>, String> {
         match self.by {
             By::Value => value_element(item),
-            By::Keys(keys) => self.key_element(item, keys),
-            By::Key(key) => self.key_element(item, &[key]),
+            By::Keys(keys) => self.key_element(item, keys.iter().map(AsRef::as_ref)),
+            By::Key(key) => self.key_element(item, std::iter::once(key)),
         }
     }
 
-    fn key_element<'k>(self, item: &'a Value, names: &[&'k str]) -> Result<Element<'a>, String>
-    where
-        'k: 'a,
-    {
+    fn key_element(
+        self,
+        item: &'a Value,
+        names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<Element<'a>, String> {
         let map = match item {
             Value::Object(map) => map,
             Value::Null => return Err("associative list with keys may not have a null element".to_owned()),
             _ => return Err("associative list with keys may not have non-map elements".to_owned()),
         };
-        let mut keys: Vec<(Cow<'a, str>, Cow<'a, Value>)> = Vec::with_capacity(names.len());
-        for name in names.iter().copied() {
+        let mut keys: Vec<(Cow<'a, str>, Cow<'a, Value>)> = Vec::with_capacity(names.size_hint().0);
+        for name in names.clone() {
             if let Some(value) = map.get(name).or_else(|| self.item.default_of(name)) {
                 keys.push((Cow::Borrowed(name), Cow::Borrowed(value)));
             }
         }
-        if keys.is_empty() && !names.is_empty() {
-            let named: Vec<String> = names.iter().map(|name| api::text::quote(name)).collect();
+        let named: Vec<String> = match keys.is_empty() {
+            true => names.map(api::text::quote).collect(),
+            false => Vec::new(),
+        };
+        if !named.is_empty() {
             return Err(format!(
                 "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
                 named.join(" ")

@@ -180,8 +180,7 @@ fn read_struct<'de, A: MapAccess<'de>>(
     let mut seen = vec![false; body.fields.len()];
     while let Some(key) = entries.next_key_seed(Key)? {
         let Some((index, field)) = body.find(&key) else {
-            context.unknown(&key);
-            entries.next_value::<IgnoredAny>()?;
+            read_unknown(key, &mut entries, body.open, &mut map, context)?;
             continue;
         };
         if seen.get_mut(index).is_some_and(|seen| std::mem::replace(seen, true)) {
@@ -203,13 +202,42 @@ fn read_struct<'de, A: MapAccess<'de>>(
     Ok(Value::Object(map))
 }
 
+/// A field that is not known stays where unknown fields may be.
+fn read_unknown<'de, A: MapAccess<'de>>(
+    key: String,
+    entries: &mut A,
+    open: bool,
+    map: &mut Map<String, Value>,
+    context: &mut Context,
+) -> Result<(), A::Error> {
+    if !open {
+        context.unknown(&key);
+        return entries.next_value::<IgnoredAny>().map(drop);
+    }
+    if map.contains_key(&key) {
+        context.duplicate(&key);
+    }
+    let mark = context.enter_field(&key);
+    let value = entries.next_value_seed(Seed {
+        type_: &Type::Any,
+        owner: None,
+        context,
+    })?;
+    context.leave(mark);
+    map.insert(key, value);
+    Ok(())
+}
+
 /// Null leaves a field as it was; an empty list or map of an optional field, and an empty text where that is known to
 /// mean nothing, vanish when Go encodes the object again.
 fn is_absent(value: &Value, field: &Field) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty() && field.facts.omit_empty,
-        Value::Array(list) => list.is_empty() && !field.required && !field.facts.keep_empty,
+        Value::Array(list) => {
+            let kept = field.required || field.facts.keep_empty || matches!(field.type_, Type::Any);
+            list.is_empty() && !kept
+        }
         Value::Object(map) => map.is_empty() && !field.required && matches!(field.type_, Type::Map(_)),
         Value::Bool(_) | Value::Number(_) => false,
     }

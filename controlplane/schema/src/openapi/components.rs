@@ -22,7 +22,7 @@ pub(super) fn reference(definition: &str) -> String {
 pub(super) fn schemas(resources: &[Described<'_>]) -> Tree {
     let mut all = shared();
     for resource in resources {
-        let mut root = (resource.schema_json)();
+        let mut root = resource.schema_json.get();
         let definitions = root.as_object_mut().and_then(|map| map.remove("$defs"));
         if let Some(Value::Object(definitions)) = definitions {
             all.extend(definitions);
@@ -184,7 +184,7 @@ fn extend_field(map: &mut Tree, facts: &FieldFacts) {
         ListKind::Set => say("x-kubernetes-list-type", "set".into()),
         ListKind::Map(keys) => {
             say("x-kubernetes-list-type", "map".into());
-            say("x-kubernetes-list-map-keys", keys.clone().into());
+            say("x-kubernetes-list-map-keys", json!(keys));
         }
     }
     if facts.map_atomic {

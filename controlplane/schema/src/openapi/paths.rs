@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Described, Subresource,
+    Described, Source, Subresource,
     components::{list_name, reference},
 };
 
@@ -16,6 +16,7 @@ const PATCH_MEDIA: [&str; 4] = [
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
+const CUSTOM_PATCH_MEDIA: &[&str] = &["application/json-patch+json", "application/merge-patch+json"];
 const WRITE: &[&str] = &["dryRun", "fieldManager", "fieldValidation"];
 const DELETE: &[&str] = &["dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy"];
 const LIST: &[&str] = &[
@@ -179,7 +180,7 @@ fn describe(
     });
     let body = match operation.verb {
         "create" | "update" => Some(content(&MEDIA, &answer)),
-        "patch" => Some(content(&PATCH_MEDIA, &json!({ "type": "object" }))),
+        "patch" => Some(content(patch_media(resource), &json!({ "type": "object" }))),
         "delete" | "deletecollection" => {
             let options = reference("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
             Some(content(&MEDIA, &json!({ "$ref": options })))
@@ -194,6 +195,14 @@ fn describe(
         );
     }
     described
+}
+
+/// Custom resources have no strategic merge patch.
+fn patch_media(resource: &Described<'_>) -> &'static [&'static str] {
+    match resource.schema_json {
+        Source::Custom(_) => CUSTOM_PATCH_MEDIA,
+        Source::BuiltIn(_) => &PATCH_MEDIA,
+    }
 }
 
 fn content(media: &[&str], schema: &Value) -> Value {
@@ -219,9 +228,14 @@ fn operation_id(operation: &Operation<'_>, resource: &Described<'_>, subresource
     } else {
         resource.group.split('.').next().unwrap_or_default()
     };
+    let group = match resource.schema_json {
+        // Groups of others are told apart by their whole name.
+        Source::Custom(_) => resource.group.split('.').map(upper).collect(),
+        Source::BuiltIn(_) => upper(group),
+    };
     let parts = [
         verb,
-        &upper(group),
+        &group,
         &upper(resource.version),
         scope,
         resource.kind,

@@ -39,7 +39,7 @@ fn document() -> Value {
                 verbs: &["get", "patch"],
             },
         ],
-        schema_json: schema_json::<Deployment>,
+        schema_json: Source::BuiltIn(schema_json::<Deployment>),
     };
     v3_document(&GroupVersion::new("apps", "v1"), &[deployments])
 }

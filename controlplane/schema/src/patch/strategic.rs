@@ -56,7 +56,7 @@ fn entry<'a>(type_: &'a Type, name: &str) -> Entry<'a> {
     match (field, type_) {
         (Some(field), _) => Entry {
             type_: &field.type_,
-            facts: field.facts,
+            facts: &field.facts,
         },
         (None, Type::Map(value)) => Entry {
             type_: value,

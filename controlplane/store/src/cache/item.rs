@@ -47,7 +47,13 @@ impl<E> Item<E> {
         *self.encodings.lock() = Vec::new();
     }
 
-    /// Another encoding of the item, made once for all readers and kept while the change that brought it is recent. The caller says what `slot` means. Readers of the same
+    /// Whether an encoding has been made.
+    pub fn has_memo(&self, slot: u8) -> bool {
+        self.encodings.lock().iter().any(|(of, _)| *of == slot)
+    }
+
+    /// Another encoding of the item, made once for all readers and kept while the change that brought it is recent. The
+    /// caller says what `slot` means. Readers of the same
     /// item wait while `make` runs, which must not ask this item for an encoding.
     pub fn memo(&self, slot: u8, make: impl FnOnce() -> Bytes) -> Bytes {
         let mut encodings = self.encodings.lock();

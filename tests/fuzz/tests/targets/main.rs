@@ -7,6 +7,7 @@
 
 mod apiserver;
 mod artifacts;
+mod custom;
 mod drive;
 mod host;
 mod messages;
@@ -40,6 +41,8 @@ macro_rules! targets {
 targets! {
     decode_json: objects::json, objects::WORDS;
     decode_yaml: objects::yaml, objects::WORDS;
+    custom_schemas: custom::schemas, custom::SCHEMA_WORDS;
+    cel_expressions: custom::expressions, custom::CEL_WORDS;
     patch_json: objects::patch_json, objects::WORDS;
     patch_merge: objects::patch_merge, objects::WORDS;
     patch_strategic: objects::patch_strategic, objects::WORDS;

@@ -3,7 +3,7 @@
 //! It is half a megabyte that few ask for: it is made on request, shared by all who are being answered, and gone with the
 //! last of them. What stays is its hash, by which clients keep it.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use api::Status;
 use bytes::Bytes;
@@ -42,9 +42,10 @@ pub(super) struct Documents {
 
 #[derive(Default)]
 struct Document {
-    etag: OnceLock<HeaderValue>,
+    /// Of the document of a version of the registry.
+    etag: parking_lot::Mutex<Option<(u64, HeaderValue)>>,
     /// Locked while it is being made, so that it is made once for all who wait.
-    shared: Mutex<Weak<Bytes>>,
+    shared: Mutex<(u64, Weak<Bytes>)>,
 }
 
 impl Documents {
@@ -73,11 +74,13 @@ pub(in crate::http) async fn answer(server: &Arc<Shared>, parts: &Parts) -> Resu
         V2Format::Json => respond::JSON,
         V2Format::Protobuf => HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf"),
     };
-    let (code, body) = match document.etag.get().filter(|etag| is_known(&parts.headers, etag)) {
+    let now = server.registry.version();
+    let known = document.etag(now).filter(|etag| is_known(&parts.headers, etag));
+    let (code, body) = match known {
         Some(_) => (StatusCode::NOT_MODIFIED, Body::empty()),
         None => {
-            let bytes = document.bytes(server, format).await?;
-            match document.etag.get().filter(|etag| is_known(&parts.headers, etag)) {
+            let bytes = document.bytes(server, format, now).await?;
+            match document.etag(now).filter(|etag| is_known(&parts.headers, etag)) {
                 Some(_) => (StatusCode::NOT_MODIFIED, Body::empty()),
                 None => (StatusCode::OK, Body::from(Bytes::from_owner(Holder(bytes)))),
             }
@@ -86,8 +89,8 @@ pub(in crate::http) async fn answer(server: &Arc<Shared>, parts: &Parts) -> Resu
     let mut response = respond::with_type(code, media, body);
     let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("Accept"));
-    if let Some(etag) = document.etag.get() {
-        headers.insert(ETAG, etag.clone());
+    if let Some(etag) = document.etag(now) {
+        headers.insert(ETAG, etag);
     }
     Ok(response)
 }
@@ -98,9 +101,18 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 }
 
 impl Document {
-    async fn bytes(&self, server: &Arc<Shared>, format: V2Format) -> Result<Arc<Bytes>, Status> {
+    /// The tag of the document of a version of the registry, if it has been made.
+    fn etag(&self, version: u64) -> Option<HeaderValue> {
+        let known = self.etag.lock();
+        known
+            .as_ref()
+            .filter(|(of, _)| *of == version)
+            .map(|(_, etag)| etag.clone())
+    }
+
+    async fn bytes(&self, server: &Arc<Shared>, format: V2Format, version: u64) -> Result<Arc<Bytes>, Status> {
         let mut shared = self.shared.lock().await;
-        if let Some(made) = shared.upgrade() {
+        if let Some(made) = shared.1.upgrade().filter(|_| shared.0 == version) {
             return Ok(made);
         }
         let maker = server.clone();
@@ -113,8 +125,8 @@ impl Document {
         let (bytes, hash) = made
             .await
             .map_err(|_| Status::internal("the OpenAPI document could not be made"))?;
-        self.etag.get_or_init(|| respond::header_text(&format!("\"{hash}\"")));
-        *shared = Arc::downgrade(&bytes);
+        *self.etag.lock() = Some((version, respond::header_text(&format!("\"{hash}\""))));
+        *shared = (version, Arc::downgrade(&bytes));
         Ok(bytes)
     }
 }

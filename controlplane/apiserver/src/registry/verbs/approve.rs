@@ -44,7 +44,10 @@ pub(super) async fn approve(
     let cx = call.context(dry_run);
     let resource = call.endpoint.resource();
     resource.strategy.prepare(&cx, operation, object);
-    if let Some(old) = operation.old() {
+    if let Some(old) = operation
+        .old()
+        .filter(|_| !matches!(operation, Operation::UpdateStatus { .. }))
+    {
         bump_generation(resource, old, object);
     }
     let claims = match &resource.effects {
@@ -121,7 +124,7 @@ async fn admit(
     }
     warnings.append(&mut request.warnings.into_inner());
     // What a plugin added may have defaults of its own.
-    schema::default(object, call.endpoint.resource().storage().schema());
+    schema::default(object, call.endpoint.hub().schema());
     Ok(())
 }
 
@@ -136,7 +139,7 @@ async fn judge(
     let cx = call.context(dry_run);
     let resource = call.endpoint.resource();
     let by_kind = resource.strategy.validate(&cx, operation, object);
-    let errors = merge(by_kind, schema::validate(object, resource.storage().schema()));
+    let errors = merge(by_kind, schema::validate(object, call.endpoint.hub().schema()));
     if !errors.is_empty() {
         return Err(Status::invalid(&call.endpoint.group_kind(), object.name(), errors));
     }

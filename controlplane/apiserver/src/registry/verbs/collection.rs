@@ -19,7 +19,7 @@ const CONCURRENT: usize = 16;
 
 /// Deletes the selected objects of the call's namespace; answers with the list of them as they were, as JSON.
 pub(crate) async fn delete_collection(call: &Call<'_>, options: &DeleteOptions) -> Result<Bytes, Status> {
-    let selection = Selection::parse(call.query, call.endpoint.resource(), None)?;
+    let selection = Selection::parse(call.query, call.endpoint, None)?;
     let page = page(call, &selection).await?;
     let listed: Vec<_> = page
         .items

@@ -6,10 +6,12 @@ use http::StatusCode;
 use store::{Expect, Key, Kv, Outcome, Write};
 
 use super::approve::approve;
+use super::modify::answered;
 use super::options::WriteOptions;
 use super::{Call, Reply, decode};
 use crate::http::decode::Media;
 use crate::http::respond::store_error;
+use crate::registry::custom::{self, convert};
 use crate::registry::resource::Operation;
 use crate::registry::{encode, managed, metadata};
 
@@ -35,7 +37,7 @@ pub(super) async fn create_object(
     check_template(call, &template)?;
     let mut taken = None;
     for _ in 0..ATTEMPTS {
-        let namespace = Namespace::current(call);
+        let namespace = Surroundings::current(call, template.name())?;
         let mut object = template.clone();
         stamp(call, &mut object);
         let known_warnings = warnings.len();
@@ -45,7 +47,7 @@ pub(super) async fn create_object(
         }
         let kind = &call.endpoint.kind;
         let key: Key = kind.key(call.namespace(), object.name()).into();
-        let bytes = encode::stored(&object);
+        let bytes = encode::stored(&*convert::to_storage(call.endpoint, &object).await?);
         let write = Write {
             key: key.clone(),
             expect: Expect::Absent,
@@ -56,7 +58,7 @@ pub(super) async fn create_object(
         let refused = match call.server.backend.write(write).await {
             Ok(Outcome::Committed(revision) | Outcome::Unchanged(revision)) => {
                 claims.commit(&object).await;
-                let bytes = kind.index.with_revision(&bytes, revision);
+                let bytes = answered(kind, &object, &bytes, revision);
                 return Ok(Reply {
                     code: StatusCode::CREATED,
                     bytes,
@@ -70,7 +72,7 @@ pub(super) async fn create_object(
         let (moved, current) = refused?;
         warnings.truncate(known_warnings);
         if moved != key {
-            namespace.catch_up(call, current).await?;
+            namespace.catch_up(call, &moved, current).await?;
         } else if template.name().is_empty() {
             taken = Some(object.name().to_owned());
         } else {
@@ -130,26 +132,35 @@ async fn dry_run(call: &Call<'_>, object: &Object, warnings: Vec<String>) -> Res
     })
 }
 
-/// The namespace as it is before admission looks at it: it must still be that when the write commits, so that nothing
-/// appears in a namespace that has begun to terminate.
-struct Namespace(Option<(Key, Expect)>);
+/// What an object comes into, as it is before admission looks at it: its namespace, and the definition of its kind. Both
+/// must still be that when the write commits, so that nothing appears in what has begun to go.
+struct Surroundings(Vec<(Key, Expect)>);
 
-impl Namespace {
-    fn current(call: &Call<'_>) -> Self {
-        let found = call.namespace().and_then(|name| {
-            let namespaces = call.server.registry.kind("", "namespaces")?;
+impl Surroundings {
+    fn current(call: &Call<'_>, name: &str) -> Result<Self, Status> {
+        let registry = &call.server.registry;
+        let namespace = call.namespace().and_then(|name| {
+            let namespaces = registry.kind("", "namespaces")?;
             let item = namespaces.cache.get(&namespaces.key(None, name))?;
             Some((item.key.clone(), Expect::At(item.revision)))
         });
-        Namespace(found)
+        let mut guards: Vec<(Key, Expect)> = namespace.into_iter().collect();
+        if let Some(custom) = &call.endpoint.kind.custom {
+            guards.push(custom.guard(registry, call, name)?);
+        }
+        Ok(Surroundings(guards))
     }
 
     fn guards(&self) -> Vec<(Key, Expect)> {
-        self.0.iter().cloned().collect()
+        self.0.clone()
     }
 
-    /// Lets the cache come to what the store says of the namespace, so that admission judges by that.
-    async fn catch_up(&self, call: &Call<'_>, current: Option<Kv>) -> Result<(), Status> {
+    /// Lets the cache come to what the store says of what has changed, so that the next attempt judges by that.
+    async fn catch_up(&self, call: &Call<'_>, moved: &Key, current: Option<Kv>) -> Result<(), Status> {
+        let custom = call.endpoint.kind.custom.as_ref();
+        if custom.is_some_and(|custom| custom.definition == *moved) {
+            return custom::catch_up(&call.server.registry).await;
+        }
         let namespace = call.namespace().unwrap_or_default();
         let Some(namespaces) = call.server.registry.kind("", "namespaces") else {
             return Ok(());

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Call;
 use crate::http::decode::{Media, summary};
 use crate::registry::catalog::Endpoint;
+use crate::registry::custom::convert;
 
 /// Decodes, prunes and defaults an object of the call's kind and version, and converts it to the storage version.
 /// Problems that field validation only warns of are added to `warnings`.
@@ -145,6 +146,10 @@ fn undecodable(endpoint: &Endpoint, body: &[u8], media: Media, why: &str) -> Sta
 }
 
 fn to_storage(endpoint: &Endpoint, object: &mut Object) {
+    // Custom resources are worked on in the version they come in.
+    if endpoint.kind.custom.is_some() {
+        return;
+    }
     (endpoint.served().to_storage)(object);
     if !endpoint.is_storage() {
         object.set("apiVersion", endpoint.resource().storage().api_version.as_ref());
@@ -153,6 +158,9 @@ fn to_storage(endpoint: &Endpoint, object: &mut Object) {
 
 /// Rewrites an object from the storage version to the endpoint's.
 pub(crate) fn from_storage(endpoint: &Endpoint, object: &mut Object) {
+    if endpoint.kind.custom.is_some() {
+        return convert::by_name(endpoint, object);
+    }
     (endpoint.served().from_storage)(object);
     if !endpoint.is_storage() {
         object.set("apiVersion", endpoint.served().api_version.as_ref());

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use store::{Expect, Outcome, Write};
 
 use super::approve::approve_delete;
-use super::modify::Current;
+use super::modify::{Current, answered};
 use super::options::{DeleteOptions, Propagation};
 use super::{Call, Reply};
 use crate::http::respond::store_error;
+use crate::registry::custom::convert;
 use crate::registry::resource::{EffectsContext, Operation, Resource};
 use crate::registry::{encode, metadata};
 
@@ -70,7 +71,7 @@ pub(crate) enum Answer {
 /// Deletes one object of the call's kind and namespace.
 pub(crate) async fn delete_object(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Deletion, Status> {
     for _ in 0..ATTEMPTS {
-        let current = Current::load(&call.endpoint.kind, call.namespace(), name).await?;
+        let current = Current::load(call.endpoint, call.namespace(), name).await?;
         let current = current.ok_or_else(|| call.not_found(name))?;
         check_preconditions(call, &current.object, options)?;
         approve_delete(call, &current.object, options.dry_run).await?;
@@ -203,13 +204,11 @@ async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) ->
     if dry_run {
         return Ok(Some(encode::served(&new)));
     }
-    let bytes = encode::stored(&new);
+    let bytes = encode::stored(&*convert::to_storage(call.endpoint, &new).await?);
     let mut write = Write::update(kind.key(call.namespace(), new.name()), bytes.clone(), old.revision);
     write.ttl = kind.resource.ttl;
     match call.server.backend.write(write).await.map_err(store_error)? {
-        Outcome::Committed(revision) | Outcome::Unchanged(revision) => {
-            Ok(Some(kind.index.with_revision(&bytes, revision)))
-        }
+        Outcome::Committed(revision) | Outcome::Unchanged(revision) => Ok(Some(answered(kind, &new, &bytes, revision))),
         Outcome::Conflict { .. } => Ok(None),
     }
 }

@@ -6,8 +6,10 @@ use api::Status;
 use store::Revision;
 
 use super::Call;
+use crate::http::accept::Form;
 use crate::http::respond::store_error;
 use crate::registry::catalog::{CachedItem, Kind};
+use crate::registry::custom::convert;
 
 /// How long a read waits for a revision that the cache has not come to, as Kubernetes does.
 const REVISION_WAIT: Duration = Duration::from_secs(3);
@@ -16,7 +18,11 @@ pub(crate) async fn get(call: &Call<'_>) -> Result<CachedItem, Status> {
     let kind = &call.endpoint.kind;
     at_least(kind, revision(call.query.get("resourceVersion"))?).await?;
     let item = kind.cache.get(&kind.key(call.namespace(), call.name()));
-    item.ok_or_else(|| call.not_found(call.name()))
+    let item = item.ok_or_else(|| call.not_found(call.name()))?;
+    if call.accepted.form != Form::Metadata {
+        convert::prepare(call.endpoint, std::slice::from_ref(&item)).await?;
+    }
+    Ok(item)
 }
 
 /// A `resourceVersion` parameter: `None` when it was not given.

@@ -21,7 +21,7 @@ const CHUNK: usize = 64 * 1024;
 
 /// The body of a list in the form that was asked for, as JSON or protobuf.
 pub(crate) async fn list(call: &Call<'_>, include: Include) -> Result<Body, Status> {
-    let selection = Selection::parse(call.query, call.endpoint.resource(), None)?;
+    let selection = Selection::parse(call.query, call.endpoint, None)?;
     let page = page(call, &selection).await?;
     Ok(match call.accepted.form {
         form if call.accepted.encoding == Encoding::Protobuf => {
@@ -33,9 +33,12 @@ pub(crate) async fn list(call: &Call<'_>, include: Include) -> Result<Body, Stat
 }
 
 fn table(endpoint: &Endpoint, include: Include, page: &Page, now: Timestamp) -> Body {
-    let row = |listed: &Listed| render::row(endpoint, include, listed.stored(), now);
+    let row = |listed: &Listed| match listed {
+        Listed::Cached(item) => render::row(endpoint, include, &render::shown(endpoint, item), now),
+        Listed::Past(bytes) => render::row(endpoint, include, bytes, now),
+    };
     let table = Table {
-        columns: endpoint.resource().columns.clone(),
+        columns: render::columns_of(endpoint).to_vec(),
         rows: page.items.iter().map(row).collect(),
         resource_version: Some(page.revision.to_string()),
         continue_token: page.next.clone(),

@@ -10,7 +10,8 @@ use super::approve::{Claims, approve};
 use super::delete::remove;
 use super::{Call, Reply};
 use crate::http::respond::store_error;
-use crate::registry::catalog::Kind;
+use crate::registry::catalog::{Endpoint, Kind};
+use crate::registry::custom::convert;
 use crate::registry::index::parse;
 use crate::registry::resource::Operation;
 use crate::registry::{encode, managed, metadata};
@@ -29,27 +30,41 @@ pub(crate) enum Flavour {
     Decided,
 }
 
-/// A stored object as it is now, in the storage version, resourceVersion included.
+/// A stored object as it is now, in the version in which its kind is worked on, resourceVersion included.
 pub(crate) struct Current {
     pub(crate) object: Object,
     pub(crate) bytes: Bytes,
     pub(crate) revision: Revision,
+    /// Whether it rests in another version than it would now.
+    stale: bool,
 }
 
 impl Current {
     /// Reads an object as of now; every write acknowledged before is seen.
-    pub(crate) async fn load(kind: &Kind, namespace: Option<&str>, name: &str) -> Result<Option<Self>, Status> {
+    pub(crate) async fn load(endpoint: &Endpoint, namespace: Option<&str>, name: &str) -> Result<Option<Self>, Status> {
+        let kind = &endpoint.kind;
         kind.cache.fresh().await.map_err(store_error)?;
-        let item = kind.cache.get(&kind.key(namespace, name));
-        Ok(item.map(|item| Current::of(item.bytes.clone(), item.revision)))
-    }
-
-    fn of(bytes: Bytes, revision: Revision) -> Self {
-        Current {
-            object: parse(&bytes),
-            bytes,
-            revision,
+        let Some(item) = kind.cache.get(&kind.key(namespace, name)) else {
+            return Ok(None);
+        };
+        let (revision, bytes) = (item.revision, item.bytes.clone());
+        let stored = parse(&bytes);
+        let stale = kind.custom.is_some() && stored.api_version() != kind.resource.storage().api_version;
+        if kind.custom.is_none() || stored.api_version() == endpoint.hub().api_version {
+            return Ok(Some(Current {
+                object: stored,
+                bytes,
+                revision,
+                stale,
+            }));
         }
+        let object = convert::to_hub(endpoint, stored).await?;
+        Ok(Some(Current {
+            bytes: encode::served(&object),
+            object,
+            revision,
+            stale,
+        }))
     }
 }
 
@@ -70,8 +85,7 @@ pub(crate) async fn modify(
     make: impl Fn(&Object) -> Result<New, Status>,
 ) -> Result<Reply, Status> {
     let name = call.name();
-    let kind = &call.endpoint.kind;
-    let mut current = Current::load(kind, call.namespace(), name).await?;
+    let mut current = Current::load(call.endpoint, call.namespace(), name).await?;
     for _ in 0..ATTEMPTS {
         let old = current.ok_or_else(|| call.not_found(name))?;
         let mut new = make(&old.object)?;
@@ -88,7 +102,7 @@ pub(crate) async fn modify(
                 ..done
             });
         }
-        if new.object == old.object {
+        if new.object == old.object && !old.stale {
             claims.rollback().await;
             return Ok(Reply {
                 bytes: old.bytes,
@@ -100,7 +114,7 @@ pub(crate) async fn modify(
             Written::Conflict if conditional => {
                 return Err(Status::modified(&call.endpoint.group_resource(), name));
             }
-            Written::Conflict => current = Current::load(kind, call.namespace(), name).await?,
+            Written::Conflict => current = Current::load(call.endpoint, call.namespace(), name).await?,
         }
     }
     Err(Status::modified(&call.endpoint.group_resource(), name))
@@ -180,7 +194,7 @@ async fn commit(call: &Call<'_>, old: &Current, new: &Object, claims: Claims) ->
             false => Written::Conflict,
         });
     }
-    let bytes = encode::stored(new);
+    let bytes = encode::stored(&*convert::to_storage(call.endpoint, new).await?);
     let write = Write {
         key: kind.key(call.namespace(), call.name()).into(),
         expect: Expect::At(old.revision),
@@ -191,7 +205,7 @@ async fn commit(call: &Call<'_>, old: &Current, new: &Object, claims: Claims) ->
     match call.server.backend.write(write).await {
         Ok(Outcome::Committed(revision) | Outcome::Unchanged(revision)) => {
             claims.commit(new).await;
-            Ok(Written::At(kind.index.with_revision(&bytes, revision)))
+            Ok(Written::At(answered(kind, new, &bytes, revision)))
         }
         Ok(Outcome::Conflict { .. }) => {
             claims.rollback().await;
@@ -202,6 +216,16 @@ async fn commit(call: &Call<'_>, old: &Current, new: &Object, claims: Claims) ->
             Err(store_error(error))
         }
     }
+}
+
+/// What a write answers with: the stored bytes, or the object in the version in which it was worked on.
+pub(super) fn answered(kind: &Kind, new: &Object, stored: &Bytes, revision: Revision) -> Bytes {
+    if kind.custom.is_none() {
+        return kind.index.with_revision(stored, revision);
+    }
+    let mut object = new.clone();
+    object.set_resource_version(Some(&revision.to_string()));
+    encode::served(&object)
 }
 
 /// Whether nothing keeps an object that is being deleted: no finalizer, no grace, no rule of its kind.

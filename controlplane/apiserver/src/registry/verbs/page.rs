@@ -9,9 +9,11 @@ use store::{Error, Key, Revision};
 
 use super::Call;
 use super::get::{at_least, revision};
+use crate::http::accept::Form;
 use crate::http::query::Query;
 use crate::http::respond::store_error;
 use crate::registry::catalog::{CachedItem, CachedSnapshot};
+use crate::registry::custom::convert;
 use crate::registry::index::Entry;
 use crate::registry::select::Selection;
 
@@ -100,8 +102,26 @@ fn revision_asked(query: &Query<'_>, limit: usize) -> Result<At, Status> {
     }
 }
 
-/// The page a list asks for.
+/// The page a list asks for, ready to be rendered.
 pub(super) async fn page(call: &Call<'_>, selection: &Selection) -> Result<Page, Status> {
+    let mut page = find(call, selection).await?;
+    if call.endpoint.kind.custom.is_some() && call.accepted.form != Form::Metadata {
+        let cached = |listed: &'_ Listed| match listed {
+            Listed::Cached(item) => Some(item.clone()),
+            Listed::Past(_) => None,
+        };
+        let items: Vec<CachedItem> = page.items.iter().filter_map(cached).collect();
+        convert::prepare(call.endpoint, &items).await?;
+        for listed in &mut page.items {
+            if let Listed::Past(bytes) = listed {
+                *bytes = convert::past(call.endpoint, std::mem::take(bytes)).await?;
+            }
+        }
+    }
+    Ok(page)
+}
+
+async fn find(call: &Call<'_>, selection: &Selection) -> Result<Page, Status> {
     if call.query.bool("sendInitialEvents").is_some() {
         let path = api::Path::root("sendInitialEvents");
         let error = api::FieldError::forbidden(&path, "sendInitialEvents is forbidden for list");

@@ -44,6 +44,17 @@ impl<'a> Paths<'a> {
         }
     }
 
+    /// A custom resource may lack what its definition says it has.
+    fn check(&self, call: &Call<'_>, object: &Object) -> Result<(), Status> {
+        match object.i64_at(self.spec) {
+            None if call.endpoint.kind.custom.is_some() => Err(Status::internal(&format!(
+                "the spec replicas field {:?} does not exist",
+                format!(".{}", self.spec)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn scale(&self, object: &Object) -> Value {
         let mut metadata = serde_json::Map::new();
         for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -51,10 +62,15 @@ impl<'a> Paths<'a> {
                 metadata.insert(field.to_owned(), value.clone());
             }
         }
-        let selector = object.at(self.selector).and_then(selector);
+        let selector = match object.at(self.selector) {
+            // A custom resource holds it as text.
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(value) => selector(value).map(|selector| selector.to_string()),
+            None => None,
+        };
         let mut status = json!({"replicas": object.i64_at(self.status).unwrap_or_default()});
         if let (Some(selector), Some(status)) = (selector, status.as_object_mut()) {
-            status.insert("selector".to_owned(), selector.to_string().into());
+            status.insert("selector".to_owned(), selector.into());
         }
         let replicas = object.i64_at(self.spec).unwrap_or_default();
         let spec = if replicas == 0 {
@@ -80,8 +96,9 @@ fn selector(value: &Value) -> Option<LabelSelector> {
 
 pub(crate) async fn get_scale(call: &Call<'_>) -> Result<Bytes, Status> {
     let paths = Paths::of(call)?;
-    let current = Current::load(&call.endpoint.kind, call.namespace(), call.name()).await?;
+    let current = Current::load(call.endpoint, call.namespace(), call.name()).await?;
     let current = current.ok_or_else(|| call.not_found(call.name()))?;
+    paths.check(call, &current.object)?;
     Ok(paths.scale(&current.object).to_string().into())
 }
 

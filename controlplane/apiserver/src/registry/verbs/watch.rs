@@ -21,6 +21,7 @@ use crate::http::accept::{Accepted, Encoding, Form, Include};
 use crate::http::body::{Body, BodyError};
 use crate::http::respond::store_error;
 use crate::registry::catalog::{CachedItem, Endpoint};
+use crate::registry::custom::convert;
 use crate::registry::index::{Entry, KindIndex};
 use crate::registry::render;
 use crate::registry::select::Selection;
@@ -92,7 +93,7 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
     let kind = &call.endpoint.kind;
     let name = (call.info.verb == "watch" && call.query.get("fieldSelector").is_none() && !call.name().is_empty())
         .then(|| call.name());
-    let selection = Selection::parse(call.query, call.endpoint.resource(), name)?;
+    let selection = Selection::parse(call.query, call.endpoint, name)?;
     let options = Options::parse(call)?;
     let prefix = kind.scope_prefix(call.namespace());
     let anything = call.query.get("resourceVersion") == Some("0");
@@ -121,6 +122,7 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
             .collect(),
         false => Vec::new(),
     };
+    encoder.prepare(&initial).await?;
     let from = match options.initial_events {
         true => snapshot.revision,
         false => options.from.unwrap_or(snapshot.revision),
@@ -181,7 +183,13 @@ impl Feed {
         let mut out = self.initial_chunk();
         while out.is_empty() && !self.ended {
             match self.wake().await {
-                Wake::Events(events) => self.encoder.put_events(&mut out, &events),
+                Wake::Events(events) => {
+                    if let Err(status) = self.encoder.prepare_events(&events).await {
+                        self.ended = true;
+                        return Some(self.encoder.error(&status));
+                    }
+                    self.encoder.put_events(&mut out, &events);
+                }
                 Wake::Bookmark => {
                     self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
                     self.encoder.put_bookmark(&mut out, self.watcher.position(), false);
@@ -249,6 +257,23 @@ impl Encoder {
         self.selection.matches(self.endpoint.resource(), &item.key, &item.entry)
     }
 
+    /// Has converted beforehand what a webhook has to convert.
+    async fn prepare(&self, items: &[CachedItem]) -> Result<(), Status> {
+        match self.accepted.form {
+            Form::Metadata => Ok(()),
+            Form::Object | Form::Table => convert::prepare(&self.endpoint, items).await,
+        }
+    }
+
+    async fn prepare_events(&self, events: &[Event<Entry>]) -> Result<(), Status> {
+        if self.endpoint.kind.custom.is_none() {
+            return Ok(());
+        }
+        let mut items: Vec<CachedItem> = events.iter().map(|event| event.item.clone()).collect();
+        items.extend(events.iter().filter_map(|event| event.prev.clone()));
+        self.prepare(&items).await
+    }
+
     fn put_events(&mut self, out: &mut BytesMut, events: &[Event<Entry>]) {
         out.reserve(events.iter().map(|e| e.item.bytes.len() + 40).sum::<usize>().min(CHUNK));
         for event in events {
@@ -267,7 +292,8 @@ impl Encoder {
     fn put_left(&mut self, out: &mut BytesMut, event: &Event<Entry>) {
         match (&event.prev, event.kind) {
             (Some(prev), EventKind::Added | EventKind::Modified) => {
-                let mut last = crate::registry::index::parse(&prev.bytes);
+                let shown = render::shown(&self.endpoint, prev);
+                let mut last = crate::registry::index::parse(&shown);
                 last.set_resource_version(Some(&event.revision.to_string()));
                 let bytes = crate::registry::encode::served(&last);
                 let shown = self.shown(&bytes);
@@ -285,7 +311,7 @@ impl Encoder {
                 put_frame(out, type_, &object);
             }
             (Form::Table, _) => {
-                let bytes = self.shown(&item.bytes);
+                let bytes = self.shown(&render::shown(&self.endpoint, item));
                 put_line(out, type_, &bytes);
             }
             (form, _) => put_line(out, type_, &render::cached(&self.endpoint, form, item)),

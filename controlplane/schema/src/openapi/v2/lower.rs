@@ -123,6 +123,15 @@ fn lower(schema: &mut Value) {
     if map.remove("oneOf").is_some() && !map.contains_key("type") {
         map.insert("type".to_owned(), "object".into());
     }
+    // What v2 has no words for: combinations, and nulls, which leave no type to be sure of.
+    for word in ["anyOf", "not"] {
+        map.remove(word);
+    }
+    if map.remove("nullable") == Some(Value::Bool(true)) {
+        for word in ["type", "items", "properties", "additionalProperties"] {
+            map.remove(word);
+        }
+    }
     // Defaults and enums are v3's alone in Kubernetes: older clients stumble over defaults beside references.
     for word in ["default", "enum"] {
         map.remove(word);

@@ -2,7 +2,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::*;
-use crate::openapi::{Subresource, schema_json};
+use crate::openapi::{Source, Subresource, schema_json};
 
 const VERBS: &[&str] = &[
     "create",
@@ -40,11 +40,17 @@ fn bytes(format: V2Format) -> Vec<u8> {
         "Deployment",
         "deployments",
         definition,
-        schema_json::<Deployment>,
+        Source::BuiltIn(schema_json::<Deployment>),
     );
     document.add(&GroupVersion::new("apps", "v1"), &[deployments]);
     let definition = "io.k8s.api.core.v1.ConfigMap";
-    let maps = described("", "ConfigMap", "configmaps", definition, schema_json::<ConfigMap>);
+    let maps = described(
+        "",
+        "ConfigMap",
+        "configmaps",
+        definition,
+        Source::BuiltIn(schema_json::<ConfigMap>),
+    );
     document.add(&GroupVersion::new("", "v1"), &[maps]);
     document.finish("v1.36.2")
 }

@@ -1,0 +1,272 @@
+//! Conversion by webhook, against a webhook that speaks TLS in this process.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rcgen::{CertificateParams, KeyPair};
+use rustls_pki_types::PrivateKeyDer;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::custom::widgets;
+use super::*;
+
+/// How a webhook answers the review it is sent.
+type Answering = fn(&Value) -> Value;
+
+/// A conversion webhook on a socket of its own.
+struct Hook {
+    url: String,
+    bundle: String,
+    calls: Arc<AtomicUsize>,
+    stop: CancellationToken,
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Hook {
+    async fn new(answer: Answering) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+            )
+            .expect("a certificate");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let port = listener.local_addr().expect("an address").port();
+        let (calls, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(serve(listener, acceptor, answer, calls.clone())),
+        );
+        Hook {
+            url: format!("https://127.0.0.1:{port}/convert"),
+            bundle: STANDARD.encode(certificate.pem()),
+            calls,
+            stop,
+        }
+    }
+
+    /// Widgets in `v1`, which have a size, and in `v2`, which have a width instead.
+    fn definition(&self) -> Value {
+        widgets(|definition| {
+            definition["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+                "conversionReviewVersions": ["v1"], "clientConfig": {"url": self.url, "caBundle": self.bundle}}});
+            let mut new = definition["spec"]["versions"][0].clone();
+            new["name"] = json!("v2");
+            new["storage"] = json!(false);
+            new.as_object_mut().unwrap().remove("selectableFields");
+            new["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object", "properties": {
+                "width": {"type": "integer", "maximum": 50}, "color": {"type": "string"}}});
+            new["additionalPrinterColumns"] = json!([{"name": "Width", "type": "integer", "jsonPath": ".spec.width"}]);
+            definition["spec"]["versions"].as_array_mut().unwrap().push(new);
+        })
+    }
+}
+
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answer: Answering, calls: Arc<AtomicUsize>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let Ok(stream) = acceptor.accept(stream).await else {
+            continue;
+        };
+        let calls = calls.clone();
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let calls = calls.clone();
+            async move {
+                calls.fetch_add(1, Ordering::Relaxed);
+                let body = request.into_body().collect().await.expect("a body").to_bytes();
+                let review: Value = serde_json::from_slice(&body).expect("a review");
+                let body = Body::from(answer(&review).to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }
+        });
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+/// Renames the size to the width and back.
+fn rename(review: &Value) -> Value {
+    let wanted = review["request"]["desiredAPIVersion"].as_str().expect("a version");
+    let (from, to) = if wanted.ends_with("/v2") {
+        ("size", "width")
+    } else {
+        ("width", "size")
+    };
+    let objects = review["request"]["objects"]
+        .as_array()
+        .expect("objects")
+        .iter()
+        .map(|object| {
+            let mut object = object.clone();
+            object["apiVersion"] = json!(wanted);
+            if let Some(size) = object["spec"].as_object_mut().and_then(|spec| spec.remove(from)) {
+                object["spec"][to] = size;
+            }
+            object["metadata"]["labels"] = json!({"converted": "yes"});
+            object["metadata"]["generation"] = json!(77);
+            object
+        });
+    json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {
+        "uid": review["request"]["uid"], "result": {"status": "Success"}, "convertedObjects": objects.collect::<Vec<_>>()}})
+}
+
+fn refuse(review: &Value) -> Value {
+    json!({"kind": "ConversionReview", "apiVersion": "apiextensions.k8s.io/v1", "response": {
+        "uid": review["request"]["uid"], "result": {"status": "Failed", "message": "no idea how"}}})
+}
+
+fn widget(version: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("example.com/{version}"), "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+}
+
+const V1: &str = "/apis/example.com/v1/namespaces/a/widgets";
+const V2: &str = "/apis/example.com/v2/namespaces/a/widgets";
+
+#[tokio::test]
+async fn objects_are_worked_on_in_the_version_that_is_asked_for() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(rename).await);
+    fixture.define(hook.definition()).await;
+    let created = fixture.post(V2, widget("v2", "w", json!({"width": 5}))).await;
+    assert_eq!(
+        (created.code.as_u16(), created.at("/spec")),
+        (201, json!({"width": 5})),
+        "{created:?}"
+    );
+    let stored = fixture.get(&format!("{V1}/w")).await;
+    assert_eq!(
+        (stored.at("/apiVersion"), stored.at("/spec")),
+        (json!("example.com/v1"), json!({"size": 5}))
+    );
+    assert_eq!(
+        stored.at("/metadata/generation"),
+        json!(1),
+        "a webhook's word on metadata does not count"
+    );
+    let read = fixture.get(&format!("{V2}/w")).await;
+    assert_eq!(
+        (read.at("/apiVersion"), read.at("/spec")),
+        (json!("example.com/v2"), json!({"width": 5}))
+    );
+    assert_eq!(read.at("/metadata/labels/converted"), json!("yes"));
+    assert_eq!(read.revision(), stored.revision());
+    let refused = fixture
+        .patch(&format!("{V2}/w"), "merge", json!({"spec": {"width": 51}}))
+        .await;
+    assert!(
+        refused
+            .message()
+            .contains("spec.width in body should be less than or equal to 50"),
+        "{refused:?}"
+    );
+    let patched = fixture
+        .patch(&format!("{V2}/w"), "merge", json!({"spec": {"width": 6}}))
+        .await;
+    assert_eq!(
+        (patched.at("/spec"), patched.at("/metadata/generation")),
+        (json!({"width": 6}), json!(2)),
+        "{patched:?}"
+    );
+    assert_eq!(fixture.get(&format!("{V1}/w")).await.at("/spec/size"), json!(6));
+    let deleted = fixture.delete(&format!("{V2}/w")).await;
+    assert_eq!(deleted.at("/status"), "Success", "{deleted:?}");
+}
+
+#[tokio::test]
+async fn lists_watches_and_tables_are_converted_once() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(rename).await);
+    fixture.define(hook.definition()).await;
+    for name in ["a", "b", "c"] {
+        assert_eq!(fixture.post(V1, widget("v1", name, json!({"size": 2}))).await.code, 201);
+    }
+    assert_eq!(
+        hook.calls.load(Ordering::Relaxed),
+        0,
+        "what rests in the version is not converted"
+    );
+    let list = fixture.get(V2).await;
+    assert_eq!(
+        (list.names().len(), list.at("/items/2/spec/width")),
+        (3, json!(2)),
+        "{list:?}"
+    );
+    assert_eq!(hook.calls.load(Ordering::Relaxed), 1, "three objects in one review");
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = fixture.send_with("GET", V2, &accept, Vec::new()).await;
+    assert_eq!(table.at("/rows/0/cells"), json!(["a", 2]));
+    assert_eq!(hook.calls.load(Ordering::Relaxed), 1, "and remembered");
+    let from = list.revision();
+    let mut events = fixture.watch(&format!("{V2}?watch=true&resourceVersion={from}")).await;
+    fixture.post(V1, widget("v1", "d", json!({"size": 9}))).await;
+    let event = events.next().await.expect("an event");
+    assert_eq!(
+        (
+            &event["type"],
+            &event["object"]["apiVersion"],
+            &event["object"]["spec"]["width"]
+        ),
+        (&json!("ADDED"), &json!("example.com/v2"), &json!(9))
+    );
+}
+
+#[tokio::test]
+async fn what_a_webhook_says_is_passed_on() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(refuse).await);
+    fixture.define(hook.definition()).await;
+    fixture.post(V1, widget("v1", "w", json!({"size": 2}))).await;
+    for target in [format!("{V2}/w"), V2.to_owned()] {
+        let failed = fixture.get(&target).await;
+        assert_eq!(
+            (failed.code.as_u16(), failed.message().as_str()),
+            (
+                500,
+                "conversion webhook for example.com/v1, Kind=Widget failed: no idea how"
+            )
+        );
+    }
+    assert_eq!(fixture.get(V1).await.code, 200, "the other version is not concerned");
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_not_there_fails_in_words() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(rename).await);
+    let mut definition = hook.definition();
+    definition["spec"]["conversion"]["webhook"]["clientConfig"]["url"] = json!("https://127.0.0.1:1/convert");
+    fixture.define(definition).await;
+    let failed = fixture.post(V2, widget("v2", "w", json!({"width": 5}))).await;
+    let words = "conversion webhook for example.com/v2, Kind=Widget failed: Post \"https://127.0.0.1:1/convert?timeout=30s\": \
+                 dial tcp 127.0.0.1:1: connect: ";
+    assert!(failed.message().starts_with(words), "{failed:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_of_another_authority_is_not_believed() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(rename).await);
+    let other = Hook::new(rename).await;
+    let mut definition = hook.definition();
+    definition["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!(other.bundle);
+    fixture.define(definition).await;
+    let failed = fixture.post(V2, widget("v2", "w", json!({"width": 5}))).await;
+    assert!(
+        failed
+            .message()
+            .contains("x509: certificate signed by unknown authority"),
+        "{failed:?}"
+    );
+    assert_eq!(hook.calls.load(Ordering::Relaxed), 0);
+}
