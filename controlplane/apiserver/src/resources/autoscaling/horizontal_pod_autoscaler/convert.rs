@@ -270,11 +270,11 @@ fn status_to_v1(object: &mut Object) {
         .as_ref()
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice);
-    let utilization = current
+    let mut utilization = current
         .iter()
         .filter(|metric| is_cpu(metric))
         .filter_map(|metric| metric.pointer("/resource/current/averageUtilization"));
-    if let Some(utilization) = utilization.last() {
+    if let Some(utilization) = utilization.next_back() {
         object.set("status.currentCPUUtilizationPercentage", utilization.clone());
     }
     carry(

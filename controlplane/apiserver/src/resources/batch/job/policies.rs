@@ -34,7 +34,7 @@ pub(super) fn failure(spec: &At<'_>, errors: &mut FieldErrors) {
             exit_codes(&codes, &names, errors);
         }
         pod_conditions(&conditions, errors);
-        match (codes.is_set(), conditions.len() > 0) {
+        match (codes.is_set(), !conditions.is_empty()) {
             (true, true) => {
                 errors.push(rule.invalid_unshown("specifying both OnExitCodes and OnPodConditions is not supported"));
             }
