@@ -19,7 +19,7 @@ use crate::{
     claim::{Claim, Ranges},
     cli::{self, flag_for},
     datadir::DataDir,
-    machine,
+    footprint, machine,
     notify::{Manager, State},
     rootless,
 };
@@ -66,6 +66,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let (ready, is_ready) = watch::channel(options.no_node);
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
     let announced = tasks.spawn(announce(is_ready, manager.clone(), quit.clone()));
+    let small = tasks.spawn(footprint::stay_small());
     let ended = match options.no_node {
         true => stopped(&manager).await,
         false => {
@@ -83,6 +84,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     };
     quit.cancel();
     announced.abort();
+    small.abort();
     tasks.close();
     tasks.wait().await;
     control_plane.stop().await;
