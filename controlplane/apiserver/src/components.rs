@@ -55,7 +55,8 @@ impl Virtual for Components {
             _ => self.selected(request.uri().query().unwrap_or_default()).await?,
         };
         let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-        let answer = if accept::names(accepted, "Table", "meta.k8s.io", "v1") {
+        let form = accept::negotiate(accepted, || true)?.form;
+        let answer = if form == accept::Form::Table {
             table(&found)
         } else if cx.verb == "get" {
             found.into_iter().next().map(whole).unwrap_or_default()
