@@ -36,7 +36,7 @@ fn write_escape(out: &mut String, escape: std::fmt::Arguments<'_>) {
 }
 
 /// An approximation of Go's `unicode.IsPrint`: controls, separators other than the space, and format characters do not.
-fn prints(c: char) -> bool {
+pub fn prints(c: char) -> bool {
     !c.is_control()
         && (c == ' ' || !c.is_whitespace())
         && !matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe000..=0xf8ff)

@@ -16,6 +16,7 @@ pub mod bootstrap;
 pub mod components;
 pub mod http;
 pub mod pods;
+mod quota;
 pub mod registry;
 pub mod resources;
 mod server;

@@ -118,7 +118,8 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let clock = config.clock.clone();
         let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
-        tasks.spawn(mend_claims(server.shared.clone(), clock, shutdown));
+        tasks.spawn(mend_claims(server.shared.clone(), clock.clone(), shutdown.clone()));
+        tasks.spawn(count_quotas(server.shared.clone(), clock, shutdown));
         Ok(server)
     }
 
@@ -213,6 +214,15 @@ async fn mend_claims(shared: Arc<Shared>, clock: Clock, shutdown: CancellationTo
         () = shutdown.cancelled() => return,
     }
     repair::run(shared.reader.clone(), shared.backend.clone(), clock, shutdown).await;
+}
+
+/// Counts what quotas' namespaces use, once the caches know everything there is.
+async fn count_quotas(shared: Arc<Shared>, clock: Clock, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shared.registry.ready() => {}
+        () = shutdown.cancelled() => return,
+    }
+    crate::quota::recount::run(shared.reader.clone(), shared.backend.clone(), clock, shutdown).await;
 }
 
 /// The parts a cluster runs with.

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 
 use api::{Object, names::NamespacedName, status::Status};
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderValue, Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,12 +28,23 @@ const UPDATE_TRIES: u32 = 5;
 #[derive(Clone)]
 pub struct Client {
     inner: kube::Client,
+    /// The component's name, by which the API server knows who changed a field.
+    agent: Option<HeaderValue>,
 }
 
 impl Client {
     /// Wraps a connection, in process or over TLS.
     pub fn new(inner: kube::Client) -> Self {
-        Self { inner }
+        Self { inner, agent: None }
+    }
+
+    /// The same connection for a component of this name, which is ASCII.
+    #[must_use]
+    pub fn named(self, component: &'static str) -> Self {
+        Self {
+            agent: Some(HeaderValue::from_static(component)),
+            ..self
+        }
     }
 
     /// Connects as the current context of a kubeconfig file.
@@ -222,7 +233,7 @@ impl Client {
     /// Any [`Error`].
     pub async fn get_path<T: DeserializeOwned>(&self, path: &str, accept: &str) -> Result<T, Error> {
         let mut request = request(Method::GET, path, None, Bytes::new())?;
-        if let Ok(accept) = header::HeaderValue::from_str(accept) {
+        if let Ok(accept) = HeaderValue::from_str(accept) {
             request.headers_mut().insert(header::ACCEPT, accept);
         }
         decode(path, "document", &self.raw(request).await?)
@@ -259,6 +270,10 @@ impl Client {
             path: path.clone(),
             source: Box::new(source),
         };
+        let mut request = request;
+        if let Some(agent) = &self.agent {
+            request.headers_mut().insert(header::USER_AGENT, agent.clone());
+        }
         let request = request.map(|body| {
             if body.is_empty() {
                 Body::empty()

@@ -149,7 +149,7 @@ pub async fn run_all(
     let config = Arc::new(config);
     let tasks = TaskTracker::new();
     for controller in CATALOGUE {
-        let client = make_client(&user(controller));
+        let client = make_client(&user(controller)).named("kube-controller-manager");
         let clock = config.clock.clone();
         let recorder = Recorder::new(client.clone(), controller.name, "", clock, &tasks, shutdown.clone());
         let context = Context {

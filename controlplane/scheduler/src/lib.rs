@@ -58,8 +58,9 @@ pub struct Config {
 /// it is decided again by whoever schedules next.
 pub async fn run(config: Config, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
+    let client = config.client.named("kube-scheduler");
     let recorder = Recorder::new(
-        config.client.clone(),
+        client.clone(),
         &config.scheduler_name,
         "",
         config.clock.clone(),
@@ -68,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
     );
     let scheduler = Scheduler {
         writer: Arc::new(Writer {
-            client: config.client,
+            client,
             recorder,
             clock: config.clock,
         }),

@@ -39,6 +39,10 @@ pub(crate) struct FieldFacts {
     pub(crate) omit_empty: bool,
     /// Where k8s-openapi's schema is mistaken about it.
     pub(crate) required: Option<bool>,
+    /// What an object holds here in Go when nothing was said.
+    pub(crate) zero: Option<Value>,
+    /// An empty list is not the same as none.
+    pub(crate) keep_empty: bool,
 }
 
 /// A group, version and kind.
@@ -57,10 +61,11 @@ pub(crate) struct DefinitionFacts {
     pub(crate) fields: HashMap<&'static str, FieldFacts>,
 }
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     include_str!("../facts/openapi.txt"),
     include_str!("../facts/defaults.txt"),
     include_str!("../facts/rules.txt"),
+    include_str!("../facts/zero.txt"),
 ];
 
 /// The facts of a field about which nothing is known.
@@ -75,6 +80,8 @@ pub(crate) static NONE: FieldFacts = FieldFacts {
     unique: None,
     omit_empty: false,
     required: None,
+    zero: None,
+    keep_empty: false,
 };
 
 /// The facts of a definition, by its name (`io.k8s.api.core.v1.Pod`).
@@ -137,6 +144,8 @@ fn read_word(facts: &mut FieldFacts, key: &str, value: &'static str) {
         "default" => facts.default = serde_json::from_str(value).ok(),
         "enum" => facts.values = value.split(',').collect(),
         "unique" => facts.unique = Some(value),
+        "zero" => facts.zero = serde_json::from_str(value).ok(),
+        "keepempty" => facts.keep_empty = true,
         "omitempty" => facts.omit_empty = true,
         "required" => facts.required = Some(true),
         "optional" => facts.required = Some(false),
@@ -185,12 +194,12 @@ mod tests {
             for word in words {
                 let (key, value) = word.split_once('=').unwrap_or((word, ""));
                 let known = match (indented, key) {
-                    (false, "atomic") | (true, "required" | "optional" | "omitempty") => value.is_empty(),
+                    (false, "atomic") | (true, "required" | "optional" | "omitempty" | "keepempty") => value.is_empty(),
                     (false, "kind") => value.split('/').count() == 3,
                     (true, "list") => matches!(value, "atomic" | "set") || value.starts_with("map:"),
                     (true, "map") => value == "atomic",
                     (true, "patch" | "enum" | "unique") => !value.is_empty(),
-                    (true, "default") => serde_json::from_str::<Value>(value).is_ok(),
+                    (true, "default" | "zero") => serde_json::from_str::<Value>(value).is_ok(),
                     _ => false,
                 };
                 assert!(known, "{line}");

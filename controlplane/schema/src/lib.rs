@@ -4,6 +4,7 @@
 //! Types come from k8s-openapi's JSON schemas; what those lack stands in `facts/`. Rules that are particular to one kind
 //! (an immutable selector, a port that must be unique) are not here: they belong to the kind's strategy.
 
+pub mod apply;
 mod compile;
 mod decode;
 mod default;

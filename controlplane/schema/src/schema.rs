@@ -5,9 +5,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use api::Object;
 use schemars::JsonSchema;
+use serde_json::{Map, Value};
 
-use crate::{compile, model::Type};
+use crate::{
+    compile,
+    model::{Definition, Field, Type},
+};
 
 /// What a kind's objects may hold. Cheap to clone; compiled on first use and then shared by the whole process.
 #[derive(Clone)]
@@ -17,6 +22,7 @@ struct Inner {
     definition: &'static str,
     compile: fn(&str) -> Type,
     root: OnceLock<Type>,
+    zero: OnceLock<Object>,
 }
 
 impl Schema {
@@ -26,6 +32,7 @@ impl Schema {
             definition,
             compile: compile::root::<T>,
             root: OnceLock::new(),
+            zero: OnceLock::new(),
         }))
     }
 
@@ -35,6 +42,7 @@ impl Schema {
             definition: "",
             compile: |_| Type::Any,
             root: OnceLock::new(),
+            zero: OnceLock::new(),
         }))
     }
 
@@ -46,6 +54,26 @@ impl Schema {
     pub(crate) fn root(&self) -> &Type {
         self.0.root.get_or_init(|| (self.0.compile)(self.0.definition))
     }
+
+    /// An object that says nothing, as Go holds it: with the structs and scalars that it always has.
+    pub(crate) fn zero(&self) -> &Object {
+        self.0.zero.get_or_init(|| {
+            let map = self.root().definition().map(zero).unwrap_or_default();
+            Object::from_value(map.into()).expect("a map is an object")
+        })
+    }
+}
+
+fn zero(definition: &Definition) -> Map<String, Value> {
+    let value = |field: &Field| match (&field.facts.zero, field.type_.definition()) {
+        (Some(Value::Object(_)), Some(inner)) => Some(Value::Object(zero(inner))),
+        (None, Some(_)) if &*field.name == "metadata" => Some(Value::Object(Map::new())),
+        (known, _) => known.clone(),
+    };
+    let fields = definition.body().fields.iter();
+    fields
+        .filter_map(|field| Some((field.name.to_string(), value(field)?)))
+        .collect()
 }
 
 impl fmt::Debug for Schema {

@@ -191,7 +191,7 @@ fn proxy(
     let (network, process) = (config.network.clone(), config.service_proxy.clone());
     let (informers, node_name, node_ips) = (informers.clone(), config.node_name.clone(), config.node_ips.clone());
     let recorder = Recorder::new(
-        config.client.clone(),
+        config.client.clone().named("kube-proxy"),
         "service-proxy",
         &config.node_name,
         config.clock.clone(),

@@ -131,7 +131,8 @@ pub enum Error {
 ///
 /// # Errors
 /// The data directory, the listener or the certificates cannot be used. Later failures are retried and logged.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    config.client = config.client.named("kubelet");
     let data_dir = |source| Error::DataDir {
         path: config.data_dir.clone(),
         source,

@@ -84,6 +84,18 @@ impl Status {
         Self::conflict(resource, name, why)
     }
 
+    /// 409: fields of an applied configuration belong to others.
+    pub fn apply_conflict(causes: Vec<StatusCause>, message: impl Into<String>) -> Self {
+        let mut status = Self::failure(409, "Conflict", message);
+        status.details.get_or_insert_default().causes = causes;
+        status
+    }
+
+    /// 500 without a reason: what Kubernetes answers where its code has an error that is no Status.
+    pub fn unexplained(message: impl Into<String>) -> Self {
+        Self::failure(500, "", message)
+    }
+
     /// 422: the object breaks its rules. Every error is a cause; the message has each once.
     pub fn invalid(kind: &GroupKind, name: &str, errors: Vec<FieldError>) -> Self {
         let message = match errors.as_slice() {

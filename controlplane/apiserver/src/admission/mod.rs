@@ -1,13 +1,24 @@
 //! Admission: rules over a write that need more than the object itself. Plugins run in order, first all `admit` (which
 //! may change the object), then, after validation, all `validate`.
 
+pub(crate) mod amounts;
+mod certificate_approval;
+mod certificate_signing;
+mod certificate_subject;
+mod claim_resize;
+mod default_class;
+mod device_admin;
 mod escalation;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_taint;
 mod pod_priority;
+mod pod_security;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod storage_protection;
 #[cfg(test)]
 mod tests;
 mod toleration_seconds;
@@ -16,6 +27,7 @@ use std::sync::Arc;
 
 use api::{Object, Status};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::authn::UserInfo;
 use crate::registry::Deps;
@@ -37,8 +49,8 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a Object>,
     pub dry_run: bool,
     pub reader: &'a dyn Reader,
-    /// Texts for `Warning` headers.
-    pub warnings: Vec<String>,
+    /// Texts for `Warning` headers; see [`AdmissionRequest::warn`].
+    pub warnings: Mutex<Vec<String>>,
 }
 
 /// One admission plugin.
@@ -65,19 +77,42 @@ pub trait Admission: Send + Sync + 'static {
 
 /// The built-in plugins, in the order in which they run.
 pub fn plugins(deps: &Deps) -> Vec<Arc<dyn Admission>> {
+    let authorizer = crate::authz::authorizer(deps);
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle),
+        Arc::new(limit_ranger::LimitRanger),
         Arc::new(service_account::ServiceAccounts),
         Arc::new(node_restriction::NodeRestriction),
         Arc::new(node_taint::TaintNodesByCondition),
+        Arc::new(pod_security::PodSecurity),
         Arc::new(pod_priority::Priority),
         Arc::new(toleration_seconds::DefaultTolerationSeconds),
+        Arc::new(default_class::DefaultStorageClass),
+        Arc::new(storage_protection::StorageObjectInUseProtection),
+        Arc::new(claim_resize::PersistentVolumeClaimResize),
         Arc::new(runtime_class::RuntimeClasses),
-        Arc::new(escalation::Escalation::new(crate::authz::authorizer(deps))),
+        Arc::new(certificate_approval::CertificateApproval {
+            authorizer: authorizer.clone(),
+        }),
+        Arc::new(certificate_signing::CertificateSigning {
+            authorizer: authorizer.clone(),
+        }),
+        Arc::new(certificate_subject::CertificateSubjectRestriction),
+        Arc::new(default_class::DefaultIngressClass),
+        Arc::new(device_admin::DeviceAdminAccess),
+        Arc::new(escalation::Escalation::new(authorizer)),
+        Arc::new(resource_quota::ResourceQuotas {
+            backend: deps.backend.clone(),
+        }),
     ]
 }
 
 impl AdmissionRequest<'_> {
+    /// Says something to the caller in a `Warning` header; what admission and validation say is sent if the write succeeds.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
     /// 403 as admission words it: `pods "web" is forbidden: why`.
     fn forbidden(&self, why: &str) -> Status {
         let name = match (self.name, &self.object) {

@@ -1,16 +1,17 @@
-//! Priority: which pods may push others aside, as their PriorityClass says; of classes, that one at most is the default.
+//! Priority: which pods may push others aside. A pod gets the priority and the policy of its class, or of the default one.
+
+use std::sync::Arc;
 
 use api::{GroupResource, Object, Status};
 use async_trait::async_trait;
 
 use super::{Admission, AdmissionRequest, is_core};
-use crate::registry::reader::Reader;
 use crate::registry::resource::{Operation, Resource};
 use crate::resources::scheduling::priority_class::SYSTEM;
 
+const PREEMPTION: &str = "PreemptLowerPriority";
 const GROUP: &str = "scheduling.k8s.io";
 const PLURAL: &str = "priorityclasses";
-const PREEMPTION: &str = "PreemptLowerPriority";
 
 pub(super) struct Priority;
 
@@ -22,42 +23,45 @@ impl Admission for Priority {
 
     fn handles(&self, operation: &Operation<'_>, resource: &Resource, subresource: Option<&str>) -> bool {
         let writes = matches!(operation, Operation::Create | Operation::Update { .. });
-        (is_core(resource, "pods") || is_class(resource)) && subresource.is_none() && writes
+        let kind = is_core(resource, "pods") || is_class(resource);
+        kind && subresource.is_none() && writes
     }
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         if is_class(request.resource) {
             return Ok(());
         }
-        let old = request.old;
-        let class = match (&request.object, old) {
-            (Some(pod), None) => class_of(pod, request).await?,
-            _ => None,
-        };
-        let Some(pod) = request.object.as_deref_mut() else {
-            return Ok(());
-        };
-        let done = match (old, class) {
-            (Some(old), _) => {
-                keep(old, pod);
-                Ok(())
-            }
-            (None, class) => decide(pod, class),
-        };
-        done.map_err(|why| request.forbidden(&why))
-    }
-
-    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
-        let Some(class) = request.object.as_deref().filter(|_| is_class(request.resource)) else {
-            return Ok(());
-        };
-        if class.bool_at("globalDefault") != Some(true) {
+        if let Some(old) = request.old {
+            request.object.as_deref_mut().into_iter().for_each(|pod| keep(old, pod));
             return Ok(());
         }
-        match default_class(request.reader).filter(|default| default.name() != class.name()) {
-            Some(default) => Err(request.forbidden(&format!(
+        let name = request
+            .object
+            .as_deref()
+            .and_then(|pod| pod.str_at("spec.priorityClassName"))
+            .unwrap_or_default()
+            .to_owned();
+        let class = match name.is_empty() {
+            true => default_class(request).map_or_else(Class::none, |class| Class::of(&class)),
+            false => named(request, &name).await?,
+        };
+        match request.object.as_deref_mut().map(|pod| class.apply(pod)) {
+            Some(Err(why)) => Err(request.forbidden(&why)),
+            _ => Ok(()),
+        }
+    }
+
+    /// One class at most is the default.
+    async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
+        let class = request.object.as_deref().filter(|_| is_class(request.resource));
+        let Some(class) = class.filter(|class| class.bool_at("globalDefault") == Some(true)) else {
+            return Ok(());
+        };
+        let other = default_class(request).filter(|other| request.old.is_none() || other.name() != class.name());
+        match other {
+            Some(other) => Err(request.forbidden(&format!(
                 "PriorityClass {} is already marked as default. Only one default can exist",
-                default.name()
+                other.name()
             ))),
             None => Ok(()),
         }
@@ -68,11 +72,34 @@ fn is_class(resource: &Resource) -> bool {
     resource.group == GROUP && resource.plural == PLURAL
 }
 
-fn kind() -> GroupResource {
-    GroupResource::new(GROUP, PLURAL)
+/// The class of pods that name none; of several, the one with the least priority.
+fn default_class(request: &AdmissionRequest<'_>) -> Option<Arc<Object>> {
+    let classes = request.reader.list(&GroupResource::new(GROUP, PLURAL), None);
+    let defaults = classes
+        .into_iter()
+        .filter(|class| class.bool_at("globalDefault") == Some(true));
+    defaults.min_by_key(|class| class.i64_at("value"))
 }
 
-/// What a class says about its pods.
+async fn named(request: &AdmissionRequest<'_>, name: &str) -> Result<Class, Status> {
+    let kind = GroupResource::new(GROUP, PLURAL);
+    let found = match request.reader.get(&kind, None, name) {
+        Some(found) => Some(found),
+        None => request.reader.get_fresh(&kind, None, name).await?,
+    };
+    let standard = SYSTEM.iter().find(|(class, _)| *class == name);
+    match (found, standard) {
+        (Some(found), _) => Ok(Class::of(&found)),
+        (None, Some((name, value))) => Ok(Class {
+            name: (*name).to_owned(),
+            value: *value,
+            ..Class::none()
+        }),
+        (None, None) => Err(request.forbidden(&format!("no PriorityClass with name {name} was found"))),
+    }
+}
+
+/// What a class gives.
 struct Class {
     name: String,
     value: i64,
@@ -80,6 +107,14 @@ struct Class {
 }
 
 impl Class {
+    fn none() -> Self {
+        Class {
+            name: String::new(),
+            value: 0,
+            preemption: Some(PREEMPTION.to_owned()),
+        }
+    }
+
     fn of(class: &Object) -> Self {
         Class {
             name: class.name().to_owned(),
@@ -87,36 +122,34 @@ impl Class {
             preemption: class.str_at("preemptionPolicy").map(str::to_owned),
         }
     }
-}
 
-/// The class that a pod names, or else the default one. The system's own are known before they are written.
-async fn class_of(pod: &Object, request: &AdmissionRequest<'_>) -> Result<Option<Class>, Status> {
-    let name = pod.str_at("spec.priorityClassName").unwrap_or_default();
-    if name.is_empty() {
-        return Ok(default_class(request.reader).map(|class| Class::of(&class)));
+    /// Writes it into a pod, which may have said the same itself; the error says what it said otherwise.
+    fn apply(&self, pod: &mut Object) -> Result<(), String> {
+        const BY: &str = "must not be provided in pod spec; priority admission controller computed";
+        const FROM: &str = "from the given PriorityClass name";
+        if let Some(given) = pod.i64_at("spec.priority").filter(|given| *given != self.value) {
+            return Err(format!(
+                "the integer value of priority ({given}) {BY} {} {FROM}",
+                self.value
+            ));
+        }
+        let given = pod.str_at("spec.preemptionPolicy");
+        if let (Some(given), Some(policy)) = (given, &self.preemption)
+            && given != policy
+        {
+            return Err(format!(
+                "the string value of PreemptionPolicy ({given}) {BY} {policy} {FROM}"
+            ));
+        }
+        if !self.name.is_empty() {
+            pod.set("spec.priorityClassName", self.name.as_str());
+        }
+        pod.set("spec.priority", self.value);
+        if let Some(policy) = &self.preemption {
+            pod.set("spec.preemptionPolicy", policy.as_str());
+        }
+        Ok(())
     }
-    if let Some((name, value)) = SYSTEM.iter().find(|(system, _)| *system == name) {
-        return Ok(Some(Class {
-            name: (*name).to_owned(),
-            value: *value,
-            preemption: Some(PREEMPTION.to_owned()),
-        }));
-    }
-    let found = match request.reader.get(&kind(), None, name) {
-        Some(class) => Some(class),
-        None => request.reader.get_fresh(&kind(), None, name).await?,
-    };
-    match found {
-        Some(class) => Ok(Some(Class::of(&class))),
-        None => Err(request.forbidden(&format!("no PriorityClass with name {name} was found"))),
-    }
-}
-
-/// The default class. Two writes at once may have made two: then the one that is worth less.
-fn default_class(reader: &dyn Reader) -> Option<std::sync::Arc<Object>> {
-    let classes = reader.list(&kind(), None).into_iter();
-    let defaults = classes.filter(|class| class.bool_at("globalDefault") == Some(true));
-    defaults.min_by_key(|class| class.i64_at("value").unwrap_or_default())
 }
 
 /// A pod keeps the priority it was born with.
@@ -126,32 +159,4 @@ fn keep(old: &Object, pod: &mut Object) {
             pod.set(field, value);
         }
     }
-}
-
-fn decide(pod: &mut Object, class: Option<Class>) -> Result<(), String> {
-    let class = class.unwrap_or_else(|| Class {
-        name: String::new(),
-        value: 0,
-        preemption: Some(PREEMPTION.to_owned()),
-    });
-    let value = class.value;
-    if let Some(given) = pod.i64_at("spec.priority").filter(|given| *given != value) {
-        return Err(format!(
-            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed \
-             {value} from the given PriorityClass name"
-        ));
-    }
-    if !class.name.is_empty() {
-        pod.set("spec.priorityClassName", class.name);
-    }
-    pod.set("spec.priority", value);
-    let Some(policy) = class.preemption else { return Ok(()) };
-    if let Some(given) = pod.str_at("spec.preemptionPolicy").filter(|given| *given != policy) {
-        return Err(format!(
-            "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller \
-             computed {policy} from the given PriorityClass name"
-        ));
-    }
-    pod.set("spec.preemptionPolicy", policy);
-    Ok(())
 }

@@ -43,6 +43,42 @@ fn world() -> Vec<(&'static str, Value)> {
         ),
         ("runtimeclasses", class("plain", json!({}))),
         (
+            "namespaces",
+            json!({"metadata": {"name": "strict",
+            "labels": {"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted"}}}),
+        ),
+        (
+            "serviceaccounts",
+            json!({"metadata": {"name": "default", "namespace": "strict"}}),
+        ),
+        (
+            "limitranges",
+            json!({"metadata": {"name": "small", "namespace": "strict"}, "spec": {"limits": [
+            {"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "500m"}, "max": {"cpu": "2"}}]}}),
+        ),
+        ("nodes", json!({"metadata": {"name": "n1", "uid": "u1"}})),
+        (
+            "resourcequotas",
+            json!({"metadata": {"name": "q", "namespace": "strict", "resourceVersion": "1"},
+            "spec": {"hard": {"count/leases.coordination.k8s.io": "1"}},
+            "status": {"hard": {"count/leases.coordination.k8s.io": "1"},
+                "used": {"count/leases.coordination.k8s.io": "1"}}}),
+        ),
+        (
+            "priorityclasses",
+            json!({"metadata": {"name": "meek"}, "value": 7, "preemptionPolicy": "Never"}),
+        ),
+        (
+            "clusterroles",
+            json!({"metadata": {"name": "approver"}, "rules": [{"verbs": ["approve"],
+            "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["example.com/*"]}]}),
+        ),
+        (
+            "clusterrolebindings",
+            json!({"metadata": {"name": "anna"}, "roleRef": {"kind": "ClusterRole", "name": "approver"},
+            "subjects": [{"kind": "User", "name": "anna"}]}),
+        ),
+        (
             "runtimeclasses",
             class(
                 "heavy",
@@ -88,6 +124,21 @@ async fn admit(
     operation: Operation<'_>,
     object: Option<&mut Object>,
 ) -> Result<(), Status> {
+    let part = None;
+    admit_part(user, plural, part, namespace, operation, object)
+        .await
+        .map(drop)
+}
+
+/// The same for a subresource; gives what callers are warned of.
+async fn admit_part(
+    user: &UserInfo,
+    plural: &str,
+    subresource: Option<&str>,
+    namespace: Option<&str>,
+    operation: Operation<'_>,
+    object: Option<&mut Object>,
+) -> Result<Vec<String>, Status> {
     let deps = deps(world());
     let resource = find(&deps, plural);
     let name = object
@@ -99,18 +150,18 @@ async fn admit(
         user,
         operation,
         resource: &resource,
-        subresource: None,
+        subresource,
         namespace,
         name: &name,
         object,
         old: operation.old(),
         dry_run: false,
         reader: deps.reader.as_ref(),
-        warnings: Vec::new(),
+        warnings: parking_lot::Mutex::default(),
     };
     let all: Vec<Arc<_>> = plugins(&deps)
         .into_iter()
-        .filter(|p| p.handles(&operation, &resource, None))
+        .filter(|p| p.handles(&operation, &resource, subresource))
         .collect();
     for plugin in &all {
         plugin.admit(&mut request).await?;
@@ -118,7 +169,7 @@ async fn admit(
     for plugin in &all {
         plugin.validate(&request).await?;
     }
-    Ok(())
+    Ok(request.warnings.into_inner())
 }
 
 fn user(name: &str, groups: &[&str]) -> UserInfo {
@@ -316,6 +367,62 @@ async fn a_node_writes_its_own_objects_only() {
         of("nodes", node("n2"), Some(node("n2"))).await,
         Err("nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\"".to_owned())
     );
+    let labelled = |labels: Value| json!({"metadata": {"name": "n1", "labels": labels}});
+    let own = json!({"disk": "ssd", "kubernetes.io/arch": "wasm", "x.node.kubernetes.io/y": "z"});
+    assert_eq!(of("nodes", node("n1"), Some(labelled(own))).await, Ok(()));
+    let steering = json!({"node-role.kubernetes.io/x": "", "a.node-restriction.kubernetes.io/b": "", "k8s.io/c": ""});
+    assert_eq!(
+        of("nodes", node("n1"), Some(labelled(steering))).await,
+        Err(
+            "nodes \"n1\" is forbidden: is not allowed to modify labels: a.node-restriction.kubernetes.io/b, k8s.io/c, \
+             node-role.kubernetes.io/x"
+                .to_owned()
+        )
+    );
+    let slice = |node: &str| json!({"metadata": {"name": "s"}, "spec": {"nodeName": node}});
+    assert_eq!(of("resourceslices", slice("n1"), None).await, Ok(()));
+    assert_eq!(
+        of("resourceslices", slice("n2"), None).await,
+        Err(
+            "resourceslices.resource.k8s.io \"s\" is forbidden: can only delete ResourceSlice with the same NodeName as the \
+             requesting node"
+                .to_owned()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_node_s_own_pods_name_it_and_refer_to_nothing() {
+    let agent = user("system:node:n1", &["system:nodes"]);
+    let mirror = |owner: Value, more: Value| {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "ns", "annotations": {"kubernetes.io/config.mirror": "x"},
+            "ownerReferences": [owner]}, "spec": {"nodeName": "n1", "containers": [{"name": "c"}]}});
+        for (key, value) in more.as_object().cloned().unwrap_or_default() {
+            pod["spec"][key] = value;
+        }
+        object(pod)
+    };
+    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": true});
+    let cases = [
+        (owner("u1"), json!({}), None),
+        (owner("u2"), json!({}), Some("node n1 UID mismatch: expected u2 got u1")),
+        (
+            owner("u1"),
+            json!({"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}),
+            Some("node \"n1\" can not create pods that reference secrets (via projected volumes)"),
+        ),
+        (
+            json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": "u"}),
+            json!({}),
+            Some("node \"n1\" can only create pods with an owner reference set to itself"),
+        ),
+    ];
+    for (owner, more, expected) in cases {
+        let mut pod = mirror(owner, more);
+        let done = admit(&agent, "pods", Some("ns"), Operation::Create, Some(&mut pod)).await;
+        let why = done.err().map(|status| status.message);
+        assert_eq!(why, expected.map(|why| format!("pods \"p\" is forbidden: {why}")));
+    }
 }
 
 #[tokio::test]
@@ -385,7 +492,7 @@ async fn with_classes(classes: &[Value], plural: &str, object: &mut Object) -> R
         old: None,
         dry_run: false,
         reader: deps.reader.as_ref(),
-        warnings: Vec::new(),
+        warnings: Vec::new().into(),
     };
     let plugin = super::pod_priority::Priority;
     assert!(plugin.handles(&Operation::Create, &resource, None));
@@ -413,5 +520,153 @@ async fn one_class_is_that_of_pods_that_name_none() {
              one default can exist"
                 .to_owned()
         )
+    );
+}
+
+#[tokio::test]
+async fn a_class_gives_priority_and_policy() {
+    let containers = json!([{"name": "c"}]);
+    let pod = create_pod("ns", json!({"priorityClassName": "meek", "containers": containers}))
+        .await
+        .expect("admitted");
+    assert_eq!(pod.i64_at("spec.priority"), Some(7));
+    assert_eq!(pod.str_at("spec.preemptionPolicy"), Some("Never"));
+    let bold =
+        json!({"priorityClassName": "meek", "preemptionPolicy": "PreemptLowerPriority", "containers": containers});
+    assert_eq!(
+        create_pod("ns", bold).await,
+        Err("pods \"p\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod \
+             spec; priority admission controller computed Never from the given PriorityClass name"
+            .to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_bounds_what_its_pods_ask_for_and_are() {
+    let plain = json!({"containers": [{"name": "c"}]});
+    let pod = create_pod("strict", plain).await.expect("admitted");
+    let resources = json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1"}});
+    assert_eq!(pod.list_at("spec.containers")[0].get("resources"), Some(&resources));
+    let greedy = json!({"containers": [{"name": "c", "resources": {"limits": {"cpu": "3"}}}]});
+    assert_eq!(
+        create_pod("strict", greedy).await,
+        Err("pods \"p\" is forbidden: maximum cpu usage per Container is 2, but limit is 3".to_owned())
+    );
+    let rooted = json!({"hostPID": true, "containers": [{"name": "c"}]});
+    assert_eq!(
+        create_pod("strict", rooted).await,
+        Err(
+            "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"
+                .to_owned()
+        )
+    );
+}
+
+#[tokio::test]
+async fn whoever_makes_pods_is_warned_of_what_they_will_be() {
+    let nobody = UserInfo::default();
+    let mut deployment = object(json!({"metadata": {"name": "d", "namespace": "strict"},
+        "spec": {"template": {"spec": {"hostPID": true, "containers": [{"name": "c", "securityContext": {"runAsNonRoot": true,
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "Localhost"}}}]}}}}));
+    let op = Operation::Create;
+    let warned = admit_part(&nobody, "deployments", None, Some("strict"), op, Some(&mut deployment)).await;
+    assert_eq!(
+        warned.expect("admitted"),
+        ["would violate PodSecurity \"restricted:latest\": host namespaces (hostPID=true)"]
+    );
+    let mut wrong = object(json!({"metadata": {"name": "n", "labels": {"pod-security.kubernetes.io/enforce": "x"}}}));
+    let refused = admit(&nobody, "namespaces", None, op, Some(&mut wrong))
+        .await
+        .expect_err("refused");
+    assert!(refused.is("Invalid"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn certificates_are_approved_and_signed_by_those_who_may() {
+    let request = |signer: &str, status: Value| {
+        object(json!({"metadata": {"name": "r"}, "spec": {"signerName": signer}, "status": status}))
+    };
+    let anna = user("anna", &[]);
+    let approved = json!({"conditions": [{"type": "Approved", "status": "True"}]});
+    for (signer, part, expected) in [
+        ("example.com/web", "approval", None),
+        (
+            "example.org/web",
+            "approval",
+            Some("user not permitted to approve requests with signerName \"example.org/web\""),
+        ),
+        (
+            "example.com/web",
+            "status",
+            Some("user not permitted to sign requests with signerName \"example.com/web\""),
+        ),
+    ] {
+        let old = request(signer, json!({}));
+        let mut new = request(signer, approved.clone());
+        let op = Operation::UpdateStatus { old: &old };
+        let kind = "certificatesigningrequests";
+        let done = admit_part(&anna, kind, Some(part), None, op, Some(&mut new)).await;
+        let why = done.err().map(|status| status.message);
+        let expected =
+            expected.map(|why| format!("certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: {why}"));
+        assert_eq!(why, expected, "{signer} {part}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_becomes_an_administrator_by_certificate() {
+    let asked = |groups: &[&str]| {
+        let field = crate::resources::certificate_request_field("jane", groups);
+        object(
+            json!({"metadata": {"name": "r"}, "spec": {"request": field, "signerName": "kubernetes.io/kube-apiserver-client"}}),
+        )
+    };
+    let nobody = UserInfo::default();
+    let kind = "certificatesigningrequests";
+    let mut fine = asked(&["readers"]);
+    assert!(
+        admit(&nobody, kind, None, Operation::Create, Some(&mut fine))
+            .await
+            .is_ok()
+    );
+    let mut bold = asked(&["readers", "system:masters"]);
+    let refused = admit(&nobody, kind, None, Operation::Create, Some(&mut bold))
+        .await
+        .expect_err("refused");
+    assert_eq!(
+        refused.message,
+        "certificatesigningrequests.certificates.k8s.io \"r\" is forbidden: use of kubernetes.io/kube-apiserver-client signer with \
+         system:masters group is not allowed"
+    );
+}
+
+#[tokio::test]
+async fn volume_attributes_are_held_while_they_are_used() {
+    let mut class = object(json!({"metadata": {"name": "gold"}, "driverName": "d", "parameters": {"a": "b"}}));
+    let nobody = UserInfo::default();
+    let kind = "volumeattributesclasses";
+    assert!(
+        admit(&nobody, kind, None, Operation::Create, Some(&mut class))
+            .await
+            .is_ok()
+    );
+    assert_eq!(class.finalizers(), ["kubernetes.io/vac-protection"]);
+}
+
+#[tokio::test]
+async fn what_a_namespace_may_have_is_bounded() {
+    let mut lease = object(json!({"metadata": {"name": "l", "namespace": "strict"}}));
+    let refused = admit(
+        &UserInfo::default(),
+        "leases",
+        Some("strict"),
+        Operation::Create,
+        Some(&mut lease),
+    )
+    .await;
+    assert_eq!(
+        refused.expect_err("refused").message,
+        "leases.coordination.k8s.io \"l\" is forbidden: exceeded quota: q, requested: count/leases.coordination.k8s.io=1, used: \
+         count/leases.coordination.k8s.io=1, limited: count/leases.coordination.k8s.io=1"
     );
 }

@@ -14,6 +14,7 @@ use super::objects::{
 use super::policy::policy;
 use crate::authz::policy::own_rules;
 use crate::authz::rule::{Rule, uncovered};
+use crate::resources::flowcontrol::standard;
 
 pub(super) const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// How many default objects are written at once.
@@ -46,7 +47,7 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         authentication(cluster),
     ];
     let classes = runtime_classes().into_iter().chain(priority_classes());
-    let rest = policy().into_iter().chain(own).chain(classes);
+    let rest = policy().into_iter().chain(own).chain(classes).chain(standard::objects());
     ensure_all(client, rest.chain(kubernetes_endpoints(cluster))).await
 }
 
@@ -83,7 +84,8 @@ fn binds_another_role(stored: &Object, wanted: &Object) -> bool {
 }
 
 /// The stored object as it should be, or `None` when it is that already: roles and bindings get what they lack of the
-/// default, endpoints and the keys of maps become what is wanted, and other objects are left to their owners.
+/// default, endpoints and the keys of maps become what is wanted, flow control where it follows what is suggested, and other
+/// objects are left to their owners.
 fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
     let mut mended = stored.clone();
     match wanted.kind() {
@@ -93,6 +95,7 @@ fn mended(stored: &Object, wanted: &Object) -> Option<Object> {
         "RoleBinding" | "ClusterRoleBinding" => mend_binding(&mut mended, wanted),
         "Endpoints" | "EndpointSlice" => mend_endpoints(&mut mended, wanted),
         "ConfigMap" => mend_map(&mut mended, wanted),
+        "FlowSchema" | "PriorityLevelConfiguration" => mend_flow_control(&mut mended, wanted),
         _ => {}
     }
     (mended != *stored).then_some(mended)
@@ -131,6 +134,27 @@ fn mend_endpoints(endpoints: &mut Object, wanted: &Object) {
             endpoints.set(field, value.clone());
         }
     }
+}
+
+/// What is mandatory is as it must be, but for what an administrator lets the exempt level lend. What is suggested follows
+/// the suggestion, unless somebody has said that it does not, or has changed it without saying anything.
+fn mend_flow_control(object: &mut Object, wanted: &Object) {
+    let mandatory = [standard::EXEMPT, standard::CATCH_ALL].contains(&wanted.name());
+    let follows = match object.annotation(standard::AUTO_UPDATE) {
+        Some(text) => text == "true",
+        None => object.generation() == 1,
+    };
+    if !mandatory && !follows {
+        return;
+    }
+    let exempt = object.at("spec.exempt").cloned();
+    if let Some(spec) = wanted.at("spec") {
+        object.set("spec", spec.clone());
+    }
+    if let Some(exempt) = exempt.filter(|_| wanted.name() == standard::EXEMPT) {
+        object.set("spec.exempt", exempt);
+    }
+    object.set_annotation(standard::AUTO_UPDATE, "true");
 }
 
 /// The default's keys; others belong to whoever wrote them.
@@ -185,6 +209,7 @@ fn request(method: Method, path: &str, body: Option<&Object>) -> Request<Vec<u8>
         .method(method)
         .uri(path)
         .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, "kube-apiserver")
         .body(body.map(Object::to_vec).unwrap_or_default())
         .expect("the paths of default objects are valid")
 }
@@ -199,6 +224,8 @@ fn path(object: &Object, named: bool) -> Result<String, Error> {
         "ConfigMap" => "configmaps",
         "RuntimeClass" => "runtimeclasses",
         "PriorityClass" => "priorityclasses",
+        "FlowSchema" => "flowschemas",
+        "PriorityLevelConfiguration" => "prioritylevelconfigurations",
         "Role" => "roles",
         "ClusterRole" => "clusterroles",
         "RoleBinding" => "rolebindings",
@@ -292,9 +319,36 @@ mod tests {
             .await
             .expect("all is taken");
         let asked = asked.lock();
-        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 8);
+        let listed = namespaces().len() + policy().len() + standard::objects().len();
+        assert_eq!(asked.created.len(), listed + 8);
         assert_eq!(asked.early, 0);
         assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
+    }
+
+    #[test]
+    fn flow_control_follows_the_suggestion_where_it_does() {
+        let wanted = |name: &str, kind: &str| {
+            let mut all = standard::objects().into_iter();
+            all.find(|o| o.name() == name && o.kind() == kind)
+                .expect("a standard object")
+        };
+        let suggested = wanted("service-accounts", "FlowSchema");
+        let mut changed = suggested.clone();
+        changed.set("spec.matchingPrecedence", 1);
+        assert_eq!(mended(&changed, &suggested).as_ref(), Some(&suggested));
+        changed.set_annotation(standard::AUTO_UPDATE, "false");
+        assert_eq!(mended(&changed, &suggested), None);
+        let exempt = wanted("exempt", "PriorityLevelConfiguration");
+        let mut lending = exempt.clone();
+        lending.set("spec.exempt.lendablePercent", 50);
+        assert_eq!(mended(&lending, &exempt), None);
+        lending.set_annotation(standard::AUTO_UPDATE, "false");
+        lending.set("spec.type", "Limited");
+        let back = mended(&lending, &exempt).expect("mandatory");
+        assert_eq!(
+            (back.str_at("spec.type"), back.i64_at("spec.exempt.lendablePercent")),
+            (Some("Exempt"), Some(50))
+        );
     }
 
     #[test]

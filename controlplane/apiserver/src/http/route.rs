@@ -58,6 +58,9 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
     }
     let accepted = accepted(route, endpoint, subresource)?;
+    let agent = route.parts.headers.get(http::header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let manager = verbs::manager(route.query.get("fieldManager"), agent);
     let call = Call {
         server: route.server,
         endpoint,
@@ -65,6 +68,7 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         user: route.user,
         query: route.query,
         accepted,
+        manager: &manager,
         now: route.server.now(),
     };
     let mut response = match subresource {

@@ -130,6 +130,7 @@ async fn spend_one(call: &Call<'_>, budget: &str, dry_run: bool) -> Result<(), S
         Ok(New {
             object: spend(budget, call.name(), call.now)?,
             warnings: Vec::new(),
+            managed: true,
         })
     };
     modify(&of_budget, Flavour::Decided, dry_run, take).await.map(drop)
@@ -217,6 +218,7 @@ async fn mark(call: &Call<'_>, seen: Option<String>) -> Result<Option<String>, S
         _ => Ok(New {
             object: marked(now, call.now),
             warnings: Vec::new(),
+            managed: true,
         }),
     };
     let written = modify(call, Flavour::Decided, false, change).await?;

@@ -19,6 +19,7 @@ pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Sta
         Ok(New {
             object,
             warnings: Vec::new(),
+            managed: true,
         })
     };
     modify(call, Flavour::Decided, options.dry_run, assign).await?;

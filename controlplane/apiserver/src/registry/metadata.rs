@@ -6,12 +6,11 @@ use serde_json::Value;
 
 use super::resource::Resource;
 
-/// Stamps a new object. The caller's uid, times and managed fields are dropped, as Kubernetes does.
+/// Stamps a new object. The caller's uid and times are dropped, as Kubernetes does.
 pub(crate) fn on_create(resource: &Resource, object: &mut Object, namespace: Option<&str>, uid: &str, now: Timestamp) {
     for field in [
         "metadata.deletionTimestamp",
         "metadata.deletionGracePeriodSeconds",
-        "metadata.managedFields",
         "metadata.selfLink",
         "metadata.generation",
     ] {
@@ -27,9 +26,7 @@ pub(crate) fn on_create(resource: &Resource, object: &mut Object, namespace: Opt
 
 /// Carries over from the stored object what an update may leave out and what it may not set.
 pub(crate) fn on_update(old: &Object, new: &mut Object) {
-    for field in ["metadata.managedFields", "metadata.selfLink"] {
-        new.remove(field);
-    }
+    new.remove("metadata.selfLink");
     // Left out means unchanged; a different value is refused by validation.
     let kept = [
         "metadata.uid",
@@ -91,6 +88,30 @@ pub(crate) fn keep_all_but_finalizers(old: &Object, new: &mut Object) {
             new.remove("spec.finalizers");
         }
     }
+}
+
+/// Leaves out owner references that are there already; what to warn of if there were any, `when` saying after what.
+pub(crate) fn without_duplicate_owners(object: &mut Object, when: &str) -> Option<String> {
+    let references = object.list_at("metadata.ownerReferences");
+    let mut kept: Vec<Value> = Vec::with_capacity(references.len());
+    let mut duplicates = Vec::new();
+    for reference in references {
+        if kept.contains(reference) {
+            duplicates.push(reference.get("uid").and_then(Value::as_str).unwrap_or_default());
+        } else {
+            kept.push(reference.clone());
+        }
+    }
+    if duplicates.is_empty() {
+        return None;
+    }
+    let warning = format!(
+        ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may \
+         reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+        duplicates.join(", ")
+    );
+    object.set("metadata.ownerReferences", kept);
+    Some(warning)
 }
 
 /// The namespace of an object and the one of the request must be the same.

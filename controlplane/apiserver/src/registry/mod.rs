@@ -9,6 +9,7 @@ pub(crate) mod cached;
 pub(crate) mod catalog;
 pub(crate) mod encode;
 pub(crate) mod index;
+pub(crate) mod managed;
 pub(crate) mod metadata;
 pub mod printer;
 pub mod reader;

@@ -95,6 +95,12 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
 
+    /// Dotted paths of fields that an endpoint sets back, and that nobody comes to own by it; `None` for what follows
+    /// from the kind having a status.
+    fn reset_fields(&self, _subresource: Option<&str>) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// Whether PUT may omit `metadata.resourceVersion`.
     fn allow_unconditional_update(&self) -> bool {
         true
@@ -157,6 +163,8 @@ pub type Convert = fn(&mut Object);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subresource {
     Status,
+    /// `approval`: the conditions by which a certificate signing request is approved or denied.
+    Approval,
     /// `finalize`: a PUT that changes `spec.finalizers` alone (Namespace).
     Finalize,
     /// `binding`: assigns a pod to a node.
@@ -180,6 +188,7 @@ impl Subresource {
     pub fn name(&self) -> &'static str {
         match self {
             Subresource::Status => "status",
+            Subresource::Approval => "approval",
             Subresource::Finalize => "finalize",
             Subresource::Binding => "binding",
             Subresource::Eviction => "eviction",
@@ -193,6 +202,7 @@ impl Subresource {
     pub fn verbs(&self) -> &'static [&'static str] {
         match self {
             Subresource::Status
+            | Subresource::Approval
             | Subresource::EphemeralContainers
             | Subresource::Resize
             | Subresource::Scale { .. } => &["get", "patch", "update"],
@@ -204,9 +214,11 @@ impl Subresource {
     /// Group, version and kind of what it takes and gives, where that is not the resource's own kind.
     pub fn kind(&self) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
-            Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers | Subresource::Resize => {
-                None
-            }
+            Subresource::Status
+            | Subresource::Approval
+            | Subresource::Finalize
+            | Subresource::EphemeralContainers
+            | Subresource::Resize => None,
             Subresource::Binding => Some(("", "v1", "Binding")),
             Subresource::Eviction => Some(("policy", "v1", "Eviction")),
             Subresource::Scale { .. } => Some(("autoscaling", "v1", "Scale")),
@@ -351,6 +363,21 @@ impl Resource {
             .expect("a resource is built with its storage version")
     }
 
+    /// A served version by its `apiVersion`.
+    pub fn version(&self, api_version: &str) -> Option<&Served> {
+        self.served.iter().find(|served| served.api_version == api_version)
+    }
+
+    /// Dotted paths of fields that an endpoint of the kind sets back.
+    pub fn reset_fields(&self, subresource: Option<&str>) -> &'static [&'static str] {
+        let by_kind = self.strategy.reset_fields(subresource);
+        by_kind.unwrap_or(match subresource {
+            Some("status") => &["spec"],
+            None if self.has_status() => &["status"],
+            _ => &[],
+        })
+    }
+
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
@@ -430,6 +457,12 @@ impl ResourceBuilder {
 
     pub fn status(mut self) -> Self {
         self.0.subresources.push(Subresource::Status);
+        self
+    }
+
+    /// Certificate signing requests: the `approval` endpoint.
+    pub fn approval(mut self) -> Self {
+        self.0.subresources.push(Subresource::Approval);
         self
     }
 

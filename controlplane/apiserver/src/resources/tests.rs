@@ -51,6 +51,40 @@ fn cases(resource: &Resource) -> Option<Cases> {
         "rolebindings.rbac.authorization.k8s.io" => super::rbac::role_binding::cases(),
         "clusterroles.rbac.authorization.k8s.io" => super::rbac::cluster_role::cases(),
         "clusterrolebindings.rbac.authorization.k8s.io" => super::rbac::cluster_role_binding::cases(),
+        "storageclasses.storage.k8s.io" => super::storage::storage_class::cases(),
+        "volumeattachments.storage.k8s.io" => super::storage::volume_attachment::cases(),
+        "csidrivers.storage.k8s.io" => super::storage::csi_driver::cases(),
+        "csinodes.storage.k8s.io" => super::storage::csi_node::cases(),
+        "csistoragecapacities.storage.k8s.io" => super::storage::csi_storage_capacity::cases(),
+        "volumeattributesclasses.storage.k8s.io" => super::storage::volume_attributes_class::cases(),
+        "certificatesigningrequests.certificates.k8s.io" => super::certificates::certificate_signing_request::cases(),
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            super::admissionregistration::validating_webhook_configuration::cases()
+        }
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            super::admissionregistration::mutating_webhook_configuration::cases()
+        }
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
+            super::admissionregistration::validating_admission_policy::cases()
+        }
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            super::admissionregistration::validating_admission_policy_binding::cases()
+        }
+        "mutatingadmissionpolicies.admissionregistration.k8s.io" => {
+            super::admissionregistration::mutating_admission_policy::cases()
+        }
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            super::admissionregistration::mutating_admission_policy_binding::cases()
+        }
+        "apiservices.apiregistration.k8s.io" => super::apiregistration::api_service::cases(),
+        "flowschemas.flowcontrol.apiserver.k8s.io" => super::flowcontrol::flow_schema::cases(),
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io" => {
+            super::flowcontrol::priority_level_configuration::cases()
+        }
+        "deviceclasses.resource.k8s.io" => super::resource::device_class::cases(),
+        "resourceclaims.resource.k8s.io" => super::resource::resource_claim::cases(),
+        "resourceclaimtemplates.resource.k8s.io" => super::resource::resource_claim_template::cases(),
+        "resourceslices.resource.k8s.io" => super::resource::resource_slice::cases(),
         _ => return None,
     })
 }
@@ -217,7 +251,27 @@ priorityclasses.scheduling.k8s.io priorityclass pc - -
 roles.rbac.authorization.k8s.io role - - -
 rolebindings.rbac.authorization.k8s.io rolebinding - - -
 clusterroles.rbac.authorization.k8s.io clusterrole - - -
-clusterrolebindings.rbac.authorization.k8s.io clusterrolebinding - - -";
+clusterrolebindings.rbac.authorization.k8s.io clusterrolebinding - - -
+storageclasses.storage.k8s.io storageclass sc - -
+volumeattachments.storage.k8s.io volumeattachment - - status
+csidrivers.storage.k8s.io csidriver - - -
+csinodes.storage.k8s.io csinode - - -
+csistoragecapacities.storage.k8s.io csistoragecapacity - - -
+volumeattributesclasses.storage.k8s.io volumeattributesclass vac - -
+certificatesigningrequests.certificates.k8s.io certificatesigningrequest csr - approval,status
+validatingwebhookconfigurations.admissionregistration.k8s.io validatingwebhookconfiguration - api-extensions -
+mutatingwebhookconfigurations.admissionregistration.k8s.io mutatingwebhookconfiguration - api-extensions -
+validatingadmissionpolicies.admissionregistration.k8s.io validatingadmissionpolicy - api-extensions status
+validatingadmissionpolicybindings.admissionregistration.k8s.io validatingadmissionpolicybinding - api-extensions -
+mutatingadmissionpolicies.admissionregistration.k8s.io mutatingadmissionpolicy - api-extensions -
+mutatingadmissionpolicybindings.admissionregistration.k8s.io mutatingadmissionpolicybinding - api-extensions -
+apiservices.apiregistration.k8s.io apiservice - api-extensions status
+flowschemas.flowcontrol.apiserver.k8s.io flowschema - - status
+prioritylevelconfigurations.flowcontrol.apiserver.k8s.io prioritylevelconfiguration - - status
+deviceclasses.resource.k8s.io deviceclass - - -
+resourceclaims.resource.k8s.io resourceclaim - - status
+resourceclaimtemplates.resource.k8s.io resourceclaimtemplate - - -
+resourceslices.resource.k8s.io resourceslice - - -";
 
 #[test]
 fn kinds_are_discovered_as_in_kubernetes() {

@@ -209,7 +209,7 @@ fn is_absent(value: &Value, field: &Field) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty() && field.facts.omit_empty,
-        Value::Array(list) => list.is_empty() && !field.required,
+        Value::Array(list) => list.is_empty() && !field.required && !field.facts.keep_empty,
         Value::Object(map) => map.is_empty() && !field.required && matches!(field.type_, Type::Map(_)),
         Value::Bool(_) | Value::Number(_) => false,
     }

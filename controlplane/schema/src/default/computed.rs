@@ -2,6 +2,8 @@
 
 mod batch;
 mod core;
+mod flowcontrol;
+mod resource;
 mod service;
 
 use serde_json::{Map, Value};
@@ -26,8 +28,11 @@ pub(super) fn of(definition: &str) -> Option<fn(&mut Tree)> {
         ("apps", "v1.DeploymentStrategy" | "v1.DaemonSetUpdateStrategy") => rolling,
         ("apps", "v1.StatefulSetSpec") => stateful_set_spec,
         ("batch", "v1.Job") => batch::job,
+        ("flowcontrol", "v1.FlowSchemaSpec") => flowcontrol::schema,
+        ("flowcontrol", "v1.QueuingConfiguration") => flowcontrol::queuing,
         ("networking", "v1.NetworkPolicySpec") => policy_types,
         ("rbac", "v1.Subject") => subject,
+        ("resource", "v1.ExactDeviceRequest" | "v1.DeviceSubRequest") => resource::request,
         _ => return None,
     })
 }
@@ -89,6 +94,16 @@ fn maps_of<'a>(map: &'a mut Tree, field: &str) -> impl Iterator<Item = &'a mut T
         .into_iter()
         .flatten()
         .filter_map(Value::as_object_mut)
+}
+
+/// Sets a number that was left out; in Go zero is no different from that.
+fn ensure_number(map: &mut Tree, field: &str, number: i64) {
+    if map
+        .get(field)
+        .is_none_or(|value| value.is_null() || value.as_i64() == Some(0))
+    {
+        map.insert(field.to_owned(), number.into());
+    }
 }
 
 fn ensure(map: &mut Tree, field: &str, value: impl FnOnce() -> Value) {

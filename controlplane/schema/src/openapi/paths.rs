@@ -10,7 +10,8 @@ use super::{
 type Tree = Map<String, Value>;
 
 const MEDIA: [&str; 2] = ["application/json", "application/yaml"];
-const PATCH_MEDIA: [&str; 3] = [
+const PATCH_MEDIA: [&str; 4] = [
+    "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",

@@ -130,6 +130,12 @@ fn writes_take_field_validation_and_name_their_kind() {
     }
     assert!(item["get"]["parameters"].as_array().unwrap().is_empty());
     assert_eq!(item["patch"]["operationId"], "patchAppsV1NamespacedDeployment");
+    // By this kubectl knows that it may apply.
+    assert!(
+        item["patch"]["requestBody"]["content"]
+            .get("application/apply-patch+yaml")
+            .is_some()
+    );
 }
 
 #[test]

@@ -170,6 +170,12 @@ pub fn patches(input: &[u8]) {
                 input,
             );
         }
+        api.send(
+            Method::PATCH,
+            "/api/v1/namespaces/default/pods/target?dryRun=All&fieldManager=fuzz&force=true",
+            "application/apply-patch+yaml",
+            input,
+        );
     });
 }
 

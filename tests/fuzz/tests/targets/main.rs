@@ -43,6 +43,7 @@ targets! {
     patch_json: objects::patch_json, objects::WORDS;
     patch_merge: objects::patch_merge, objects::WORDS;
     patch_strategic: objects::patch_strategic, objects::WORDS;
+    apply: objects::apply, objects::WORDS;
     quantities: objects::quantities, &["Ki", "Mi", "m", "E", "e", "-", ".", "9223372036854775807", "n", "u"];
     label_selectors: selectors::labels, selectors::WORDS;
     field_selectors: selectors::fields, selectors::WORDS;

@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
-use api::Quantity;
+use api::{Object, Quantity};
 use k8s_openapi::api::apps::v1::Deployment;
+use schema::apply::{Versions, Writer};
 use schema::{Decoded, Schema, decode_json, decode_yaml, patch};
 use serde_json::Value;
 
@@ -130,6 +131,49 @@ pub fn patch_strategic(input: &[u8]) {
         Ok(()) => fits(tree),
         Err(error) => drop(error.to_string()),
     }
+}
+
+/// A Deployment has one version here.
+struct OneVersion;
+
+impl Versions for OneVersion {
+    fn schema(&self, _: &str) -> Option<&Schema> {
+        None
+    }
+
+    fn convert(&self, object: &Object, _: &str, _: &str) -> Object {
+        object.clone()
+    }
+}
+
+/// A configuration, and managed fields, from the same bytes: what can be applied can be applied again, and changes nothing
+/// then.
+pub fn apply(input: &[u8]) {
+    let Ok(decoded) = decode_yaml(input, &Schema::preserve_unknown()) else {
+        return;
+    };
+    let mut config = decoded.object;
+    let sent = config.remove("metadata.managedFields");
+    let writer = Writer {
+        name: "me",
+        version: "apps/v1",
+        subresource: "",
+        schema: schema(),
+        versions: &OneVersion,
+        reset: &["status"],
+        now: "2026-01-01T00:00:00Z",
+    };
+    let mut live = Object::from_value(object()).expect("a map");
+    live.set("metadata.uid", "u");
+    live.set(
+        "metadata.managedFields",
+        schema::apply::update(&writer, None, &live, sent.as_ref()),
+    );
+    let Ok(once) = schema::apply::apply(&writer, Some(&live), &config, true) else {
+        return;
+    };
+    let twice = schema::apply::apply(&writer, Some(&once), &config, true).expect("what was applied can be applied");
+    assert_eq!(twice, once);
 }
 
 pub fn quantities(input: &[u8]) {

@@ -103,7 +103,7 @@ fn request<'r>(
         old: operation.old(),
         dry_run,
         reader: &*call.server.reader,
-        warnings: Vec::new(),
+        warnings: parking_lot::Mutex::default(),
     }
 }
 
@@ -119,7 +119,7 @@ async fn admit(
     for plugin in plugins {
         plugin.admit(&mut request).await?;
     }
-    warnings.append(&mut request.warnings);
+    warnings.append(&mut request.warnings.into_inner());
     // What a plugin added may have defaults of its own.
     schema::default(object, call.endpoint.resource().storage().schema());
     Ok(())
@@ -145,5 +145,6 @@ async fn judge(
     for plugin in plugins {
         plugin.validate(&request).await?;
     }
+    warnings.append(&mut request.warnings.into_inner());
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{Call, Reply, decode};
 use crate::http::decode::Media;
 use crate::http::respond::store_error;
 use crate::registry::resource::Operation;
-use crate::registry::{encode, metadata};
+use crate::registry::{encode, managed, metadata};
 
 /// How often a create starts over: generated names that were taken, or a namespace that changed meanwhile.
 const ATTEMPTS: usize = 8;
@@ -19,11 +19,13 @@ const ATTEMPTS: usize = 8;
 pub(crate) async fn create(call: &Call<'_>, body: &[u8], media: Media) -> Result<Reply, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let mut warnings = Vec::new();
-    let object = decode::object(call, body, media, options.validation, &mut warnings)?;
+    let mut object = decode::object(call, body, media, options.validation, &mut warnings)?;
+    warnings.extend(metadata::without_duplicate_owners(&mut object, ""));
+    managed::track(call, None, &mut object);
     create_object(call, object, options, warnings).await
 }
 
-/// Creates an object that is decoded and in the storage version.
+/// Creates an object that is decoded and in the storage version, with its managed fields.
 pub(super) async fn create_object(
     call: &Call<'_>,
     template: Object,

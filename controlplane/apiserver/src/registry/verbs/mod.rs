@@ -1,5 +1,6 @@
 //! The verbs: what each does to a kind, with the same rules for every kind.
 
+mod apply;
 mod approve;
 mod collection;
 mod create;
@@ -29,7 +30,7 @@ pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use modify::{Current, Flavour, New, modify};
-pub(crate) use options::{DeleteOptions, WriteOptions};
+pub(crate) use options::{DeleteOptions, WriteOptions, manager, wrong_manager};
 pub(crate) use patch::{PatchType, patch};
 pub(crate) use scale::{get_scale, patch_scale, update_scale};
 pub(crate) use update::update;
@@ -52,6 +53,8 @@ pub(crate) struct Call<'a> {
     pub(crate) user: &'a UserInfo,
     pub(crate) query: &'a Query<'a>,
     pub(crate) accepted: Accepted,
+    /// Who comes to own the fields that the request changes: the field manager it names, else its user agent's name.
+    pub(crate) manager: &'a str,
     pub(crate) now: Timestamp,
 }
 

@@ -13,7 +13,7 @@ use crate::http::respond::store_error;
 use crate::registry::catalog::Kind;
 use crate::registry::index::parse;
 use crate::registry::resource::Operation;
-use crate::registry::{encode, metadata};
+use crate::registry::{encode, managed, metadata};
 
 /// How often a write that did not name a resourceVersion is tried anew.
 const ATTEMPTS: usize = 6;
@@ -57,6 +57,8 @@ impl Current {
 pub(crate) struct New {
     pub(crate) object: Object,
     pub(crate) warnings: Vec<String>,
+    /// Whether the object's managed fields are as they shall be, so that the caller comes to own nothing by the write.
+    pub(crate) managed: bool,
 }
 
 /// Changes the object the call names to what `make` says, given the object as it is. `make` runs again when the object
@@ -155,7 +157,12 @@ async fn settle(
         }
     };
     metadata::on_update(old, &mut new.object);
-    approve(call, &operation, &mut new.object, dry_run, &mut new.warnings).await
+    if !new.managed {
+        managed::track(call, Some(old), &mut new.object);
+    }
+    let claims = approve(call, &operation, &mut new.object, dry_run, &mut new.warnings).await?;
+    managed::keep_times(old, &mut new.object);
+    Ok(claims)
 }
 
 enum Written {

@@ -1,5 +1,7 @@
 //! Options of writes, from the query string and, for deletes, from the body.
 
+use std::borrow::Cow;
+
 use api::field::Path;
 use api::names::GroupKind;
 use api::{FieldError, Object, Status};
@@ -12,12 +14,37 @@ use crate::http::query::Query;
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
+    /// Of an apply: takes fields from others.
+    pub(crate) force: bool,
 }
 
 impl WriteOptions {
-    /// Reads `dryRun` and `fieldValidation`; `kind` is the options kind that an error is worded with.
+    /// Reads the options of a create or update; `kind` is the options kind that an error is worded with.
     pub(crate) fn parse(query: &Query<'_>, kind: &str) -> Result<Self, Status> {
+        Self::read(query, kind, Vec::new())
+    }
+
+    /// Reads the options of a patch. An apply must name its manager, and nothing else may use force.
+    pub(crate) fn of_patch(query: &Query<'_>, apply: bool) -> Result<Self, Status> {
         let mut errors = Vec::new();
+        if apply && query.get("fieldManager").is_none() {
+            errors.push(FieldError::required(
+                &Path::root("fieldManager"),
+                "is required for apply patch",
+            ));
+        }
+        if !apply && query.present("force") {
+            errors.push(FieldError::forbidden(
+                &Path::root("force"),
+                "may not be specified for non-apply patch",
+            ));
+        }
+        Self::read(query, "PatchOptions", errors)
+    }
+
+    fn read(query: &Query<'_>, kind: &str, mut errors: Vec<FieldError>) -> Result<Self, Status> {
+        let path = Path::root("fieldManager");
+        errors.extend(wrong_manager(query.get("fieldManager").unwrap_or_default(), &path));
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let validation = match query.get("fieldValidation") {
             Some("Strict") => FieldValidation::Strict,
@@ -30,8 +57,47 @@ impl WriteOptions {
             }
         };
         refuse(kind, errors)?;
-        Ok(WriteOptions { dry_run, validation })
+        Ok(WriteOptions {
+            dry_run,
+            validation,
+            force: query.flag("force"),
+        })
     }
+}
+
+/// As long as a manager's name may be, in bytes.
+const MAX_MANAGER: usize = 128;
+
+/// What is wrong with a manager's name.
+pub(crate) fn wrong_manager(name: &str, path: &Path) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if name.len() > MAX_MANAGER {
+        errors.push(FieldError::too_long(path, MAX_MANAGER));
+    }
+    for (at, c) in name.char_indices().filter(|(_, c)| !api::text::prints(*c)) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(FieldError::invalid(path, name, why));
+    }
+    errors
+}
+
+/// Who changes fields by a request: the manager that it names, else what its user agent says before the first slash.
+pub(crate) fn manager<'a>(named: Option<&'a str>, agent: Option<&'a str>) -> Cow<'a, str> {
+    if let Some(name) = named {
+        return Cow::Borrowed(name);
+    }
+    let name = agent.unwrap_or_default().split('/').next().unwrap_or_default();
+    if name.len() <= MAX_MANAGER && name.chars().all(api::text::prints) {
+        return Cow::Borrowed(name);
+    }
+    let mut short = String::new();
+    for c in name.chars().filter(|c| api::text::prints(*c)) {
+        if short.len() + c.len_utf8() > MAX_MANAGER {
+            break;
+        }
+        short.push(c);
+    }
+    Cow::Owned(short)
 }
 
 /// `metav1.DeleteOptions`.
@@ -154,6 +220,65 @@ mod tests {
             resource_version: None,
         };
         assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn names_a_manager_by_what_the_caller_says_of_itself() {
+        let long = "x".repeat(200);
+        let cases = [
+            (Some("me"), Some("kubectl/v1.36"), "me"),
+            (None, Some("kubectl/v1.36 (linux/amd64)"), "kubectl"),
+            (None, Some("Go-http-client/1.1"), "Go-http-client"),
+            (None, Some("a\u{7}b c/1"), "ab c"),
+            (None, Some(&*long), &long[..128]),
+            (None, Some(""), ""),
+            (None, None, ""),
+        ];
+        for (named, agent, want) in cases {
+            assert_eq!(manager(named, agent), want, "{named:?} {agent:?}");
+        }
+    }
+
+    #[test]
+    fn patches_name_their_manager_and_use_force_as_they_may() {
+        let cases = [
+            (true, "", "fieldManager: Required value: is required for apply patch"),
+            (
+                true,
+                "fieldManager=",
+                "fieldManager: Required value: is required for apply patch",
+            ),
+            (
+                false,
+                "force=true",
+                "force: Forbidden: may not be specified for non-apply patch",
+            ),
+            (
+                false,
+                "fieldManager=a%09b",
+                "fieldManager: Invalid value: \"a\\tb\": invalid character U+0009 (at position 1)",
+            ),
+        ];
+        for (apply, query, message) in cases {
+            let status = WriteOptions::of_patch(&Query::parse(query), apply).unwrap_err();
+            assert_eq!(
+                status.message,
+                format!("PatchOptions.meta.k8s.io \"\" is invalid: {message}")
+            );
+        }
+        let long = format!("fieldManager={}", "x".repeat(129));
+        let status = WriteOptions::parse(&Query::parse(&long), "UpdateOptions").unwrap_err();
+        assert!(
+            status
+                .message
+                .ends_with("fieldManager: Too long: may not be more than 128 bytes"),
+            "{status:?}"
+        );
+        assert!(
+            WriteOptions::of_patch(&Query::parse("fieldManager=a&force=true"), true)
+                .unwrap()
+                .force
+        );
     }
 
     #[test]

@@ -4,10 +4,12 @@ use api::names::GroupKind;
 use api::{FieldError, Object, Path, Status};
 use serde_json::Value;
 
+use super::apply::apply;
 use super::decode::{self, from_storage};
 use super::modify::{Flavour, New, modify};
 use super::options::WriteOptions;
 use super::{Call, Reply};
+use crate::registry::metadata;
 
 /// The kinds of patch, by their media types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,21 +17,25 @@ pub(crate) enum PatchType {
     Json,
     Merge,
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
-const ACCEPTED: [&str; 3] = [
+const ACCEPTED: [&str; 4] = [
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 impl PatchType {
-    /// By `Content-Type`. Server-side apply is not offered.
+    /// By `Content-Type`.
     pub(crate) fn parse(content_type: Option<&str>) -> Result<Self, Status> {
         match content_type {
             Some("application/json-patch+json") => Ok(PatchType::Json),
             Some("application/merge-patch+json") => Ok(PatchType::Merge),
             Some("application/strategic-merge-patch+json") => Ok(PatchType::Strategic),
+            Some("application/apply-patch+yaml") => Ok(PatchType::Apply),
             _ => Err(Status::unsupported_media_type(&ACCEPTED)),
         }
     }
@@ -41,7 +47,10 @@ pub(crate) async fn patch(
     patch_type: PatchType,
     body: &[u8],
 ) -> Result<Reply, Status> {
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    if patch_type == PatchType::Apply {
+        return apply(call, flavour, body).await;
+    }
+    let options = WriteOptions::of_patch(call.query, false)?;
     let patch = Patch::parse(patch_type, body)?;
     let make = |old: &Object| {
         let mut object = old.clone();
@@ -50,9 +59,17 @@ pub(crate) async fn patch(
         patch.apply(&mut tree, call.endpoint.served().schema())?;
         let text = tree.to_string();
         let mut warnings = Vec::new();
-        let object =
+        let mut object =
             decode::patched(call, &mut tree, options.validation, &mut warnings).map_err(|why| unfit(&text, &why))?;
-        Ok(New { object, warnings })
+        warnings.extend(metadata::without_duplicate_owners(
+            &mut object,
+            " after mutating admission happens",
+        ));
+        Ok(New {
+            object,
+            warnings,
+            managed: false,
+        })
     };
     modify(call, flavour, options.dry_run, make).await
 }

@@ -1,17 +1,25 @@
 //! The scale subresource: replica counts of any kind that has them, as `autoscaling/v1` Scale.
 
+use std::sync::OnceLock;
+
 use api::{FieldError, LabelSelector, Object, Path, Status};
 use bytes::Bytes;
 use http::StatusCode;
+use schema::Schema;
+use schema::apply::{Versions, Writer, apply, scale as ownership, update};
 use serde_json::{Value, json};
 
+use super::apply::Configuration;
 use super::modify::{Current, Flavour, New, modify};
 use super::options::WriteOptions;
 use super::patch::{Patch, PatchType};
 use super::{Call, Reply};
 use crate::http::decode::{Media, parse};
 use crate::registry::index::parse as parse_stored;
+use crate::registry::managed;
 use crate::registry::resource::Subresource;
+
+const API_VERSION: &str = "autoscaling/v1";
 
 /// Where a kind keeps what a Scale shows.
 struct Paths<'a> {
@@ -79,27 +87,99 @@ pub(crate) async fn get_scale(call: &Call<'_>) -> Result<Bytes, Status> {
 
 pub(crate) async fn update_scale(call: &Call<'_>, body: &[u8], media: Media) -> Result<Reply, Status> {
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
-    let paths = Paths::of(call)?;
     let scale = parse(body, media)?;
-    let reply = modify(call, Flavour::Whole, options.dry_run, |old| {
-        with_scale(call, &paths, old, &scale)
-    })
-    .await?;
-    Ok(answer(&paths, reply))
+    write(call, options, false, |_, _| Ok(scale.clone())).await
 }
 
 pub(crate) async fn patch_scale(call: &Call<'_>, patch_type: PatchType, body: &[u8]) -> Result<Reply, Status> {
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
-    let paths = Paths::of(call)?;
+    if patch_type == PatchType::Apply {
+        return apply_scale(call, body).await;
+    }
+    let options = WriteOptions::of_patch(call.query, false)?;
     let patch = Patch::parse(patch_type, body)?;
-    let make = |old: &Object| {
-        let mut tree = paths.scale(old);
-        patch.apply(&mut tree, &schema::Schema::preserve_unknown())?;
-        let scale = Object::from_value(tree).map_err(|error| Status::bad_request(error.to_string()))?;
-        with_scale(call, &paths, old, &scale)
+    let make = |_: &Writer<'_>, old: &Object| {
+        let mut tree = old.clone().into_value();
+        patch.apply(&mut tree, &Schema::preserve_unknown())?;
+        Object::from_value(tree).map_err(|error| Status::bad_request(error.to_string()))
     };
-    let reply = modify(call, Flavour::Whole, options.dry_run, make).await?;
+    write(call, options, false, make).await
+}
+
+async fn apply_scale(call: &Call<'_>, body: &[u8]) -> Result<Reply, Status> {
+    let options = WriteOptions::of_patch(call.query, true)?;
+    let config = Configuration::parse(body, options)?;
+    config.check_kind(API_VERSION, "Scale")?;
+    let make = |writer: &Writer<'_>, old: &Object| {
+        apply(writer, Some(old), &config.object, config.force).map_err(|status| *status)
+    };
+    let mut reply = write(call, options, true, make).await?;
+    reply.warnings.extend(config.warnings);
+    Ok(reply)
+}
+
+/// Changes the object to what `make` makes of its Scale, and with it who owns the replica count: `make` says so itself when
+/// it applies.
+async fn write(
+    call: &Call<'_>,
+    options: WriteOptions,
+    applies: bool,
+    make: impl Fn(&Writer<'_>, &Object) -> Result<Object, Status>,
+) -> Result<Reply, Status> {
+    let paths = Paths::of(call)?;
+    let now = api::time::rfc3339(call.now);
+    let writer = writer(call, &now);
+    let served = call.endpoint.resource().served.iter();
+    let versions: Vec<_> = served.map(|served| (&*served.api_version, paths.spec)).collect();
+    let change = |old: &Object| {
+        let mut scale = Object::from_value(paths.scale(old)).map_err(|error| Status::internal(&error.to_string()))?;
+        scale.set(
+            managed::PATH,
+            ownership::of_object(old.at(managed::PATH), &versions).unwrap_or_default(),
+        );
+        let mut new = make(&writer, &scale)?;
+        let sent = new.remove(managed::PATH);
+        let entries = match applies {
+            true => sent,
+            false => Some(update(&writer, Some(&scale), &new, None).into()),
+        };
+        let mut changed = with_scale(call, &paths, old, &new)?;
+        let version = &call.endpoint.served().api_version;
+        match ownership::to_object(old.at(managed::PATH), entries.as_ref(), version, &versions) {
+            Ok(entries) if entries.is_empty() => drop(changed.object.remove(managed::PATH)),
+            Ok(entries) => changed.object.set(managed::PATH, entries),
+            Err(why) => tracing::debug!(%why, "managed fields are left as they are"),
+        }
+        Ok(changed)
+    };
+    let reply = modify(call, Flavour::Whole, options.dry_run, change).await?;
     Ok(answer(&paths, reply))
+}
+
+fn writer<'w>(call: &'w Call<'_>, now: &'w str) -> Writer<'w> {
+    static SCHEMA: OnceLock<Schema> = OnceLock::new();
+    Writer {
+        name: call.manager,
+        version: API_VERSION,
+        subresource: "scale",
+        schema: SCHEMA
+            .get_or_init(|| Schema::of::<k8s_openapi::api::autoscaling::v1::Scale>("io.k8s.api.autoscaling.v1.Scale")),
+        versions: &OnlyOne,
+        reset: &[],
+        now,
+    }
+}
+
+/// A Scale has one version.
+struct OnlyOne;
+
+impl Versions for OnlyOne {
+    fn schema(&self, _: &str) -> Option<&Schema> {
+        None
+    }
+
+    fn convert(&self, object: &Object, _: &str, _: &str) -> Object {
+        object.clone()
+    }
 }
 
 /// The object with the replicas that a Scale asks for.
@@ -135,6 +215,7 @@ fn with_scale(call: &Call<'_>, paths: &Paths<'_>, old: &Object, scale: &Object) 
     Ok(New {
         object,
         warnings: Vec::new(),
+        managed: true,
     })
 }
 

@@ -39,6 +39,11 @@ pub(crate) fn resource() -> Resource {
 struct Deployments;
 
 impl Strategy for Deployments {
+    fn reset_fields(&self, subresource: Option<&str>) -> Option<&'static [&'static str]> {
+        let of_status: &[&str] = &["spec", "metadata.labels"];
+        (subresource == Some("status")).then_some(of_status)
+    }
+
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
         match op {
             Operation::Create => new.set("status", Map::new()),

@@ -1,14 +1,18 @@
 //! `metadata`, the same for every kind but for the rule over the name.
 
-use api::{FieldErrors, Object};
+use api::{FieldError, FieldErrors, Object, Path};
+use serde_json::Value;
 
 use super::At;
 use super::labels::{label_name, labels};
 use super::names::{is_dns1123_label, is_qualified_name};
 use crate::registry::resource::{Context, Operation};
+use crate::registry::verbs::wrong_manager;
 
 /// Bytes of all keys and values of an object's annotations together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// As long as the name of a manager's subresource may be.
+const MAX_SUBRESOURCE: usize = 256;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -31,7 +35,21 @@ pub(crate) fn validate(
     annotations(&meta.child("annotations"), &mut errors);
     owner_references(&meta.child("ownerReferences"), &mut errors);
     finalizers(&meta.child("finalizers"), &mut errors);
+    managed_fields(new, &mut errors);
     errors
+}
+
+/// Names that a client sent; what else is in an entry has been understood, or is not there.
+fn managed_fields(object: &Object, errors: &mut FieldErrors) {
+    let path = Path::root("metadata").child("managedFields");
+    for (index, entry) in object.list_at("metadata.managedFields").iter().enumerate() {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        let path = path.index(index);
+        errors.extend(wrong_manager(text("manager"), &path.child("manager")));
+        if text("subresource").len() > MAX_SUBRESOURCE {
+            errors.push(FieldError::too_long(&path.child("subresource"), MAX_SUBRESOURCE));
+        }
+    }
 }
 
 fn identity(cx: &Context<'_>, meta: &At<'_>, name_rule: fn(&str) -> Vec<String>, errors: &mut FieldErrors) {
@@ -104,7 +122,7 @@ pub(crate) fn annotations(at: &At<'_>, errors: &mut FieldErrors) {
         size += key.len() + value.str().len();
     }
     if size > MAX_ANNOTATIONS {
-        errors.push(api::FieldError::too_long(at.path(), MAX_ANNOTATIONS));
+        errors.push(FieldError::too_long(at.path(), MAX_ANNOTATIONS));
     }
 }
 
@@ -169,7 +187,7 @@ mod tests {
     use super::*;
     use crate::resources::testing::{context, messages, object};
 
-    fn create(namespace: Option<&str>, metadata: serde_json::Value) -> Vec<String> {
+    fn create(namespace: Option<&str>, metadata: Value) -> Vec<String> {
         let new = object(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}));
         context(namespace, |cx| {
             messages(validate(cx, &Operation::Create, &new, is_dns1123_subdomain))
@@ -233,7 +251,7 @@ mod tests {
 
     #[test]
     fn refuses_new_finalizers_on_a_dying_object() {
-        let of = |finalizers: serde_json::Value| {
+        let of = |finalizers: Value| {
             object(
                 json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "a",
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": finalizers}}),

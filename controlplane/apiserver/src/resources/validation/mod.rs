@@ -4,6 +4,8 @@
 pub(crate) mod addresses;
 mod at;
 pub(crate) mod cron;
+pub(crate) mod conditions;
+pub(crate) mod driver;
 pub(crate) mod labels;
 pub(crate) mod meta;
 pub(crate) mod names;

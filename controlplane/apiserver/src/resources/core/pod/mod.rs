@@ -51,6 +51,11 @@ pub(crate) fn resource() -> Resource {
 struct Pods;
 
 impl Strategy for Pods {
+    fn reset_fields(&self, subresource: Option<&str>) -> Option<&'static [&'static str]> {
+        let of_status: &[&str] = &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"];
+        (subresource == Some("status")).then_some(of_status)
+    }
+
     fn prepare(&self, cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
         match op {
             Operation::Create => {
