@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use api::{NamespacedName, Object};
 use client::{
-    Client, DeleteOptions, Delta, Error, Informer, ListOptions, MetaObject, OptionalExt, Scope, kinds,
+    Client, DeleteOptions, Delta, Error, Informer, ListOptions, MetaObject, OptionalExt, Propagation, Scope, kinds,
     reconcile::{self, Action},
 };
 use jiff::Timestamp;
@@ -212,7 +212,12 @@ async fn delete_content(client: &Client, namespace: &str, deleted: Option<Timest
 
 /// Deletes all objects of a resource; gives those that are still there after.
 async fn delete_all(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<MetaObject>, Error> {
-    let (all, options) = (ListOptions::default(), DeleteOptions::default());
+    let all = ListOptions::default();
+    // Said, since some kinds would leave their dependents alone otherwise.
+    let options = DeleteOptions {
+        propagation: Some(Propagation::Background),
+        ..DeleteOptions::default()
+    };
     let list = || client.list::<MetaObject>(&resource.kind, Some(namespace), &all);
     let found = list().await?.items;
     if found.is_empty() {

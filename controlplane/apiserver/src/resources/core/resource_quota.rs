@@ -200,7 +200,7 @@ fn selector(spec: &At<'_>, limited: &[&str], errors: &mut FieldErrors) {
 fn exists(operator: &At<'_>, errors: &mut FieldErrors) {
     if operator.str() != "Exists" {
         errors.push(operator.invalid(
-            "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+            "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
              ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
         ));
     }
@@ -292,7 +292,7 @@ pub(crate) fn cases() -> crate::resources::testing::Cases {
                     {"scopeName": "PriorityClass", "operator": "Is"}]}}),
                 ),
                 vec![
-                    "spec.scopeSelector.matchExpressions.operator: Invalid value: \"In\": must be 'Exist' when scope is any of \
+                    "spec.scopeSelector.matchExpressions.operator: Invalid value: \"In\": must be 'Exists' when scope is any of \
                      ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                      ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
                     "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' \
