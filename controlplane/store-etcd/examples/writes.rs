@@ -64,11 +64,18 @@ async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let endpoint = arguments.next().context("usage: writes ENDPOINT [SECONDS]")?;
     let seconds = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
-    let channel = Endpoint::from_shared(endpoint.clone())?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(endpoint.clone())?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     let etcd = Etcd::connect(Options::new([endpoint])).await?;
     println!("way      clients  writes/s   p50 us   p99 us   CPU us/write");
     for clients in [1, 16] {
-        for way in [Way::Direct(channel.clone()), Way::Create(etcd.clone()), Way::Replace(etcd.clone())] {
+        for way in [
+            Way::Direct(channel.clone()),
+            Way::Create(etcd.clone()),
+            Way::Replace(etcd.clone()),
+        ] {
             measure(&way, clients, Duration::from_secs(seconds)).await?;
         }
     }

@@ -14,7 +14,9 @@ use crate::error::{Meaning, Refused, Silent, meaning};
 use crate::keyspace::{self, Keyspace};
 use crate::lease::Leases;
 use crate::pool::{Link, Pool, in_full, reason};
-use crate::proto::{self, RangeRequest, RangeResponse, ResponseHeader, StatusRequest, maintenance_client::MaintenanceClient};
+use crate::proto::{
+    self, RangeRequest, RangeResponse, ResponseHeader, StatusRequest, maintenance_client::MaintenanceClient,
+};
 use crate::{OpenError, Options, version};
 
 /// How long to wait before asking again what the whole cluster could not do, such as while it elects.
@@ -211,7 +213,11 @@ impl Shared {
 
     /// Whether the member at the other end of a watch's link can be believed about progress.
     pub(crate) async fn progress_is_true(&self, link: &Link) -> bool {
-        let ask = async { MaintenanceClient::new(link.channel.clone()).status(StatusRequest {}).await };
+        let ask = async {
+            MaintenanceClient::new(link.channel.clone())
+                .status(StatusRequest {})
+                .await
+        };
         match tokio::time::timeout(self.answer_timeout, ask).await {
             Ok(Ok(status)) => version::progress_is_true(&status.into_inner().version),
             _ => false,
@@ -234,7 +240,13 @@ macro_rules! headed {
     )*};
 }
 
-headed!(RangeResponse, PutResponse, TxnResponse, CompactionResponse, LeaseGrantResponse);
+headed!(
+    RangeResponse,
+    PutResponse,
+    TxnResponse,
+    CompactionResponse,
+    LeaseGrantResponse
+);
 
 /// The revision of the store that an answer tells.
 pub(crate) fn revision(header: Option<&ResponseHeader>) -> Revision {

@@ -85,11 +85,17 @@ fn claim(agreed: Agreed) -> TxnRequest {
             key: key.clone(),
             target_union: Some(TargetUnion::Version(agreed.version)),
         }],
-        success: vec![op(Request::RequestPut(PutRequest {
-            key: key.clone(),
-            value: agreed.revision.to_string().into(),
-            lease: 0,
-        })), op(Request::RequestRange(RangeRequest { key: key.clone(), ..RangeRequest::default() }))],
+        success: vec![
+            op(Request::RequestPut(PutRequest {
+                key: key.clone(),
+                value: agreed.revision.to_string().into(),
+                lease: 0,
+            })),
+            op(Request::RequestRange(RangeRequest {
+                key: key.clone(),
+                ..RangeRequest::default()
+            })),
+        ],
         failure: vec![op(Request::RequestRange(RangeRequest {
             key,
             ..RangeRequest::default()
@@ -107,7 +113,6 @@ fn judge(answer: TxnResponse) -> (Agreed, bool) {
     let version = kv.map_or(0, |kv| kv.version);
     (Agreed { version, revision }, answer.succeeded)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +151,10 @@ mod tests {
         );
         let (other, ours) = judge(answer(false, 7, 30));
         assert!(!ours);
-        assert_eq!((other.version, other.revision), (7, Revision(30)), "and goes on from what the other did");
+        assert_eq!(
+            (other.version, other.revision),
+            (7, Revision(30)),
+            "and goes on from what the other did"
+        );
     }
 }

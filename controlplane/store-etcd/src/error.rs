@@ -32,7 +32,9 @@ pub enum OpenError {
         reason: String,
     },
     /// etcd does not let us in.
-    #[error("etcd refuses us: {reason}; give the user that our certificate names a role that may read and write \"{root}\"")]
+    #[error(
+        "etcd refuses us: {reason}; give the user that our certificate names a role that may read and write \"{root}\""
+    )]
     Refused {
         /// What all keys begin with.
         root: String,
@@ -71,12 +73,16 @@ pub(crate) fn meaning(doing: &'static str, status: &Status, asked: Revision) -> 
         }),
         Code::InvalidArgument if says("request is too large") => Meaning::Final(Error::TooLarge),
         Code::ResourceExhausted if says("too many requests") => Meaning::NotDone,
-        Code::PermissionDenied | Code::Unauthenticated => Meaning::Final(Error::unavailable(doing, Refused(status.clone()))),
+        Code::PermissionDenied | Code::Unauthenticated => {
+            Meaning::Final(Error::unavailable(doing, Refused(status.clone())))
+        }
         Code::Unavailable if says("etcdserver: no leader") || was_never_sent(status) => Meaning::NotDone,
         _ if was_never_sent(status) => Meaning::NotDone,
         _ if says("etcdserver: server stopped") => Meaning::Broken,
         Code::Unavailable | Code::Unknown | Code::DeadlineExceeded if says("etcdserver:") => Meaning::Unknown,
-        Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => Meaning::Broken,
+        Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled | Code::Internal => {
+            Meaning::Broken
+        }
         _ => unavailable(),
     }
 }
@@ -130,8 +136,16 @@ mod tests {
             (Code::Unavailable, "error reading a body from connection", "broken"),
             (Code::Unknown, "transport error", "broken"),
             (Code::Cancelled, "operation was canceled", "broken"),
-            (Code::InvalidArgument, "etcdserver: request is too large", "the value is larger than the store takes"),
-            (Code::NotFound, "etcdserver: requested lease not found", "store unavailable while writing"),
+            (
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+                "the value is larger than the store takes",
+            ),
+            (
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+                "store unavailable while writing",
+            ),
         ] {
             assert_eq!(read(code, message), expected, "{code:?} {message}");
         }
@@ -146,6 +160,9 @@ mod tests {
             panic!("it is final")
         };
         let source = error.source().unwrap().to_string();
-        assert!(source.contains("permission denied") && source.contains("role"), "{source}");
+        assert!(
+            source.contains("permission denied") && source.contains("role"),
+            "{source}"
+        );
     }
 }

@@ -57,7 +57,9 @@ impl Keyspace {
         if raw.last() == Some(&MARKER) {
             return Ok(None);
         }
-        let key = raw.strip_prefix(&*self.root).and_then(|key| std::str::from_utf8(key).ok());
+        let key = raw
+            .strip_prefix(&*self.root)
+            .and_then(|key| std::str::from_utf8(key).ok());
         match key {
             Some(key) => Ok(Some(key.into())),
             None => Err(Error::Corrupt {
@@ -135,7 +137,12 @@ mod tests {
     #[test]
     fn ranges_begin_behind_a_key_or_at_their_prefix() {
         let space = Keyspace::new("/");
-        for (after, start) in [(None, "/p/"), (Some("a"), "/p/"), (Some("p/4"), "/p/4\0"), (Some("z"), "/z\0")] {
+        for (after, start) in [
+            (None, "/p/"),
+            (Some("a"), "/p/"),
+            (Some("p/4"), "/p/4\0"),
+            (Some("z"), "/z\0"),
+        ] {
             assert_eq!(space.start("p/", after), start.as_bytes(), "{after:?}");
         }
         assert_eq!(space.end("p/"), &b"/p0"[..]);

@@ -79,7 +79,10 @@ impl Leases {
     fn add(&self, lifetime: u64, id: i64, ends: Instant) {
         let mut leases = self.by_lifetime.lock();
         if leases.len() >= LIFETIMES {
-            let soonest = leases.iter().min_by_key(|(_, lease)| lease.ends).map(|(lifetime, _)| *lifetime);
+            let soonest = leases
+                .iter()
+                .min_by_key(|(_, lease)| lease.ends)
+                .map(|(lifetime, _)| *lifetime);
             soonest.and_then(|lifetime| leases.remove(&lifetime));
         }
         leases.insert(lifetime, Lease { id, ends, values: 1 });

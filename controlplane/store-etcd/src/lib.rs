@@ -114,7 +114,10 @@ impl Etcd {
                 txn::Looked::Differs(current) => current,
             };
             let expect = current.map_or(Expect::Absent, Expect::At);
-            let narrowed = Write { expect, ..write.clone() };
+            let narrowed = Write {
+                expect,
+                ..write.clone()
+            };
             match self.put_in_one(&narrowed, false).await? {
                 Outcome::Conflict { key, .. } if key == write.key && write.expect == Expect::Any => {}
                 outcome => return Ok(outcome),
@@ -168,14 +171,24 @@ impl Backend for Etcd {
             for kv in response.kvs {
                 if let Some(kv) = space.kv(kv)? {
                     if items.len() >= page.limit {
-                        return Ok(Range { items, more: true, revision });
+                        return Ok(Range {
+                            items,
+                            more: true,
+                            revision,
+                        });
                     }
                     items.push(kv);
                 }
             }
             match next.filter(|_| response.more) {
                 Some(next) => start = next,
-                None => return Ok(Range { items, more: false, revision }),
+                None => {
+                    return Ok(Range {
+                        items,
+                        more: false,
+                        revision,
+                    });
+                }
             }
         }
     }

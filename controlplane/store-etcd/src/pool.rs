@@ -56,7 +56,9 @@ struct Health {
 
 impl Health {
     fn fail(&mut self, now: Instant) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         self.alone_until = Some(now + pause);
     }
@@ -252,11 +254,19 @@ mod tests {
     #[tokio::test]
     async fn says_at_once_that_all_are_away() {
         // Ports that were free a moment ago and that nobody listens on.
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = || {
+            std::net::TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+        };
         let options = Options::new([format!("http://{}", free()), format!("http://{}", free())]);
         let pool = Pool::new(&options).unwrap();
         let down = pool.link().await.unwrap_err();
-        assert!(down.last.contains("127.0.0.1") && down.last.contains("refused"), "{down}");
+        assert!(
+            down.last.contains("127.0.0.1") && down.last.contains("refused"),
+            "{down}"
+        );
         let again = pool.link().await.unwrap_err();
         assert!(again.last.contains("refused"), "{again}");
     }

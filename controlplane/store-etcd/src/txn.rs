@@ -85,12 +85,7 @@ pub(crate) fn looked(space: &Keyspace, write: &Write, answer: TxnResponse) -> Re
     })
 }
 
-fn decided(
-    space: &Keyspace,
-    write: &Write,
-    revision: Revision,
-    responses: Vec<ResponseOp>,
-) -> Result<Outcome, Error> {
+fn decided(space: &Keyspace, write: &Write, revision: Revision, responses: Vec<ResponseOp>) -> Result<Outcome, Error> {
     match responses.first().and_then(|op| op.response.as_ref()) {
         Some(Response::ResponsePut(_)) => Ok(Outcome::Committed(revision)),
         Some(Response::ResponseDeleteRange(deleted)) if deleted.deleted == 0 => Ok(Outcome::Unchanged(revision)),
@@ -197,7 +192,9 @@ mod tests {
             succeeded: false,
             responses: responses
                 .into_iter()
-                .map(|response| ResponseOp { response: Some(response) })
+                .map(|response| ResponseOp {
+                    response: Some(response),
+                })
                 .collect(),
         }
     }
@@ -249,9 +246,17 @@ mod tests {
                 vec![range(Some(("/a", "y", 7)))],
                 conflict("a", Some(kv("a", "y", 7))),
             ),
-            (update.clone(), vec![nested(vec![put()])], Outcome::Committed(Revision(9))),
+            (
+                update.clone(),
+                vec![nested(vec![put()])],
+                Outcome::Committed(Revision(9)),
+            ),
             (update.clone(), vec![nested(vec![range(None)])], conflict("a", None)),
-            (update.clone(), vec![range(Some(("/a", "x", 5)))], Outcome::Unchanged(Revision(5))),
+            (
+                update.clone(),
+                vec![range(Some(("/a", "x", 5)))],
+                Outcome::Unchanged(Revision(5)),
+            ),
             (
                 update,
                 vec![range(Some(("/a", "x", 6)))],
@@ -267,10 +272,22 @@ mod tests {
                 vec![range(Some(("/a", "x", 6))), range(None)],
                 Outcome::Unchanged(Revision(6)),
             ),
-            (Write::delete("a", Expect::Any), vec![deleted(1)], Outcome::Committed(Revision(9))),
-            (Write::delete("a", Expect::Any), vec![deleted(0)], Outcome::Unchanged(Revision(9))),
+            (
+                Write::delete("a", Expect::Any),
+                vec![deleted(1)],
+                Outcome::Committed(Revision(9)),
+            ),
+            (
+                Write::delete("a", Expect::Any),
+                vec![deleted(0)],
+                Outcome::Unchanged(Revision(9)),
+            ),
         ] {
-            assert_eq!(outcome(&space(), &write, answer(responses)).unwrap(), expected, "{write:?}");
+            assert_eq!(
+                outcome(&space(), &write, answer(responses)).unwrap(),
+                expected,
+                "{write:?}"
+            );
         }
     }
 
@@ -286,7 +303,11 @@ mod tests {
     fn only_what_may_be_there_is_compared_by_value() {
         let compares = |write: Write| {
             let request = request(&space(), &write, 0, true);
-            request.compare.iter().map(|compare| compare.target()).collect::<Vec<_>>()
+            request
+                .compare
+                .iter()
+                .map(|compare| compare.target())
+                .collect::<Vec<_>>()
         };
         assert_eq!(compares(Write::create("a", "x")), [CompareTarget::Mod]);
         assert_eq!(compares(Write::put("a", "x")), [CompareTarget::Value]);

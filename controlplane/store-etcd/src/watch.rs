@@ -128,10 +128,14 @@ async fn open(shared: &Shared, prefix: &str, from: Revision) -> Result<Open, Err
         fragment: true,
     });
     // There is room, since nothing was sent yet.
-    let _ = requests.try_send(WatchRequest { request_union: Some(create) });
+    let _ = requests.try_send(WatchRequest {
+        request_union: Some(create),
+    });
     let mut request = Request::new(ReceiverStream::new(queue));
     // A member that has lost the others then says so, in place of being silent for ever.
-    request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+    request
+        .metadata_mut()
+        .insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
     let mut client = proto::watch(link.channel.clone());
     let answers = match tokio::time::timeout(BEGIN, client.watch(request)).await {
         Ok(answers) => answers,
@@ -221,7 +225,10 @@ impl Follower {
             Ok(Some(answer)) => match self.told.take(answer, believed)? {
                 Stream::GoesOn => self.pause = FIRST_PAUSE,
                 Stream::Ended(why) if why.contains("permission denied") => {
-                    return Err(Error::unavailable(DOING, crate::error::Refused(Status::permission_denied(why))));
+                    return Err(Error::unavailable(
+                        DOING,
+                        crate::error::Refused(Status::permission_denied(why)),
+                    ));
                 }
                 Stream::Ended(why) => self.broken(&why),
             },
@@ -247,7 +254,11 @@ impl Follower {
         };
         match opened {
             Err(Error::Unavailable { source, .. }) => {
-                tracing::debug!(prefix = self.prefix, error = &*source as &dyn std::error::Error, "a watch waits for etcd");
+                tracing::debug!(
+                    prefix = self.prefix,
+                    error = &*source as &dyn std::error::Error,
+                    "a watch waits for etcd"
+                );
                 tokio::time::sleep(self.pause).await;
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 Ok(())
@@ -268,7 +279,9 @@ impl Follower {
         if open.believed {
             let request = RequestUnion::ProgressRequest(WatchProgressRequest {});
             // Where the queue is full the same request is in it already.
-            let _ = open.requests.try_send(WatchRequest { request_union: Some(request) });
+            let _ = open.requests.try_send(WatchRequest {
+                request_union: Some(request),
+            });
         } else if let Err(error) = self.mark().await {
             tracing::debug!(error = &error as &dyn std::error::Error, "progress cannot be asked for");
         }

@@ -2,10 +2,7 @@
 //!
 //! After a change to it: `UPDATE_PROTO=1 cargo test -p store-etcd --test proto`.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a panic is how a test says that something is wrong"
-)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says that something is wrong")]
 
 use std::path::Path;
 
@@ -27,5 +24,8 @@ fn the_checked_in_client_is_current() {
         std::fs::write(&checked_in, &made).unwrap();
     }
     let current = std::fs::read_to_string(&checked_in).unwrap_or_default();
-    assert!(made == current, "src/proto/etcdserverpb.rs is not what proto/etcd.proto makes");
+    assert!(
+        made == current,
+        "src/proto/etcdserverpb.rs is not what proto/etcd.proto makes"
+    );
 }

@@ -16,7 +16,7 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableTable, WriteTransaction};
 use sha2::{Digest, Sha256};
 use store::Revision;
 
@@ -118,18 +118,18 @@ fn write(snapshot: &ReadTransaction, attachment: &[u8], out: impl Write) -> Resu
     let current = snapshot.open_table(CURRENT).map_err(|error| read(error.into()))?;
     let mut out = Summed::new(out);
     out.all(&[MARK]).map_err(Error::Output)?;
-    out.sized(attachment).map_err(Error::Output)?;
+    out.put_sized(attachment).map_err(Error::Output)?;
     out.all(&[&revision.0.to_be_bytes()]).map_err(Error::Output)?;
     let mut keys = 0u64;
     for item in current.iter().map_err(|error| read(error.into()))? {
         let (key, value) = item.map_err(|error| read(error.into()))?;
         out.all(&[&[1]]).map_err(Error::Output)?;
-        out.sized(key.value().as_bytes()).map_err(Error::Output)?;
-        out.sized(value.value()).map_err(Error::Output)?;
+        out.put_sized(key.value().as_bytes()).map_err(Error::Output)?;
+        out.put_sized(value.value()).map_err(Error::Output)?;
         keys += 1;
     }
     out.all(&[&[0], &keys.to_be_bytes()]).map_err(Error::Output)?;
-    out.finish().map_err(Error::Output)?;
+    out.seal().map_err(Error::Output)?;
     Ok(Summary { revision, keys })
 }
 
@@ -168,7 +168,9 @@ fn insert(
     records(input, |key, value, deadline| {
         current.insert(key, value).map_err(|error| refused(error.into()))?;
         if deadline != 0 {
-            expiry.insert((deadline, key), ()).map_err(|error| refused(error.into()))?;
+            expiry
+                .insert((deadline, key), ())
+                .map_err(|error| refused(error.into()))?;
         }
         Ok(())
     })
@@ -226,12 +228,12 @@ impl<T: Write> Summed<T> {
         Ok(())
     }
 
-    fn sized(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn put_sized(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.all(&[&length.to_be_bytes(), bytes])
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn seal(mut self) -> io::Result<()> {
         let sum = self.sum.finalize();
         self.stream.write_all(&sum)?;
         self.stream.flush()
@@ -319,7 +321,11 @@ mod tests {
         let values: Vec<_> = range.items.iter().map(|kv| (&*kv.key, kv.value.clone())).collect();
         assert_eq!(values.len(), 51);
         assert!(values.contains(&("k/0", "value 0".into())), "as it was at that moment");
-        for from in [Revision(52), store.revision().await.unwrap(), Revision(summary.revision.0 - 1)] {
+        for from in [
+            Revision(52),
+            store.revision().await.unwrap(),
+            Revision(summary.revision.0 - 1),
+        ] {
             let error = restored.watch("", from).await.unwrap_err();
             assert!(matches!(error, store::Error::Compacted { .. }), "from {from}: {error}");
         }
@@ -341,10 +347,13 @@ mod tests {
         let path = directory.path().join("b");
         let says = |input: &[u8]| {
             let error = Redb::restore(&path, input).unwrap_err().to_string();
-            assert!(!path.exists() && std::fs::read_dir(directory.path()).unwrap().count() == 1, "{error}");
+            assert!(
+                !path.exists() && std::fs::read_dir(directory.path()).unwrap().count() == 1,
+                "{error}"
+            );
             error
         };
-        assert!(says(b"apiVersion: v1").contains("does not begin as a backup"));
+        assert!(says(b"apiVersion: v1\nkind: List\n").contains("does not begin as a backup"));
         for length in [0, 20, 100, backup.len() - 1] {
             assert!(says(&backup[..length]).contains("cut short"), "{length}");
         }

@@ -9,7 +9,7 @@ pub use objects::{
     Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, runtime_classes, service_range,
 };
 pub use policy::policy;
-pub use reconcile::{Error, reconcile};
+pub use reconcile::{Error, reconcile, reconcile_endpoints};
 
 #[cfg(test)]
 mod tests;

@@ -109,8 +109,14 @@ pub(crate) fn store_error(error: store::Error) -> Status {
         Error::TooLarge => Status::too_large("Request entity too large: the object is larger than the store takes"),
         // Not 503, which clients take for "not done" and answer by doing it again.
         Error::Undecided { .. } => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of a write is not known");
-            Status::timeout("the store did not say whether the request was carried out: look before trying again", 0)
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the outcome of a write is not known"
+            );
+            Status::timeout(
+                "the store did not say whether the request was carried out: look before trying again",
+                0,
+            )
         }
         Error::Unavailable { .. } | Error::Corrupt { .. } => {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed");

@@ -249,8 +249,14 @@ mod tests {
     fn a_marker_is_progress_behind_what_came_before_it() {
         let mut told = told(4);
         told.owe(Revision(5));
-        told.take(answer(7, vec![put(b"/a", 5, 0, 5), put(b"/\xff", 6, 0, 6), put(b"/b", 7, 0, 7)]), false)
-            .unwrap();
+        told.take(
+            answer(
+                7,
+                vec![put(b"/a", 5, 0, 5), put(b"/\xff", 6, 0, 6), put(b"/b", 7, 0, 7)],
+            ),
+            false,
+        )
+        .unwrap();
         assert_eq!(all(&mut told), ["a@5 was 0", "progress 6", "b@7 was 0"]);
         assert_eq!(told.resume(), Revision(7));
     }
@@ -273,6 +279,9 @@ mod tests {
             cancel_reason: "etcdserver: no leader".to_owned(),
             ..answer(9, vec![])
         };
-        assert_eq!(told(4).take(ended, true).unwrap(), Stream::Ended("etcdserver: no leader".to_owned()));
+        assert_eq!(
+            told(4).take(ended, true).unwrap(),
+            Stream::Ended("etcdserver: no leader".to_owned())
+        );
     }
 }

@@ -22,7 +22,11 @@ async fn put(backend: &impl Backend, value: usize) -> Revision {
 async fn several_servers_compact_together_and_keep_the_last_period() {
     let program = need_etcd!(Version::V3_5);
     let cluster = Cluster::start(&program, 1, "http", &["--unsafe-no-fsync".to_owned()]);
-    let servers = [cluster.connect().await, cluster.connect().await, cluster.connect().await];
+    let servers = [
+        cluster.connect().await,
+        cluster.connect().await,
+        cluster.connect().await,
+    ];
     let shutdown = CancellationToken::new();
     let every = Duration::from_millis(300);
     let keepers: Vec<_> = servers

@@ -29,11 +29,17 @@ async fn write(etcd: Etcd, writer: usize, stop: Arc<AtomicBool>) -> usize {
         match etcd.write(Write::create(&*key, format!("by {writer}"))).await {
             Ok(Outcome::Committed(_)) => written += 1,
             Ok(Outcome::Conflict { current, .. }) => {
-                assert_eq!(current.unwrap().value, format!("by {writer}"), "only we write \"{key}\"");
+                assert_eq!(
+                    current.unwrap().value,
+                    format!("by {writer}"),
+                    "only we write \"{key}\""
+                );
                 written += 1;
             }
             Ok(other) => panic!("a create is not {other:?}"),
-            Err(Error::Unavailable { .. } | Error::Undecided { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(Error::Unavailable { .. } | Error::Undecided { .. }) => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             Err(error) => panic!("{error}"),
         }
     }
@@ -45,7 +51,12 @@ async fn follow(etcd: Etcd, from: Revision) -> Vec<Change> {
     let mut watch = etcd.watch("w/", from).await.unwrap();
     let mut changes: Vec<Change> = Vec::new();
     while changes.last().is_none_or(|change| &*change.key != "w/~") {
-        match timeout(PATIENCE, watch.next()).await.expect("the watch goes on").unwrap().unwrap() {
+        match timeout(PATIENCE, watch.next())
+            .await
+            .expect("the watch goes on")
+            .unwrap()
+            .unwrap()
+        {
             Signal::Change(change) => changes.push(change),
             Signal::Progress(_) => panic!("nobody asked"),
         }
@@ -88,7 +99,10 @@ async fn a_leader_that_dies_under_writes_loses_and_doubles_nothing() {
         waits_for_more(&etcd, known + 100).await;
         let leader = cluster.leader().await;
         cluster.members[leader].kill();
-        known = etcd.range("w/", Page::all(), None).await.map_or(known, |range| range.items.len());
+        known = etcd
+            .range("w/", Page::all(), None)
+            .await
+            .map_or(known, |range| range.items.len());
         waits_for_more(&etcd, known + 100).await;
         cluster.members[leader].start();
     }
@@ -97,7 +111,10 @@ async fn a_leader_that_dies_under_writes_loses_and_doubles_nothing() {
     for writer in writers {
         written.push(timeout(PATIENCE, writer).await.expect("it stops").unwrap());
     }
-    while !matches!(etcd.write(Write::put("w/~", "end")).await, Ok(Outcome::Committed(_) | Outcome::Unchanged(_))) {
+    while !matches!(
+        etcd.write(Write::put("w/~", "end")).await,
+        Ok(Outcome::Committed(_) | Outcome::Unchanged(_))
+    ) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let there = etcd.range("w/", Page::all(), None).await.unwrap();
@@ -114,7 +131,10 @@ async fn a_leader_that_dies_under_writes_loses_and_doubles_nothing() {
             changes.windows(2).all(|two| two[0].revision < two[1].revision),
             "in order and none twice"
         );
-        let told: BTreeMap<_, _> = changes.into_iter().map(|change| (change.key, change.revision)).collect();
+        let told: BTreeMap<_, _> = changes
+            .into_iter()
+            .map(|change| (change.key, change.revision))
+            .collect();
         assert_eq!(told, there, "everything that is there was told");
     }
 }
@@ -125,7 +145,9 @@ async fn without_a_quorum_nothing_is_written_and_afterwards_all_goes_on() {
     let mut cluster = Cluster::start(&program, 3, "http", &[]);
     let etcd = cluster.connect().await;
     let first = etcd.write(Write::create("a", "1")).await.unwrap();
-    let Outcome::Committed(first) = first else { panic!("{first:?}") };
+    let Outcome::Committed(first) = first else {
+        panic!("{first:?}")
+    };
     let mut watch = etcd.watch("", first).await.unwrap();
     cluster.members[0].kill();
     let second = timeout(PATIENCE, async {
@@ -141,12 +163,21 @@ async fn without_a_quorum_nothing_is_written_and_afterwards_all_goes_on() {
     let second = second.await.expect("one member of three is not missed");
     cluster.members[1].kill();
     let error = etcd.write(Write::update("a", "3", second)).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. } | Error::Undecided { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Unavailable { .. } | Error::Undecided { .. }),
+        "{error}"
+    );
     let error = etcd.get("a").await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "a read is not answered by a minority: {error}");
+    assert!(
+        matches!(error, Error::Unavailable { .. }),
+        "a read is not answered by a minority: {error}"
+    );
     cluster.members[2].kill();
     let error = etcd.write(Write::update("a", "3", second)).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. } | Error::Undecided { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Unavailable { .. } | Error::Undecided { .. }),
+        "{error}"
+    );
     for member in &mut cluster.members {
         member.start();
     }
@@ -162,7 +193,12 @@ async fn without_a_quorum_nothing_is_written_and_afterwards_all_goes_on() {
     let last = last.await.expect("it comes back");
     let mut told = Vec::new();
     while told.last() != Some(&last) {
-        match timeout(PATIENCE, watch.next()).await.expect("the watch goes on").unwrap().unwrap() {
+        match timeout(PATIENCE, watch.next())
+            .await
+            .expect("the watch goes on")
+            .unwrap()
+            .unwrap()
+        {
             Signal::Change(change) => told.push(change.revision),
             Signal::Progress(_) => {}
         }

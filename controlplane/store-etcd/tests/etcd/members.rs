@@ -45,7 +45,11 @@ macro_rules! need_etcd {
         match $version.program() {
             Some(program) => program,
             None => {
-                eprintln!("SKIPPED: {} needs {:?} of etcd; see scripts/etcd.sh", module_path!(), $version);
+                eprintln!(
+                    "SKIPPED: {} needs {:?} of etcd; see scripts/etcd.sh",
+                    module_path!(),
+                    $version
+                );
                 return;
             }
         }
@@ -109,7 +113,10 @@ impl Cluster {
             let client = format!("{scheme}://127.0.0.1:{}", free[2 * n]);
             let flags = [
                 ("--name", format!("m{n}")),
-                ("--data-dir", directory.path().join(format!("m{n}")).display().to_string()),
+                (
+                    "--data-dir",
+                    directory.path().join(format!("m{n}")).display().to_string(),
+                ),
                 ("--listen-client-urls", client.clone()),
                 ("--advertise-client-urls", client.clone()),
                 ("--listen-peer-urls", peer(n)),
@@ -193,5 +200,8 @@ async fn leads(uri: &str) -> bool {
 
 fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }

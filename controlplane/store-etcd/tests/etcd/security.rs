@@ -31,7 +31,9 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.subject_alt_names.push(SanType::IpAddress("127.0.0.1".parse().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress("127.0.0.1".parse().unwrap()));
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
@@ -84,7 +86,10 @@ async fn certificates_are_checked_in_both_directions_and_refusals_named() {
     ];
     for options in strangers {
         let error = Etcd::connect(options).await.unwrap_err();
-        assert!(matches!(error, OpenError::Away { .. }) && error.to_string().contains("ertificate"), "{error}");
+        assert!(
+            matches!(error, OpenError::Away { .. }) && error.to_string().contains("ertificate"),
+            "{error}"
+        );
     }
 
     let control = |words: &[&str]| control(&program, &cluster, &path, words);
@@ -92,14 +97,24 @@ async fn certificates_are_checked_in_both_directions_and_refusals_named() {
     control(&["user", "grant-role", "root", "root"]);
     control(&["user", "add", "reader", "--no-password"]);
     control(&["role", "add", "reading"]);
-    control(&["role", "grant-permission", "reading", "read", "--prefix=true", "/wherry/"]);
+    control(&[
+        "role",
+        "grant-permission",
+        "reading",
+        "read",
+        "--prefix=true",
+        "/wherry/",
+    ]);
     control(&["user", "grant-role", "reader", "reading"]);
     control(&["user", "add", "nobody", "--no-password"]);
     control(&["auth", "enable"]);
     let user = |name: &str| options(&cluster, &authority, Some(authority.sign(name)));
     let error = Etcd::connect(user("nobody")).await.unwrap_err();
     assert!(matches!(error, OpenError::Refused { .. }), "{error}");
-    assert!(error.to_string().contains("permission denied") && error.to_string().contains("\"/wherry/\""), "{error}");
+    assert!(
+        error.to_string().contains("permission denied") && error.to_string().contains("\"/wherry/\""),
+        "{error}"
+    );
     let reader = Etcd::connect(user("reader")).await.unwrap();
     assert!(reader.get("a").await.unwrap().value.is_some());
     let error = reader.write(Write::create("b", "1")).await.unwrap_err();
@@ -112,9 +127,20 @@ fn control(etcd: &Path, cluster: &Cluster, path: &impl Fn(&str) -> String, words
     let output = Command::new(etcd.with_file_name("etcdctl"))
         .env("ETCDCTL_API", "3")
         .args(["--endpoints", &cluster.members[0].client])
-        .args(["--cacert", &path("ca.crt"), "--cert", &path("root.crt"), "--key", &path("root.key")])
+        .args([
+            "--cacert",
+            &path("ca.crt"),
+            "--cert",
+            &path("root.crt"),
+            "--key",
+            &path("root.key"),
+        ])
         .args(words)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -59,7 +59,12 @@ impl<E> State<E> {
         if revision < self.revision || (revision == self.revision && !deleted) {
             return;
         }
-        if revision == self.revision && self.items.get(&change.key).is_some_and(|item| item.revision >= revision) {
+        if revision == self.revision
+            && self
+                .items
+                .get(&change.key)
+                .is_some_and(|item| item.revision >= revision)
+        {
             return;
         }
         let item = change.into_item();
@@ -125,7 +130,10 @@ impl<E> State<E> {
             .after(from)?
             .filter(|(_, event)| event.item.key.starts_with(prefix))
         {
-            if let Some(last) = found.last().filter(|last: &&Event<E>| found.len() >= limit && last.revision < event.revision) {
+            if let Some(last) = found
+                .last()
+                .filter(|last: &&Event<E>| found.len() >= limit && last.revision < event.revision)
+            {
                 let revision = last.revision;
                 return Ok((found, revision));
             }

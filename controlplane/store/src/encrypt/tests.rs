@@ -93,7 +93,10 @@ async fn keys_are_replaced_under_the_store_and_everything_is_sealed_anew() {
     let ring = Keyring::from(keys("k1", 1));
     let store = Encrypted::new(memory.clone(), ring.clone(), |key| key.starts_with("secrets/"));
     for n in 0..250 {
-        store.write(Write::put(format!("secrets/{n:03}"), n.to_string())).await.unwrap();
+        store
+            .write(Write::put(format!("secrets/{n:03}"), n.to_string()))
+            .await
+            .unwrap();
     }
     store.write(Write::put("maps/a", "plain")).await.unwrap();
     memory.write(Write::put("secrets/plain", "from before")).await.unwrap();
@@ -110,7 +113,10 @@ async fn keys_are_replaced_under_the_store_and_everything_is_sealed_anew() {
     ring.replace(keys("k2", 2));
     assert_eq!(read(&store, "secrets/007").await.unwrap(), "7");
     let first = watch.next().await.unwrap();
-    assert!(matches!(first, Err(Error::Corrupt { .. })), "history still needs the older key: {first:?}");
+    assert!(
+        matches!(first, Err(Error::Corrupt { .. })),
+        "history still needs the older key: {first:?}"
+    );
 }
 
 #[tokio::test]

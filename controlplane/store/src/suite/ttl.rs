@@ -64,13 +64,20 @@ pub(super) async fn what_expires_together_is_told_in_full(backend: &impl Backend
         gone.push(next_change(&mut watch).await);
     }
     assert!(gone.iter().all(|change| change.value.is_none()), "{gone:?}");
-    assert!(gone.is_sorted_by_key(|change| change.revision), "in the order of revisions");
+    assert!(
+        gone.is_sorted_by_key(|change| change.revision),
+        "in the order of revisions"
+    );
     let mut keys: Vec<_> = gone.iter().map(|change| change.key.clone()).collect();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), MANY, "each once");
     for change in &gone {
-        let after: Vec<_> = gone.iter().filter(|later| later.revision > change.revision).cloned().collect();
+        let after: Vec<_> = gone
+            .iter()
+            .filter(|later| later.revision > change.revision)
+            .cloned()
+            .collect();
         let marker = commit(backend, Write::put("t/stays", change.key.to_string())).await;
         let mut resumed = backend.watch("t/", change.revision).await.unwrap();
         let told = changes_up_to(&mut resumed, marker).await;
