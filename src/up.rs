@@ -20,7 +20,7 @@ use crate::{
     cli::{self, flag_for},
     control_plane,
     datadir::DataDir,
-    machine,
+    footprint, machine,
     notify::{Manager, State},
     rootless,
 };
@@ -71,6 +71,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let (ready, is_ready) = watch::channel(options.no_node);
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
     let announced = tasks.spawn(announce(is_ready, manager.clone(), quit.clone()));
+    let small = tasks.spawn(footprint::stay_small());
     let ended = match options.no_node {
         true => stopped(&manager).await,
         false => {
@@ -88,6 +89,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     };
     quit.cancel();
     announced.abort();
+    small.abort();
     tasks.close();
     tasks.wait().await;
     control_plane.stop().await;

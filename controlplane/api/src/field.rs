@@ -60,6 +60,8 @@ pub enum FieldErrorKind {
     Required,
     /// Malformed.
     Invalid,
+    /// Malformed as a whole; the value is not repeated.
+    InvalidUnshown,
     /// Outside an enumeration.
     NotSupported,
     /// Not unique.
@@ -83,7 +85,7 @@ impl FieldErrorKind {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidUnshown => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
@@ -98,7 +100,7 @@ impl FieldErrorKind {
     fn words(self) -> &'static str {
         match self {
             Self::Required => "Required value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidUnshown | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Duplicate => "Duplicate value",
             Self::Forbidden => "Forbidden",
@@ -110,7 +112,10 @@ impl FieldErrorKind {
     }
 
     fn shows_value(self) -> bool {
-        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::Internal)
+        !matches!(
+            self,
+            Self::InvalidUnshown | Self::Required | Self::Forbidden | Self::TooLong | Self::Internal
+        )
     }
 }
 
@@ -142,6 +147,11 @@ impl FieldError {
     /// A malformed value.
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorKind::Invalid, path, value, detail)
+    }
+
+    /// Something too large to repeat is malformed, or at odds with itself.
+    pub fn invalid_unshown(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorKind::InvalidUnshown, path, Value::Null, detail)
     }
 
     /// A value outside an enumeration; `supported` is printed in the order given.

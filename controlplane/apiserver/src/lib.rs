@@ -13,6 +13,7 @@ pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+pub mod components;
 pub mod http;
 pub mod pods;
 pub mod registry;

@@ -11,6 +11,7 @@ mod facts;
 mod model;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 mod schema;
 #[cfg(test)]
 mod tests;

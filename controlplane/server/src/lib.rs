@@ -23,7 +23,7 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -33,6 +33,7 @@ use apiserver::{ApiServer, bootstrap, http::health::Check, registry::Deps, regis
 use client::{Client, Clock, Informers};
 use ipnet::Ipv4Net;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
@@ -175,6 +176,7 @@ impl Server {
         let backend = store.backend();
         let caches = (TaskTracker::new(), CancellationToken::new());
         let bootstrapped = Arc::new(AtomicBool::new(false));
+        let components = Arc::new(Components::default());
         let api = ApiServer::start(
             apiserver::Config {
                 backend,
@@ -194,7 +196,7 @@ impl Server {
                 kubernetes_address,
                 node_ports: config.node_ports.clone(),
                 admission: Vec::new(),
-                virtuals: virtuals(&pki, &caches.0)?,
+                virtuals: virtuals(&pki, &caches.0, components.clone())?,
                 checks: vec![bootstrap_check(bootstrapped.clone())],
             },
             caches.0.clone(),
@@ -236,7 +238,7 @@ impl Server {
             server.keep_endpoints(admin, cluster, plan.advertise).await?;
         }
         bootstrapped.store(true, Ordering::Release);
-        server.run_components(&config);
+        server.run_components(&config, &components);
         Ok(server)
     }
 
@@ -309,7 +311,7 @@ impl Server {
         Ok(())
     }
 
-    fn run_components(&self, config: &Config) {
+    fn run_components(&self, config: &Config, components: &Components) {
         let identity = leading::identity(&config.node_name);
         let turn = |lease: &'static str, user: &str| match self.store.is_shared() {
             true => Turn::elected(lease, &identity, self.client(user, &[])),
@@ -318,10 +320,11 @@ impl Server {
         let (tasks, shutdown) = &self.loops;
         let (clock, api) = (self.clock.clone(), self.api.clone());
         let (scheduling, end) = (turn("kube-scheduler", "system:kube-scheduler"), shutdown.clone());
-        tasks.spawn(async move {
+        let running = tasks.spawn(async move {
             let scheduler = |tasks, end| run_scheduler(&api, &clock, tasks, end);
             scheduling.run(&clock, end, scheduler).await;
         });
+        let _ = components.scheduler.set(running.abort_handle());
         let (clock, api) = (self.clock.clone(), self.api.clone());
         let settings = controllers::Config {
             cluster_range: config.cluster_range,
@@ -333,10 +336,11 @@ impl Server {
             turn("kube-controller-manager", "system:kube-controller-manager"),
             shutdown.clone(),
         );
-        tasks.spawn(async move {
+        let running = tasks.spawn(async move {
             let controllers = |tasks, end| run_controllers(&api, settings.clone(), tasks, end);
             controlling.run(&clock, end, controllers).await;
         });
+        let _ = components.controllers.set(running.abort_handle());
     }
 }
 
@@ -377,13 +381,40 @@ fn in_full(error: &dyn std::error::Error) -> String {
     texts.join(": ")
 }
 
+/// The components of the control plane beside its API, once they have been started.
+#[derive(Default)]
+struct Components {
+    scheduler: OnceLock<AbortHandle>,
+    controllers: OnceLock<AbortHandle>,
+}
+
+impl Components {
+    fn checks(self: &Arc<Self>) -> Vec<Check> {
+        let check = |name, component: fn(&Self) -> &OnceLock<AbortHandle>| {
+            let components = self.clone();
+            let passes = move || component(&components).get().is_some_and(|task| !task.is_finished());
+            Check {
+                name,
+                passes: Arc::new(passes),
+            }
+        };
+        vec![
+            check("controller-manager", |components| &components.controllers),
+            check("scheduler", |components| &components.scheduler),
+        ]
+    }
+}
+
 /// Endpoints that reach beyond the store.
-fn virtuals(pki: &Pki, tasks: &TaskTracker) -> Result<apiserver::Virtuals, tls::Error> {
+fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Result<apiserver::Virtuals, tls::Error> {
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
     let tasks = tasks.clone();
     Ok(Box::new(move |deps: &Deps| -> Vec<VirtualRoute> {
         let dialer = Arc::new(apiserver::http::dial::Direct::new(deps.reader.clone(), kubelets));
-        vec![apiserver::pods::log::route(dialer, tasks)]
+        vec![
+            apiserver::pods::log::route(dialer, tasks),
+            apiserver::components::route(deps.backend.clone(), components.checks()),
+        ]
     }))
 }
 

@@ -44,6 +44,11 @@ pub struct Options {
     pub history: usize,
     /// How many bytes of served values those changes may hold.
     pub history_bytes: usize,
+    /// For how long changes are kept in any case; what is older, and at the latest twice as old, is kept only as far
+    /// as `rest` allows. A watcher that is told of progress comes back with a younger revision than that.
+    pub fresh: Duration,
+    /// How much is kept of what is not fresh.
+    pub rest: Bounds,
     /// How many items are listed at a time.
     pub page: usize,
     /// How long to wait before the first retry after the backend failed; doubled for each further one.
@@ -59,6 +64,12 @@ impl Default for Options {
         Options {
             history: 4096,
             history_bytes: 8 << 20,
+            // As the watch cache of Kubernetes (`eventFreshDuration`).
+            fresh: Duration::from_secs(75),
+            rest: Bounds {
+                entries: 100,
+                weight: 64 << 10,
+            },
             page: 500,
             backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(5),

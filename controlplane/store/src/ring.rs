@@ -46,6 +46,11 @@ impl<T> Ring<T> {
 
     /// Adds an entry, which must not be earlier than any other, and drops the oldest ones beyond the bounds.
     pub fn push(&mut self, revision: Revision, weight: usize, value: T) {
+        self.push_with(revision, weight, value, drop);
+    }
+
+    /// The same, handing over what is dropped.
+    pub fn push_with(&mut self, revision: Revision, weight: usize, value: T, mut dropped: impl FnMut(T)) {
         debug_assert!(
             self.entries.back().is_none_or(|last| last.revision <= revision),
             "entries ascend"
@@ -56,8 +61,8 @@ impl<T> Ring<T> {
             value,
         });
         self.weight += weight;
-        while self.entries.len() > 1 && (self.entries.len() > self.bounds.entries || self.weight > self.bounds.weight) {
-            self.drop_oldest();
+        while self.entries.len() > 1 && self.exceeds(self.bounds) {
+            self.drop_oldest().into_iter().for_each(&mut dropped);
         }
     }
 
@@ -67,6 +72,21 @@ impl<T> Ring<T> {
             self.drop_oldest();
         }
         self.floor = self.floor.max(to);
+    }
+
+    /// Forgets the oldest entries up to and including `to`, for as long as there is more than `rest` allows, and hands
+    /// them over.
+    pub fn shrink(&mut self, to: Revision, rest: Bounds, mut dropped: impl FnMut(T)) {
+        let old = |entry: &Entry<T>| entry.revision <= to;
+        while self.exceeds(rest) && self.entries.front().is_some_and(old) {
+            self.drop_oldest().into_iter().for_each(&mut dropped);
+        }
+        self.entries.shrink_to(self.entries.len() * 2);
+    }
+
+    /// Whether there is more than these bounds allow.
+    pub fn exceeds(&self, bounds: Bounds) -> bool {
+        self.entries.len() > bounds.entries || self.weight > bounds.weight
     }
 
     /// Forgets everything, and goes on from `floor`, which may lie before what was known.
@@ -90,11 +110,11 @@ impl<T> Ring<T> {
         Ok(self.entries.range(start..).map(|entry| (entry.revision, &entry.value)))
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.entries.pop_front() {
-            self.weight -= oldest.weight;
-            self.floor = oldest.revision;
-        }
+    fn drop_oldest(&mut self) -> Option<T> {
+        let oldest = self.entries.pop_front()?;
+        self.weight -= oldest.weight;
+        self.floor = oldest.revision;
+        Some(oldest.value)
     }
 }
 
@@ -138,7 +158,9 @@ mod tests {
         ring.push(Revision(2), 4, 2);
         ring.push(Revision(3), 6, 3);
         assert_eq!(after(&ring, 1), Some(vec![2, 3]));
-        ring.push(Revision(4), 1, 4);
+        let mut gone = Vec::new();
+        ring.push_with(Revision(4), 1, 4, |value| gone.push(value));
+        assert_eq!(gone, [2]);
         assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![3, 4])));
         ring.push(Revision(5), 50, 5);
         assert_eq!((ring.floor(), after(&ring, 4)), (Revision(4), Some(vec![5])));
@@ -153,6 +175,25 @@ mod tests {
         assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![30, 31, 32])));
         ring.push(Revision(4), 1, 4);
         assert_eq!((after(&ring, 2), after(&ring, 3)), (None, Some(vec![4])));
+    }
+
+    #[test]
+    fn shrinks_by_age_and_only_as_far_as_there_is_too_much() {
+        let mut ring = ring(100, 100);
+        for revision in 2..8 {
+            ring.push(Revision(revision), 1, revision);
+        }
+        let rest = |entries, weight| Bounds { entries, weight };
+        for (to, rest, floor) in [
+            (7, rest(6, 6), 1),
+            (4, rest(2, 100), 4),
+            (7, rest(100, 2), 5),
+            (7, rest(0, 0), 7),
+        ] {
+            ring.shrink(Revision(to), rest, drop);
+            assert_eq!(ring.floor(), Revision(floor), "to {to}, {rest:?}");
+            assert_eq!(ring.exceeds(rest), floor < 7 && to < 7);
+        }
     }
 
     #[test]

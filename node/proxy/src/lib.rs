@@ -35,7 +35,9 @@ use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
 use ruleset::TableName;
-pub use userspace::{Claim, ClaimError, Held, HolderError, Process, main as process_main};
+pub use userspace::{
+    Background as ProcessBackground, Claim, ClaimError, Held, HolderError, Process, main as process_main,
+};
 use userspace::{Holder, Launcher, Refused};
 
 /// How often everything is looked at without a reason.

@@ -8,8 +8,9 @@ use e2e::Cluster;
 
 use crate::{figures::print, processes, workload};
 
-/// After the last pod is Ready, until what follows from that has been done and old connections are gone.
-const SETTLE: Duration = Duration::from_secs(30);
+/// After the last pod is Ready, until what follows from that has been done, old connections are gone, and the histories
+/// that the API server keeps for watches have aged (75 s twice).
+const SETTLE: Duration = Duration::from_secs(160);
 
 /// Scales from one pod by `count` more and prints what each takes.
 pub(crate) fn measure(count: usize, readiness: bool) -> anyhow::Result<()> {

@@ -9,6 +9,9 @@ use crate::{
     processes,
 };
 
+/// After the example is available, until the cluster is idle.
+const SETTLE: Duration = Duration::from_secs(20);
+
 /// Starts one data directory `runs` times and prints the figures; then the memory of the idle cluster with the example.
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
     let mut cluster = Cluster::start(Options::default());
@@ -42,6 +45,7 @@ fn idle(cluster: &Cluster) {
     cluster
         .kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"])
         .ok();
+    processes::leave(SETTLE);
     let (mut rss, mut pss) = (0, 0);
     for process in processes::of_binary(&e2e::binary()) {
         let (r, p) = processes::memory(process.pid);

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use api::{Object, Status};
 use serde_json::{Value, json};
 
-use super::{AdmissionRequest, plugins};
+use super::{Admission, AdmissionRequest, plugins};
 use crate::authn::UserInfo;
 use crate::registry::Deps;
 use crate::registry::resource::{Operation, Resource};
@@ -36,6 +36,10 @@ fn world() -> Vec<(&'static str, Value)> {
         (
             "serviceaccounts",
             account("quiet", json!({"automountServiceAccountToken": false})),
+        ),
+        (
+            "priorityclasses",
+            json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"}),
         ),
         ("runtimeclasses", class("plain", json!({}))),
         (
@@ -213,6 +217,18 @@ async fn says_why_a_pod_is_not_admitted() {
             json!({"priorityClassName": "x", "containers": containers}),
             "pods \"p\" is forbidden: no PriorityClass with name x was found",
         ),
+        (
+            "ns",
+            json!({"priorityClassName": "high", "priority": 7, "containers": containers}),
+            "pods \"p\" is forbidden: the integer value of priority (7) must not be provided in pod spec; priority admission \
+             controller computed 1000 from the given PriorityClass name",
+        ),
+        (
+            "ns",
+            json!({"priorityClassName": "high", "preemptionPolicy": "PreemptLowerPriority", "containers": containers}),
+            "pods \"p\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod \
+             spec; priority admission controller computed Never from the given PriorityClass name",
+        ),
     ];
     for (namespace, spec, expected) in cases {
         assert_eq!(create_pod(namespace, spec).await.expect_err("refused"), expected);
@@ -330,5 +346,72 @@ async fn nobody_grants_what_they_do_not_hold() {
     assert_eq!(
         write(&jane, "clusterrolebindings", binding("missing")).await,
         Err("clusterroles.rbac.authorization.k8s.io \"missing\" not found".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_pod_matters_as_much_as_its_class_says() {
+    for (spec, priority, policy) in [
+        (json!({}), 0, "PreemptLowerPriority"),
+        (json!({"priorityClassName": "high"}), 1000, "Never"),
+        (
+            json!({"priorityClassName": "system-node-critical"}),
+            2_000_001_000,
+            "PreemptLowerPriority",
+        ),
+    ] {
+        let mut pod = spec.clone();
+        pod["containers"] = json!([{"name": "c"}]);
+        let pod = create_pod("ns", pod).await.expect("admitted");
+        assert_eq!(pod.i64_at("spec.priority"), Some(priority), "{spec}");
+        assert_eq!(pod.str_at("spec.preemptionPolicy"), Some(policy), "{spec}");
+    }
+}
+
+/// What the plugin alone makes of a write in a world with these classes.
+async fn with_classes(classes: &[Value], plural: &str, object: &mut Object) -> Result<(), String> {
+    let deps = deps(classes.iter().map(|class| ("priorityclasses", class.clone())).collect());
+    let resource = find(&deps, plural);
+    let user = UserInfo::default();
+    let name = object.name().to_owned();
+    let mut request = AdmissionRequest {
+        user: &user,
+        operation: Operation::Create,
+        resource: &resource,
+        subresource: None,
+        namespace: None,
+        name: &name,
+        object: Some(object),
+        old: None,
+        dry_run: false,
+        reader: deps.reader.as_ref(),
+        warnings: Vec::new(),
+    };
+    let plugin = super::pod_priority::Priority;
+    assert!(plugin.handles(&Operation::Create, &resource, None));
+    plugin.admit(&mut request).await.map_err(|status| status.message)?;
+    plugin.validate(&request).await.map_err(|status| status.message)
+}
+
+#[tokio::test]
+async fn one_class_is_that_of_pods_that_name_none() {
+    let class = |name: &str, value: i64| json!({"metadata": {"name": name}, "value": value, "globalDefault": true});
+    let mut pod = object(json!({"metadata": {"name": "p"}, "spec": {}}));
+    with_classes(&[class("much", 9), class("little", 5)], "pods", &mut pod)
+        .await
+        .expect("admitted");
+    assert_eq!(
+        pod.at("spec"),
+        Some(&json!({"priorityClassName": "little", "priority": 5}))
+    );
+    let mut second = object(class("second", 1));
+    assert_eq!(with_classes(&[], "priorityclasses", &mut second).await, Ok(()));
+    assert_eq!(
+        with_classes(&[class("first", 1)], "priorityclasses", &mut second).await,
+        Err(
+            "priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass first is already marked as default. Only \
+             one default can exist"
+                .to_owned()
+        )
     );
 }

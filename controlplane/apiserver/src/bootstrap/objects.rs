@@ -1,11 +1,13 @@
-//! Namespaces, the Service range, the `kubernetes` Service with its endpoints, the runtime class of Wasm pods, and what
-//! extension servers are told about authentication.
+//! Namespaces, the Service range, the `kubernetes` Service with its endpoints, the classes of Wasm pods and of pods
+//! that the cluster cannot do without, and what extension servers are told about authentication.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::Object;
 use ipnet::Ipv4Net;
 use serde_json::json;
+
+use crate::resources::scheduling::priority_class::SYSTEM;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const SERVICE: &str = "kubernetes";
@@ -93,6 +95,23 @@ pub fn runtime_classes() -> [Object; 1] {
     [wasm]
 }
 
+/// The classes of pods that the cluster cannot do without.
+pub fn priority_classes() -> [Object; 2] {
+    SYSTEM.map(|(name, value)| {
+        let mut class = Object::new("scheduling.k8s.io/v1", "PriorityClass");
+        class.set_name(name);
+        class.set("value", value);
+        let description = match name {
+            "system-node-critical" => "Used for system critical pods that must not be moved from their current node.",
+            _ => {
+                "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."
+            }
+        };
+        class.set("description", description);
+        class
+    })
+}
+
 /// `kube-system/extension-apiserver-authentication`: how servers beside this one recognise its clients. It says nothing of
 /// request headers, since no proxy stands in front.
 pub fn authentication(cluster: &Cluster) -> Object {
@@ -129,12 +148,15 @@ mod tests {
         };
         let [endpoints, slice] = kubernetes_endpoints(&cluster);
         let [wasm] = runtime_classes();
+        let [node, cluster_wide] = priority_classes();
         let rest = vec![
             service_range(&cluster),
             kubernetes_service(&cluster),
             endpoints,
             slice,
             wasm,
+            node,
+            cluster_wide,
             authentication(&cluster),
         ];
         let all = [namespaces(), rest].concat();

@@ -8,7 +8,8 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
 
 use super::objects::{
-    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, runtime_classes, service_range,
+    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes, runtime_classes,
+    service_range,
 };
 use super::policy::policy;
 use crate::authz::policy::own_rules;
@@ -44,7 +45,8 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         kubernetes_service(cluster),
         authentication(cluster),
     ];
-    let rest = policy().into_iter().chain(own).chain(runtime_classes());
+    let classes = runtime_classes().into_iter().chain(priority_classes());
+    let rest = policy().into_iter().chain(own).chain(classes);
     // Where several servers answer, they agree on that among themselves.
     let endpoints = Some(cluster).filter(|cluster| !cluster.advertise.is_empty());
     ensure_all(client, rest.chain(endpoints.into_iter().flat_map(kubernetes_endpoints))).await
@@ -203,6 +205,7 @@ fn path(object: &Object, named: bool) -> Result<String, Error> {
         "ServiceCIDR" => "servicecidrs",
         "ConfigMap" => "configmaps",
         "RuntimeClass" => "runtimeclasses",
+        "PriorityClass" => "priorityclasses",
         "Role" => "roles",
         "ClusterRole" => "clusterroles",
         "RoleBinding" => "rolebindings",
@@ -296,7 +299,7 @@ mod tests {
             .await
             .expect("all is taken");
         let asked = asked.lock();
-        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 6);
+        assert_eq!(asked.created.len(), namespaces().len() + policy().len() + 8);
         assert_eq!(asked.early, 0);
         assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
     }

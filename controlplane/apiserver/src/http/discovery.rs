@@ -1,6 +1,7 @@
 //! Discovery: which groups, versions and kinds there are, legacy and aggregated. Made once, served as bytes.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +11,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::accept::names;
+use super::accept::{Accepted, Encoding, aggregated_discovery, negotiate_plain};
 use super::body::Body;
 use super::respond;
 use crate::registry::catalog::{Endpoint, Registry};
 use crate::registry::virtuals::VirtualRoute;
 
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// All discovery documents by their paths.
 pub(crate) struct Discovery {
@@ -26,6 +27,8 @@ pub(crate) struct Discovery {
 
 struct Document {
     bytes: Bytes,
+    /// As protobuf, once somebody has asked for it.
+    protobuf: OnceLock<Bytes>,
     etag: HeaderValue,
 }
 
@@ -34,7 +37,22 @@ impl Document {
         let bytes = Bytes::from(value.to_string());
         let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
         let etag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("hexadecimal is ASCII");
-        Document { bytes, etag }
+        Document {
+            bytes,
+            protobuf: OnceLock::new(),
+            etag,
+        }
+    }
+
+    fn answer(&self, encoding: Encoding) -> Response<Body> {
+        if let Some(known) = self.protobuf.get().filter(|_| encoding == Encoding::Protobuf) {
+            return respond::with_type(StatusCode::OK, respond::PROTOBUF_TYPE, Body::from(known.clone()));
+        }
+        let response = respond::document(StatusCode::OK, self.bytes.clone(), encoding, false);
+        if let Some(made) = response.body().as_full().filter(|_| encoding == Encoding::Protobuf) {
+            self.protobuf.get_or_init(|| made.clone());
+        }
+        response
     }
 }
 
@@ -100,21 +118,42 @@ impl Discovery {
     /// The document at a path, if there is one.
     pub(crate) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
         let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok());
-        let aggregated = names(accept, "APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2");
-        let (document, media) = match self.aggregated.get(path).filter(|_| aggregated) {
-            Some(document) => (document, HeaderValue::from_static(AGGREGATED)),
-            None => (self.legacy.get(path)?, respond::JSON),
+        let aggregated = aggregated_discovery(accept).and_then(|of| Some((self.aggregated.get(path)?, of)));
+        let (document, encoding) = match aggregated {
+            Some(found) => found,
+            None => {
+                let document = self.legacy.get(path)?;
+                // The list of paths is no object.
+                let accepted = if path.is_empty() {
+                    Ok(Accepted::JSON)
+                } else {
+                    negotiate_plain(accept)
+                };
+                match accepted {
+                    Ok(accepted) => (document, accepted.encoding),
+                    Err(status) => return Some(respond::status(&status, accept)),
+                }
+            }
         };
-        let mut response = match headers.get(IF_NONE_MATCH) == Some(&document.etag) {
-            true => respond::with_type(StatusCode::NOT_MODIFIED, media, Body::empty()),
-            false => respond::with_type(StatusCode::OK, media, Body::from(document.bytes.clone())),
-        };
+        let mut response = document.answer(encoding);
+        if headers.get(IF_NONE_MATCH) == Some(&document.etag) {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.body_mut() = Body::empty();
+        }
+        if let Some(media) = aggregated.and_then(|_| aggregated_type(response.headers().get(CONTENT_TYPE)?)) {
+            response.headers_mut().insert(CONTENT_TYPE, media);
+        }
         let headers = response.headers_mut();
         headers.insert(ETAG, document.etag.clone());
         headers.insert(VARY, HeaderValue::from_static("Accept"));
-        debug_assert!(headers.contains_key(CONTENT_TYPE));
         Some(response)
     }
+}
+
+/// The media type of aggregated discovery, which names what the document is.
+fn aggregated_type(media: &HeaderValue) -> Option<HeaderValue> {
+    let media = media.to_str().ok()?;
+    HeaderValue::from_str(&format!("{media}{AGGREGATED}")).ok()
 }
 
 /// Everything that is offered, groups in the order in which the catalogue names them.
@@ -217,6 +256,7 @@ fn add_virtual(resources: &mut Vec<Offered>, route: &VirtualRoute) {
             resource.singular = route.kind.to_ascii_lowercase();
             resource.kind = kind;
             resource.verbs = route.verbs.to_vec();
+            resource.short_names = route.handler.short_names().iter().map(ToString::to_string).collect();
             resource.whole = true;
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use api::Status;
 use api::names::GroupResource;
 use futures::FutureExt;
-use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use tracing::Instrument;
@@ -55,9 +55,8 @@ pub(crate) async fn handle(server: Arc<Shared>, caller: Caller, request: Request
         Err(_) => {
             server.metrics.panicked();
             tracing::error!(method = %parts.method, uri = %parts.uri, id = ?id, "a request panicked");
-            respond::status(&Status::internal(
-                "this request caused a panic; the server's log has more",
-            ))
+            let status = Status::internal("this request caused a panic; the server's log has more");
+            respond::status(&status, accept(&parts))
         }
     };
     response.headers_mut().insert(respond::AUDIT_ID, id);
@@ -105,7 +104,7 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             .await
             .unwrap_or_else(|_| Err(timed_out())),
     };
-    let response = result.unwrap_or_else(|status| respond::status(&status));
+    let response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
     server.metrics.finished(
         &info,
         route::target(server, &info),
@@ -116,6 +115,10 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
         Caller::Connection { loopback: false, .. } if asks_gzip(parts) => compress::gzip(response),
         _ => response,
     }
+}
+
+fn accept(parts: &Parts) -> Option<&str> {
+    parts.headers.get(ACCEPT).and_then(|v| v.to_str().ok())
 }
 
 fn asks_gzip(parts: &Parts) -> bool {

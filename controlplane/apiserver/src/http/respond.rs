@@ -7,11 +7,15 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WARNING};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::accept::Encoding;
+use super::accept::{Accepted, Encoding, PROTOBUF, negotiate_plain};
 use super::body::Body;
+use super::pretty::Indenter;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+pub(crate) const PROTOBUF_TYPE: HeaderValue = HeaderValue::from_static(PROTOBUF);
+pub(crate) const PROTOBUF_STREAM: HeaderValue =
+    HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache, private");
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
@@ -39,10 +43,12 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     )
 }
 
-/// A `Status` as a response, with its code and `Retry-After`.
-pub(crate) fn status(status: &Status) -> Response<Body> {
+/// A `Status` as a response, with its code and `Retry-After`, in the encoding that the caller takes.
+pub(crate) fn status(status: &Status, accept: Option<&str>) -> Response<Body> {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, status.to_vec());
+    // An error is not hidden behind one of negotiation.
+    let accepted = negotiate_plain(accept).unwrap_or(Accepted::JSON);
+    let mut response = document(code, status.to_vec().into(), accepted.encoding, accepted.pretty);
     let retry = status
         .details
         .as_ref()
@@ -59,18 +65,48 @@ pub(crate) fn document(code: StatusCode, json: Bytes, encoding: Encoding, pretty
     match encoding {
         Encoding::Yaml => match to_yaml(&json) {
             Some(yaml) => with_type(code, YAML, Body::from(yaml)),
-            None => status(&Status::internal("the object cannot be written as YAML")),
+            None => unwritable("the object cannot be written as YAML"),
         },
-        Encoding::Json if pretty => self::json(code, prettify(&json).unwrap_or(json)),
+        Encoding::Protobuf => match schema::protobuf::Encoder::default().object(&json) {
+            Ok(bytes) => with_type(code, PROTOBUF_TYPE, Body::from(bytes.to_vec())),
+            Err(error) => unwritable(&format!("the object cannot be written as protobuf: {error}")),
+        },
+        Encoding::Json if pretty => self::json(code, Indenter::default().indent(&json)),
         Encoding::Json => self::json(code, json),
     }
 }
 
-fn prettify(json: &Bytes) -> Option<Bytes> {
-    let value: serde_json::Value = serde_json::from_slice(json).ok()?;
-    let mut bytes = serde_json::to_vec_pretty(&value).ok()?;
-    bytes.push(b'\n');
-    Some(bytes.into())
+fn unwritable(why: &str) -> Response<Body> {
+    tracing::error!(why, "an answer cannot be encoded");
+    json(StatusCode::INTERNAL_SERVER_ERROR, Status::internal(why).to_vec())
+}
+
+/// The JSON answer of a handler that knows no other encoding, in the one that was asked for; other media types stay.
+pub(crate) fn in_encoding(response: Response<Body>, accepted: Accepted) -> Response<Body> {
+    let same = accepted.encoding == Encoding::Json && !accepted.pretty;
+    if same || response.headers().get(CONTENT_TYPE) != Some(&JSON) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let Some(json) = body.as_full().cloned() else {
+        return Response::from_parts(parts, body);
+    };
+    let (made, body) = document(parts.status, json, accepted.encoding, accepted.pretty).into_parts();
+    parts.status = made.status;
+    parts.headers.extend(made.headers);
+    Response::from_parts(parts, body)
+}
+
+/// JSON that comes in chunks, indented.
+pub(crate) fn indented(body: Body) -> Body {
+    let about = body.about().unwrap_or_default();
+    match body.into_chunks() {
+        Ok(chunks) => {
+            let mut indenter = Indenter::default();
+            Body::chunks(chunks.map(move |chunk| indenter.indent(&chunk)), about)
+        }
+        Err(body) => body,
+    }
 }
 
 fn to_yaml(json: &Bytes) -> Option<Bytes> {

@@ -10,11 +10,12 @@ use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
-use super::accept::{Encoding, Form, Include, negotiate};
+use super::accept::{Encoding, Form, Include};
 use super::body::Body;
-use super::decode::{content, content_type, parse, read};
+use super::decode::{Media, content, content_of, content_type, content_without_protobuf, parse, read};
 use super::info::RequestInfo;
 use super::metrics::Target;
+use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
 use crate::authn::UserInfo;
@@ -56,18 +57,14 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     if !verbs.contains(&info.verb) {
         return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
     }
-    let accept = route
-        .parts
-        .headers
-        .get(http::header::ACCEPT)
-        .and_then(|v| v.to_str().ok());
+    let accepted = accepted(route, endpoint, subresource)?;
     let call = Call {
         server: route.server,
         endpoint,
         info,
         user: route.user,
         query: route.query,
-        accepted: negotiate(accept)?,
+        accepted,
         now: route.server.now(),
     };
     let mut response = match subresource {
@@ -144,7 +141,7 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
                 StatusCode::OK,
                 bytes,
                 call.accepted.encoding,
-                pretty(call.query),
+                call.accepted.pretty,
             ))
         }
         "list" => {
@@ -153,17 +150,21 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
         }
         "watch" => {
             let stream = verbs::watch(&call, include).await?;
-            Ok(respond::with_type(StatusCode::OK, respond::JSON, stream))
+            let media = match call.accepted.encoding {
+                Encoding::Protobuf => respond::PROTOBUF_STREAM,
+                Encoding::Json | Encoding::Yaml => respond::JSON,
+            };
+            Ok(respond::with_type(StatusCode::OK, media, stream))
         }
         "create" => {
             if call.endpoint.resource().is_namespaced() && call.namespace().is_none() {
                 return Err(Status::method_not_supported(&call.endpoint.group_resource(), "create"));
             }
-            let (bytes, media) = content(&route.parts.headers, body).await?;
+            let (bytes, media) = own_content(&call, &route.parts.headers, body).await?;
             finish(&call, include, verbs::create(&call, &bytes, media).await?)
         }
         "update" => {
-            let (bytes, media) = content(&route.parts.headers, body).await?;
+            let (bytes, media) = own_content(&call, &route.parts.headers, body).await?;
             finish(
                 &call,
                 include,
@@ -189,7 +190,7 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
                         StatusCode::OK,
                         bytes,
                         call.accepted.encoding,
-                        pretty(call.query),
+                        call.accepted.pretty,
                     ))
                 }
             }
@@ -201,7 +202,7 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
                 StatusCode::OK,
                 list,
                 call.accepted.encoding,
-                pretty(call.query),
+                call.accepted.pretty,
             ))
         }
         other => Err(Status::method_not_supported(&call.endpoint.group_resource(), other)),
@@ -219,6 +220,7 @@ async fn part(
     let include = include(call.query)?;
     let flavour = match subresource {
         Subresource::Finalize => Flavour::Finalizers,
+        Subresource::EphemeralContainers | Subresource::Resize => Flavour::Whole,
         _ => Flavour::Status,
     };
     match (subresource, call.info.verb) {
@@ -228,7 +230,7 @@ async fn part(
                 StatusCode::OK,
                 scale,
                 call.accepted.encoding,
-                pretty(call.query),
+                call.accepted.pretty,
             ))
         }
         (Subresource::Scale { .. }, "update") => {
@@ -242,11 +244,21 @@ async fn part(
         }
         (Subresource::Binding, _) => {
             let status = crate::pods::bind(&call, object(route.parts, body).await?).await?;
-            Ok(respond::json(StatusCode::CREATED, status.to_vec()))
+            Ok(respond::document(
+                StatusCode::CREATED,
+                status.to_vec().into(),
+                call.accepted.encoding,
+                call.accepted.pretty,
+            ))
         }
         (Subresource::Eviction, _) => {
             let status = crate::pods::evict(&call, object(route.parts, body).await?).await?;
-            Ok(respond::json(StatusCode::CREATED, status.to_vec()))
+            Ok(respond::document(
+                StatusCode::CREATED,
+                status.to_vec().into(),
+                call.accepted.encoding,
+                call.accepted.pretty,
+            ))
         }
         (_, "get") => {
             let item = verbs::get(&call).await?;
@@ -255,11 +267,11 @@ async fn part(
                 StatusCode::OK,
                 bytes,
                 call.accepted.encoding,
-                pretty(call.query),
+                call.accepted.pretty,
             ))
         }
         (_, "update") => {
-            let (bytes, media) = content(headers, body).await?;
+            let (bytes, media) = own_content(&call, headers, body).await?;
             finish(&call, include, verbs::update(&call, flavour, &bytes, media).await?)
         }
         _ => {
@@ -267,6 +279,20 @@ async fn part(
             let bytes = read(body).await?;
             finish(&call, include, verbs::patch(&call, flavour, patch_type, &bytes).await?)
         }
+    }
+}
+
+/// The content of a body that holds an object of the call's own kind.
+async fn own_content(call: &Call<'_>, headers: &http::HeaderMap, body: Body) -> Result<(Bytes, Media), Status> {
+    let served = call.endpoint.served();
+    let kind = &call.endpoint.resource().kind;
+    let usual = matches!(
+        content_type(headers),
+        None | Some("" | "application/json" | "application/yaml")
+    );
+    match usual || is_built_in(call.endpoint) {
+        true => content_of(headers, body, &served.version, kind).await,
+        false => content_without_protobuf(headers, body).await,
     }
 }
 
@@ -294,31 +320,25 @@ fn finish(call: &Call<'_>, include: Include, reply: Reply) -> Result<Response<Bo
 }
 
 fn as_it_is(call: &Call<'_>, reply: Reply) -> Result<Response<Body>, Status> {
-    let mut response = respond::document(reply.code, reply.bytes, call.accepted.encoding, pretty(call.query));
+    let mut response = respond::document(reply.code, reply.bytes, call.accepted.encoding, call.accepted.pretty);
     respond::warn(response.headers_mut(), &reply.warnings);
     Ok(response)
 }
 
-/// A list goes out as it is made, unless it has to be rewritten.
+/// A list goes out as it is made, unless it has to be rewritten as a whole.
 async fn collection(call: Call<'_>, list: Body) -> Result<Response<Body>, Status> {
-    let pretty = pretty(call.query);
-    if call.accepted.encoding == Encoding::Json && !pretty {
-        return Ok(respond::with_type(StatusCode::OK, respond::JSON, list));
+    let answer = |media, body| Ok(respond::with_type(StatusCode::OK, media, body));
+    match call.accepted.encoding {
+        Encoding::Json if call.accepted.pretty => answer(respond::JSON, respond::indented(list)),
+        Encoding::Json => answer(respond::JSON, list),
+        Encoding::Protobuf => answer(respond::PROTOBUF_TYPE, list),
+        Encoding::Yaml => {
+            let joined = list.collect().await;
+            let joined = joined.map_err(|error| Status::internal(&error.to_string()))?;
+            let joined: Bytes = joined.to_bytes();
+            Ok(respond::document(StatusCode::OK, joined, Encoding::Yaml, false))
+        }
     }
-    let joined: Bytes = match list.collect().await {
-        Ok(joined) => joined.to_bytes(),
-        Err(error) => return Err(Status::internal(&error.to_string())),
-    };
-    Ok(respond::document(
-        StatusCode::OK,
-        joined,
-        call.accepted.encoding,
-        pretty,
-    ))
-}
-
-fn pretty(query: &Query<'_>) -> bool {
-    query.flag("pretty")
 }
 
 fn include(query: &Query<'_>) -> Result<Include, Status> {
@@ -349,11 +369,14 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
             info.verb,
         ));
     };
-    let named = found.subresource.is_some();
-    if info.trailing || found.namespaced == info.namespace.is_empty() || named == info.name.is_empty() {
+    // A list may be of one name, by its field selector.
+    let named = found.subresource.is_some() || verb == "get";
+    let misnamed = named == info.name.is_empty() && verb != "list";
+    if info.trailing || found.namespaced == info.namespace.is_empty() || misnamed {
         return Err(Status::no_such_path());
     }
     check_name(info)?;
+    let accepted = accepted_plain(route);
     let context = VirtualContext {
         user: route.user.clone(),
         now: route.server.now(),
@@ -369,7 +392,12 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     *request.uri_mut() = route.parts.uri.clone();
     *request.headers_mut() = route.parts.headers.clone();
     *request.extensions_mut() = route.parts.extensions.clone();
-    found.handler.call(context, request).await
+    let response = found.handler.call(context, request).await?;
+    // What is no object (a log, a stream) goes out whatever the caller accepts.
+    Ok(match accepted {
+        Ok(accepted) => respond::in_encoding(response, accepted),
+        Err(_) => response,
+    })
 }
 
 /// What is not a resource: discovery, OpenAPI, health, version, metrics.

@@ -3,6 +3,7 @@
 //! They are picked out of the JSON by a walk that visits the wanted paths and skips everything else, so that no tree is
 //! built per write.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use api::Object;
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     /// In the order of the kind's selectable fields.
     fields: Box<[Box<str>]>,
     parsed: OnceLock<Arc<Object>>,
+    /// Of the object's protobuf message, once it is known.
+    protobuf_length: AtomicU32,
 }
 
 /// Bytes of an object that may be kept parsed: a tree takes ten times the memory of its text, and a pod's is 50 kB.
@@ -34,6 +37,18 @@ impl Entry {
     /// The value of the kind's `nth` selectable field.
     pub(crate) fn field(&self, nth: usize) -> Option<&str> {
         self.fields.get(nth).map(|f| &**f)
+    }
+
+    /// How long the object's protobuf message is, which `measure` finds out once.
+    pub(crate) fn protobuf_length<E>(&self, measure: impl FnOnce() -> Result<usize, E>) -> Result<usize, E> {
+        let known = self.protobuf_length.load(Ordering::Relaxed);
+        if known > 0 {
+            return Ok(known as usize);
+        }
+        let length = measure()?;
+        self.protobuf_length
+            .store(u32::try_from(length).unwrap_or_default(), Ordering::Relaxed);
+        Ok(length)
     }
 
     /// The object as a tree; a small one is parsed once and shared.
@@ -155,6 +170,7 @@ impl KindIndex {
             fields: fields.collect(),
             labels: found.labels.into(),
             parsed: OnceLock::new(),
+            protobuf_length: AtomicU32::new(0),
         }
     }
 }
@@ -298,6 +314,7 @@ mod tests {
                 labels: Box::default(),
                 fields: Box::default(),
                 parsed: OnceLock::new(),
+                protobuf_length: AtomicU32::new(0),
             };
             let bytes = Bytes::from(format!(r#"{{"kind":"{}"}}"#, "x".repeat(size)));
             let (first, second) = (entry.object(&bytes), entry.object(&bytes));

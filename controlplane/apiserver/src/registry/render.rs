@@ -5,6 +5,7 @@
 use api::time::Timestamp;
 use api::{Object, Row};
 use bytes::Bytes;
+use schema::protobuf::Encoder;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -15,8 +16,9 @@ use super::index::parse;
 use super::verbs::from_storage;
 use crate::http::accept::{Form, Include};
 
-/// Which encoding of an item is remembered: its served version, or (from here on) that version's metadata.
+/// Which encoding of an item is remembered: its served version, or that version's metadata, each also as protobuf.
 const METADATA_SLOT: u8 = 128;
+const PROTOBUF_SLOT: u8 = 64;
 
 /// An object in the version of the endpoint.
 pub(crate) fn versioned(endpoint: &Endpoint, bytes: &Bytes) -> Bytes {
@@ -46,7 +48,7 @@ pub(crate) fn item_metadata(endpoint: &Endpoint, item: &CachedItem) -> Bytes {
 }
 
 fn slot(endpoint: &Endpoint) -> u8 {
-    u8::try_from(endpoint.nth()).unwrap_or(METADATA_SLOT - 1)
+    u8::try_from(endpoint.nth()).unwrap_or(u8::MAX).min(PROTOBUF_SLOT - 1)
 }
 
 /// The metadata of an object as `PartialObjectMetadata`.
@@ -75,6 +77,31 @@ pub(crate) fn cached(endpoint: &Endpoint, form: Form, found: &CachedItem) -> Byt
     match form {
         Form::Metadata => item_metadata(endpoint, found),
         Form::Object | Form::Table => item(endpoint, found),
+    }
+}
+
+/// An object in its envelope; empty when it cannot be encoded, which is logged.
+pub(crate) fn envelope(json: &[u8]) -> Bytes {
+    match Encoder::default().object(json) {
+        Ok(bytes) => Bytes::copy_from_slice(bytes),
+        Err(error) => {
+            tracing::error!(%error, "a stored object cannot be written as protobuf");
+            Bytes::new()
+        }
+    }
+}
+
+/// A cached object in its envelope. What changes is told to many at once, so that `recent` ones are remembered.
+pub(crate) fn cached_envelope(endpoint: &Endpoint, form: Form, found: &CachedItem, recent: bool) -> Bytes {
+    let of_form = if form == Form::Metadata { METADATA_SLOT } else { 0 };
+    let slot = PROTOBUF_SLOT | of_form | slot(endpoint);
+    let make = || match form {
+        Form::Metadata => envelope(&metadata(&found.bytes)),
+        Form::Object | Form::Table => envelope(&versioned(endpoint, &found.bytes)),
+    };
+    match recent {
+        true => found.memo(slot, make),
+        false => found.known(slot).unwrap_or_else(make),
     }
 }
 

@@ -163,6 +163,10 @@ pub enum Subresource {
     Binding,
     /// `eviction`: deletes a pod by the leave of its disruption budget.
     Eviction,
+    /// `ephemeralcontainers`: adds containers to a pod that exists.
+    EphemeralContainers,
+    /// `resize`: changes what the containers of a pod may use.
+    Resize,
     /// `autoscaling/v1` Scale over the dotted paths of the replica counts and the label selector.
     Scale {
         spec_replicas: Name,
@@ -179,6 +183,8 @@ impl Subresource {
             Subresource::Finalize => "finalize",
             Subresource::Binding => "binding",
             Subresource::Eviction => "eviction",
+            Subresource::EphemeralContainers => "ephemeralcontainers",
+            Subresource::Resize => "resize",
             Subresource::Scale { .. } => "scale",
         }
     }
@@ -186,7 +192,10 @@ impl Subresource {
     /// The verbs it answers to.
     pub fn verbs(&self) -> &'static [&'static str] {
         match self {
-            Subresource::Status | Subresource::Scale { .. } => &["get", "patch", "update"],
+            Subresource::Status
+            | Subresource::EphemeralContainers
+            | Subresource::Resize
+            | Subresource::Scale { .. } => &["get", "patch", "update"],
             Subresource::Finalize => &["update"],
             Subresource::Binding | Subresource::Eviction => &["create"],
         }
@@ -195,7 +204,9 @@ impl Subresource {
     /// Group, version and kind of what it takes and gives, where that is not the resource's own kind.
     pub fn kind(&self) -> Option<(&'static str, &'static str, &'static str)> {
         match self {
-            Subresource::Status | Subresource::Finalize => None,
+            Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers | Subresource::Resize => {
+                None
+            }
             Subresource::Binding => Some(("", "v1", "Binding")),
             Subresource::Eviction => Some(("policy", "v1", "Eviction")),
             Subresource::Scale { .. } => Some(("autoscaling", "v1", "Scale")),
@@ -272,6 +283,8 @@ pub struct Resource {
     pub encrypted: bool,
     /// Whether a delete answers with the deleted object instead of a `Status`.
     pub returns_deleted: bool,
+    /// Whether a delete that does not say what becomes of dependents leaves them alone.
+    pub orphans_dependents: bool,
     /// How long an object lives after its last write.
     pub ttl: Option<Duration>,
     /// What every request is told of a kind that should no longer be used.
@@ -325,6 +338,7 @@ impl Resource {
             verbs: ALL_VERBS,
             encrypted: false,
             returns_deleted: false,
+            orphans_dependents: false,
             ttl: None,
             deprecated: None,
         })
@@ -408,16 +422,25 @@ impl ResourceBuilder {
         self
     }
 
+    /// A delete that does not say what becomes of dependents leaves them alone: kinds older than the garbage collector.
+    pub fn orphans_dependents(mut self) -> Self {
+        self.0.orphans_dependents = true;
+        self
+    }
+
     pub fn status(mut self) -> Self {
         self.0.subresources.push(Subresource::Status);
         self
     }
 
-    /// Pods: the `binding` and `eviction` endpoints.
-    pub fn binding_and_eviction(mut self) -> Self {
-        self.0
-            .subresources
-            .extend([Subresource::Binding, Subresource::Eviction]);
+    /// Pods: the endpoints that only they have.
+    pub fn pod_parts(mut self) -> Self {
+        self.0.subresources.extend([
+            Subresource::Binding,
+            Subresource::Eviction,
+            Subresource::EphemeralContainers,
+            Subresource::Resize,
+        ]);
         self
     }
 

@@ -37,6 +37,11 @@ pub struct VirtualContext {
 #[async_trait]
 pub trait Virtual: Send + Sync + 'static {
     async fn call(&self, cx: VirtualContext, request: Request) -> Result<Response, Status>;
+
+    /// What kubectl also calls a kind of its own.
+    fn short_names(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// The name of an OpenAPI definition and its JSON schema.

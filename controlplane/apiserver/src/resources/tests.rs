@@ -23,10 +23,26 @@ fn cases(resource: &Resource) -> Option<Cases> {
         "secrets" => super::core::secret::cases(),
         "serviceaccounts" => super::core::service_account::cases(),
         "events" => super::core::event::cases(),
+        "replicationcontrollers" => super::core::replication_controller::cases(),
+        "podtemplates" => super::core::pod_template::cases(),
+        "persistentvolumes" => super::core::persistent_volume::cases(),
+        "persistentvolumeclaims" => super::core::persistent_volume_claim::cases(),
+        "resourcequotas" => super::core::resource_quota::cases(),
+        "limitranges" => super::core::limit_range::cases(),
         "deployments.apps" => super::apps::deployment::cases(),
         "replicasets.apps" => super::apps::replica_set::cases(),
+        "daemonsets.apps" => super::apps::daemon_set::cases(),
+        "statefulsets.apps" => super::apps::stateful_set::cases(),
+        "controllerrevisions.apps" => super::apps::controller_revision::cases(),
+        "horizontalpodautoscalers.autoscaling" => super::autoscaling::horizontal_pod_autoscaler::tests::cases(),
+        "jobs.batch" => super::batch::job::tests::cases(),
+        "cronjobs.batch" => super::batch::cron_job::cases(),
         "leases.coordination.k8s.io" => super::coordination::lease::cases(),
         "endpointslices.discovery.k8s.io" => super::discovery::endpoint_slice::cases(),
+        "ingresses.networking.k8s.io" => super::networking::ingress::cases(),
+        "ingressclasses.networking.k8s.io" => super::networking::ingress_class::cases(),
+        "networkpolicies.networking.k8s.io" => super::networking::network_policy::cases(),
+        "priorityclasses.scheduling.k8s.io" => super::scheduling::priority_class::cases(),
         "ipaddresses.networking.k8s.io" => super::networking::ip_address::cases(),
         "servicecidrs.networking.k8s.io" => super::networking::service_cidr::cases(),
         "runtimeclasses.node.k8s.io" => super::node::runtime_class::cases(),
@@ -73,8 +89,13 @@ fn every_kind_has_cases() {
 fn every_kind_can_be_sent_as_protobuf() {
     for resource in catalogue() {
         for served in &resource.served {
-            let known = crate::http::protobuf::knows(&served.api_version, &resource.kind);
-            assert!(known, "{} {} is not in the table", served.api_version, resource.kind);
+            let known = |kind: &str| schema::protobuf::Message::of_kind(&served.api_version, kind).is_some();
+            assert!(
+                known(&resource.kind) && known(&resource.list_kind),
+                "{} {} is not in the table",
+                served.api_version,
+                resource.kind
+            );
         }
     }
 }
@@ -162,21 +183,37 @@ fn row(cells: impl Iterator<Item = String>) -> String {
 const DISCOVERED: &str = "\
 namespaces namespace ns - finalize,status
 nodes node no - status
-pods pod po all binding,eviction,status
+pods pod po all binding,ephemeralcontainers,eviction,resize,status
 services service svc all status
 endpoints endpoints ep - -
 configmaps configmap cm - -
 secrets secret - - -
 serviceaccounts serviceaccount sa - -
 events event ev - -
+replicationcontrollers replicationcontroller rc all scale,status
+podtemplates podtemplate - - -
+persistentvolumes persistentvolume pv - status
+persistentvolumeclaims persistentvolumeclaim pvc - status
+resourcequotas resourcequota quota - status
+limitranges limitrange limits - -
 deployments.apps deployment deploy all scale,status
 replicasets.apps replicaset rs all scale,status
+daemonsets.apps daemonset ds all status
+statefulsets.apps statefulset sts all scale,status
+controllerrevisions.apps controllerrevision - - -
+horizontalpodautoscalers.autoscaling horizontalpodautoscaler hpa all status
+jobs.batch job - all status
+cronjobs.batch cronjob cj all status
 leases.coordination.k8s.io lease - - -
 endpointslices.discovery.k8s.io endpointslice - - -
+ingresses.networking.k8s.io ingress ing - status
+ingressclasses.networking.k8s.io ingressclass - - -
+networkpolicies.networking.k8s.io networkpolicy netpol - -
 ipaddresses.networking.k8s.io ipaddress ip - -
 servicecidrs.networking.k8s.io servicecidr - - status
 runtimeclasses.node.k8s.io runtimeclass - - -
 poddisruptionbudgets.policy poddisruptionbudget pdb - status
+priorityclasses.scheduling.k8s.io priorityclass pc - -
 roles.rbac.authorization.k8s.io role - - -
 rolebindings.rbac.authorization.k8s.io rolebinding - - -
 clusterroles.rbac.authorization.k8s.io clusterrole - - -

@@ -44,16 +44,21 @@ async fn media_types_that_are_not_spoken_are_refused() {
         body.message()
             .contains("accepted media types include: application/json, application/yaml")
     );
-    let accept = f
-        .send_with(
-            "GET",
-            MAPS,
-            &[("accept", "application/vnd.kubernetes.protobuf")],
-            Vec::new(),
-        )
-        .await;
-    assert_eq!(accept.code, StatusCode::NOT_ACCEPTABLE);
-    let falls_through = "application/vnd.kubernetes.protobuf,application/json";
+    let offered = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    for media in ["text/plain", "text/yaml", "application/cbor"] {
+        let refused = f
+            .send_with("POST", MAPS, &[("content-type", media)], b"x".to_vec())
+            .await;
+        assert_eq!(refused.code, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{media}");
+        assert!(refused.message().ends_with(offered), "{}", refused.message());
+        let refused = f.send_with("GET", MAPS, &[("accept", media)], Vec::new()).await;
+        assert_eq!(refused.code, StatusCode::NOT_ACCEPTABLE, "{media}");
+        assert_eq!(
+            refused.message(),
+            format!("only the following media types are accepted: {offered}")
+        );
+    }
+    let falls_through = "application/cbor,application/json";
     assert_eq!(
         f.send_with("GET", MAPS, &[("accept", falls_through)], Vec::new())
             .await
@@ -73,8 +78,228 @@ async fn protobuf_goes_in() {
         (made.code, made.at("/metadata/name"), made.at("/data")),
         (StatusCode::CREATED, json!("x"), json!({"k": "v"}))
     );
-    let junk = f.send_with("POST", MAPS, &headers, b"junk".to_vec()).await;
-    assert_eq!(junk.code, StatusCode::BAD_REQUEST);
+    let cases: [(&[u8], &str); 3] = [
+        (
+            b"junk",
+            "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a \
+             protobuf message, expected prefix [107 56 115 0] (6a756e6b)",
+        ),
+        (
+            b"k8s\0\x0a\xff",
+            "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: unexpected EOF",
+        ),
+        (
+            b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\0",
+            "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (v1.ConfigMap): unknown \
+             conversion",
+        ),
+    ];
+    for (body, message) in cases {
+        let refused = f.send_with("POST", MAPS, &headers, body.to_vec()).await;
+        assert_eq!(
+            (refused.code, refused.message()),
+            (StatusCode::BAD_REQUEST, message.to_owned())
+        );
+    }
+}
+
+const PROTOBUF: (&str, &str) = ("accept", "application/vnd.kubernetes.protobuf");
+
+/// What an answer in protobuf stands for.
+fn decoded(answer: &Answer) -> Value {
+    assert_eq!(answer.headers["content-type"], PROTOBUF.1, "{answer:?}");
+    schema::protobuf::decode(&answer.bytes).expect("protobuf")
+}
+
+#[tokio::test]
+async fn protobuf_comes_out() {
+    let f = Fixture::new().await;
+    let made = f.config_map("x", json!({"k": "v"})).await.json();
+    let target = format!("{MAPS}/x");
+    assert_eq!(
+        decoded(&f.send_with("GET", &target, &[PROTOBUF], Vec::new()).await),
+        made
+    );
+    let headers = [PROTOBUF, ("content-type", "application/merge-patch+json")];
+    let patched = f
+        .send_with("PATCH", &target, &headers, b"{\"data\":{\"k\":\"w\"}}".to_vec())
+        .await;
+    assert_eq!(decoded(&patched)["data"]["k"], "w");
+    let headers = [PROTOBUF, ("content-type", "application/json")];
+    let body = config_map("y", json!({})).to_string().into_bytes();
+    let created = f.send_with("POST", MAPS, &headers, body).await;
+    assert_eq!(
+        (created.code, &decoded(&created)["metadata"]["name"]),
+        (StatusCode::CREATED, &json!("y"))
+    );
+    let deleted = f.send_with("DELETE", &target, &[PROTOBUF], Vec::new()).await;
+    assert_eq!(decoded(&deleted)["status"], "Success");
+    let gone = f.send_with("GET", &target, &[PROTOBUF], Vec::new()).await;
+    let status = decoded(&gone);
+    assert_eq!(gone.code, StatusCode::NOT_FOUND);
+    assert_eq!(
+        (&status["kind"], &status["reason"]),
+        (&json!("Status"), &json!("NotFound"))
+    );
+    assert_eq!(status["details"]["name"], "x");
+}
+
+#[tokio::test]
+async fn parts_of_objects_come_out_as_protobuf_too() {
+    let f = Fixture::new().await;
+    f.post("/apis/apps/v1/namespaces/a/deployments", deployment("d", 3))
+        .await;
+    let target = "/apis/apps/v1/namespaces/a/deployments/d/scale";
+    let scale = decoded(&f.send_with("GET", target, &[PROTOBUF], Vec::new()).await);
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"]),
+        (&json!("Scale"), &json!(3))
+    );
+    let mut encoder = schema::protobuf::Encoder::default();
+    let wanted =
+        json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "d"}, "spec": {"replicas": 5}});
+    let body = encoder.object(wanted.to_string().as_bytes()).expect("a Scale").to_vec();
+    let headers = [PROTOBUF, ("content-type", PROTOBUF.1)];
+    let put = f.send_with("PUT", target, &headers, body).await;
+    assert_eq!(decoded(&put)["spec"]["replicas"], 5);
+}
+
+/// A list in JSON as it is in protobuf, whose items name no kind.
+async fn list(f: &Fixture, target: &str) -> Value {
+    let mut list = f.get(target).await.json();
+    for item in list["items"].as_array_mut().expect("items") {
+        let item = item.as_object_mut().expect("an object");
+        item.remove("kind");
+        item.remove("apiVersion");
+    }
+    list
+}
+
+#[tokio::test]
+async fn lists_come_out_as_protobuf() {
+    let f = Fixture::new().await;
+    let empty = f.send_with("GET", MAPS, &[PROTOBUF], Vec::new()).await;
+    assert_eq!(decoded(&empty)["kind"], "ConfigMapList");
+    for n in 0..4 {
+        f.config_map(&format!("m{n}"), json!({"k": n.to_string()})).await;
+    }
+    let short = format!("{MAPS}?limit=2");
+    let page = decoded(&f.send_with("GET", &short, &[PROTOBUF], Vec::new()).await);
+    assert_eq!(page["metadata"]["remainingItemCount"], 2);
+    assert_eq!(page, list(&f, &short).await);
+    // Longer than what is held.
+    for n in 4..10 {
+        f.config_map(&format!("m{n}"), json!({"k": "x".repeat(120_000)})).await;
+    }
+    let first = f.send_with("GET", MAPS, &[PROTOBUF], Vec::new()).await;
+    assert_eq!(decoded(&first), list(&f, MAPS).await);
+    let again = f.send_with("GET", MAPS, &[PROTOBUF], Vec::new()).await;
+    assert_eq!(again.bytes, first.bytes);
+    let accept = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let metadata = f.send_with("GET", MAPS, &[("accept", accept)], Vec::new()).await;
+    let metadata = decoded(&metadata);
+    assert_eq!(metadata["kind"], "PartialObjectMetadataList");
+    assert_eq!(metadata["items"].as_array().map(Vec::len), Some(10));
+    assert_eq!(metadata["items"][3]["metadata"]["name"], "m3");
+    let past = format!(
+        "{MAPS}?resourceVersionMatch=Exact&resourceVersion={}",
+        page["metadata"]["resourceVersion"].as_str().expect("a revision")
+    );
+    let past_list = f.send_with("GET", &past, &[PROTOBUF], Vec::new()).await;
+    assert_eq!(decoded(&past_list), list(&f, &past).await);
+}
+
+#[tokio::test]
+async fn one_event_comes_out_as_protobuf_in_both_its_groups() {
+    let f = Fixture::new().await;
+    let core = json!({
+        "metadata": {"name": "e", "namespace": "a"}, "reason": "Started", "message": "it runs", "type": "Normal",
+        "involvedObject": {"kind": "Pod", "namespace": "a", "name": "p"}, "source": {"component": "me"}, "count": 3,
+    });
+    f.post("/api/v1/namespaces/a/events", core).await;
+    for (target, field) in [("/api/v1/events", "message"), ("/apis/events.k8s.io/v1/events", "note")] {
+        let list = f.send_with("GET", target, &[PROTOBUF], Vec::new()).await;
+        assert_eq!(decoded(&list)["items"][0][field], "it runs", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn tables_are_never_protobuf() {
+    let f = Fixture::new().await;
+    f.config_map("x", json!({})).await;
+    let table = "as=Table;v=v1;g=meta.k8s.io";
+    let alone = format!("application/vnd.kubernetes.protobuf;{table}");
+    let refused = f.send_with("GET", MAPS, &[("accept", &alone)], Vec::new()).await;
+    assert_eq!(
+        (refused.code, refused.at("/reason")),
+        (StatusCode::NOT_ACCEPTABLE, json!("NotAcceptable"))
+    );
+    let or_json = format!("{alone},application/json;{table}");
+    assert_eq!(
+        f.send_with("GET", MAPS, &[("accept", &or_json)], Vec::new())
+            .await
+            .at("/kind"),
+        "Table"
+    );
+}
+
+#[tokio::test]
+async fn metadata_is_asked_for_as_what_it_is() {
+    let f = Fixture::new().await;
+    f.config_map("x", json!({})).await;
+    let cases = [
+        (
+            MAPS.to_owned(),
+            "PartialObjectMetadata",
+            "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)",
+        ),
+        (
+            format!("{MAPS}/x"),
+            "PartialObjectMetadataList",
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)",
+        ),
+    ];
+    for (target, kind, message) in cases {
+        let accept = format!("application/json;as={kind};g=meta.k8s.io;v=v1");
+        let refused = f.send_with("GET", &target, &[("accept", &accept)], Vec::new()).await;
+        assert_eq!(
+            (refused.code, refused.message()),
+            (StatusCode::NOT_ACCEPTABLE, message.to_owned())
+        );
+    }
+}
+
+#[tokio::test]
+async fn discovery_comes_out_as_protobuf() {
+    let f = Fixture::new().await;
+    for (path, kind) in [
+        ("/apis", "APIGroupList"),
+        ("/apis/apps", "APIGroup"),
+        ("/apis/apps/v1", "APIResourceList"),
+    ] {
+        let protobuf = decoded(&f.send_with("GET", path, &[PROTOBUF], Vec::new()).await);
+        let json = f.get(path).await.json();
+        assert_eq!(protobuf["kind"], kind);
+        assert_eq!(protobuf, json, "{path}");
+    }
+    // Without a version in its envelope, as Kubernetes' is.
+    let versions = f.send_with("GET", "/api", &[PROTOBUF], Vec::new()).await;
+    assert!(
+        versions
+            .bytes
+            .starts_with(b"k8s\0\x0a\x0f\x0a\0\x12\x0bAPIVersions\x12"),
+        "{:?}",
+        versions.bytes
+    );
+    let aggregated = "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let groups = f.send_with("GET", "/apis", &[("accept", aggregated)], Vec::new()).await;
+    assert_eq!(groups.headers["content-type"], aggregated);
+    let groups = schema::protobuf::decode(&groups.bytes).expect("protobuf");
+    assert_eq!(groups["items"][0]["versions"][0]["freshness"], "Current");
+    let unknown = f
+        .send_with("GET", "/apis", &[("accept", "text/html")], Vec::new())
+        .await;
+    assert_eq!(unknown.code, StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -193,6 +418,14 @@ async fn pretty_is_for_people() {
     f.config_map("x", json!({})).await;
     let pretty = f.get(&format!("{MAPS}/x?pretty=true")).await;
     assert!(pretty.bytes.starts_with(b"{\n  \""));
+    let curl = [("user-agent", "curl/8.5.0")];
+    let list = f.send_with("GET", MAPS, &curl, Vec::new()).await;
+    assert!(list.bytes.starts_with(b"{\n  \""), "{:?}", list.bytes);
+    assert_eq!(list.json(), f.get(MAPS).await.json());
+    let plain = f
+        .send_with("GET", &format!("{MAPS}?pretty=false"), &curl, Vec::new())
+        .await;
+    assert!(plain.bytes.starts_with(b"{\"kind"));
 }
 
 #[tokio::test]
@@ -233,4 +466,29 @@ async fn huge_bodies_are_refused() {
         (StatusCode::PAYLOAD_TOO_LARGE, json!("RequestEntityTooLarge"))
     );
     assert_eq!(answer.message(), "Request entity too large: limit is 3145728");
+}
+
+#[tokio::test]
+async fn reviews_go_in_and_come_out_as_protobuf() {
+    let reviews: crate::Virtuals = Box::new(|_| crate::authz::virtuals(Arc::new(AllButNobody)));
+    let f = Fixture::with(Arc::new(Memory::default()), Vec::new(), reviews).await;
+    let review = json!({
+        "kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}},
+    });
+    let mut encoder = schema::protobuf::Encoder::default();
+    let body = encoder
+        .object(review.to_string().as_bytes())
+        .expect("a review")
+        .to_vec();
+    let target = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let headers = [PROTOBUF, ("content-type", PROTOBUF.1)];
+    let answer = f.send_with("POST", target, &headers, body).await;
+    assert_eq!(answer.code, StatusCode::CREATED);
+    let answer = decoded(&answer);
+    assert_eq!(
+        (&answer["kind"], &answer["status"]["allowed"]),
+        (&review["kind"], &json!(true))
+    );
+    assert_eq!(answer["spec"]["resourceAttributes"]["resource"], "pods");
 }

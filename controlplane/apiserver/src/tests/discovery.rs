@@ -83,7 +83,10 @@ async fn aggregated_discovery_is_one_document_per_root() {
         .iter()
         .filter_map(|s| s["subresource"].as_str())
         .collect();
-    assert_eq!(parts, ["binding", "eviction", "status"]);
+    assert_eq!(
+        parts,
+        ["binding", "ephemeralcontainers", "eviction", "resize", "status"]
+    );
     let groups = get("/apis").await;
     assert!(
         groups

@@ -1,5 +1,6 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
+mod components;
 mod content;
 mod deletes;
 mod discovery;
@@ -9,6 +10,7 @@ mod pods;
 mod refusals;
 mod sockets;
 mod watches;
+mod workloads;
 mod writes;
 
 use std::net::Ipv4Addr;
@@ -247,6 +249,21 @@ impl Fixture {
         self.watch_with(target, "application/json").await
     }
 
+    /// Begins a watch in protobuf.
+    pub(super) async fn watch_frames(&self, target: &str, accept: &str) -> Frames {
+        let request = Request::get(target).header("accept", accept).body(Body::empty());
+        let request = request.expect("a request");
+        let response = handle(self.server.shared.clone(), user("tester"), request).await;
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/vnd.kubernetes.protobuf;stream=watch"
+        );
+        Frames {
+            body: BodyStream::new(response.into_body()),
+            pending: Vec::new(),
+        }
+    }
+
     pub(super) async fn watch_with(&self, target: &str, accept: &str) -> Events {
         let request = Request::get(target)
             .header("accept", accept)
@@ -257,6 +274,38 @@ impl Fixture {
         Events {
             body: BodyStream::new(response.into_body()),
             pending: Vec::new(),
+        }
+    }
+}
+
+/// The events of a watch in protobuf.
+pub(super) struct Frames {
+    body: BodyStream<Body>,
+    pending: Vec<u8>,
+}
+
+impl Frames {
+    /// The next event: its type and its object.
+    pub(super) async fn next_frame(&mut self) -> (String, Value) {
+        loop {
+            if let Some((length, rest)) = self.pending.split_first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if rest.len() >= length {
+                    let event = rest[..length].to_vec();
+                    self.pending.drain(..4 + length);
+                    // Field 1 is the type; the object in its envelope stands at the end.
+                    let type_ = String::from_utf8(event[2..2 + usize::from(event[1])].to_vec()).expect("text");
+                    let at = event.windows(4).position(|part| part == b"k8s\0").expect("an envelope");
+                    return (type_, schema::protobuf::decode(&event[at..]).expect("an object"));
+                }
+            }
+            let frame = self
+                .body
+                .next()
+                .await
+                .expect("the watch goes on")
+                .expect("it is not cut off");
+            self.pending.extend_from_slice(&frame.into_data().expect("data"));
         }
     }
 }

@@ -261,3 +261,74 @@ async fn watches_speak_the_other_forms_too() {
         (&json!("y"), &json!([]))
     );
 }
+
+#[tokio::test]
+async fn events_come_in_frames_of_protobuf() {
+    let f = Fixture::new().await;
+    f.config_map("x", json!({"k": "v"})).await;
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    for (parameters, kind) in [
+        ("", "ConfigMap"),
+        (";as=PartialObjectMetadata;g=meta.k8s.io;v=v1", "PartialObjectMetadata"),
+    ] {
+        let accept = format!("application/vnd.kubernetes.protobuf;stream=watch{parameters}");
+        let mut events = f.watch_frames(&format!("{MAPS}?{query}"), &accept).await;
+        let (type_, added) = events.next_frame().await;
+        assert_eq!((type_.as_str(), &added["kind"]), ("ADDED", &json!(kind)));
+        assert_eq!(added["metadata"]["name"], "x");
+        let (type_, bookmark) = events.next_frame().await;
+        assert_eq!((type_.as_str(), &bookmark["kind"]), ("BOOKMARK", &json!(kind)));
+        assert_eq!(
+            bookmark["metadata"]["annotations"],
+            json!({"k8s.io/initial-events-end": "true"})
+        );
+        let data = json!({"data": {"k": kind}});
+        f.patch(&format!("{MAPS}/x"), "merge", data).await;
+        let (type_, modified) = events.next_frame().await;
+        assert_eq!(type_, "MODIFIED");
+        let expected = if kind == "ConfigMap" {
+            json!({"k": kind})
+        } else {
+            Value::Null
+        };
+        assert_eq!(modified.get("data").cloned().unwrap_or_default(), expected);
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_a_selection_is_told_in_protobuf_too() {
+    let f = Fixture::new().await;
+    let labelled = |value: Value| json!({"metadata": {"labels": {"on": value}}});
+    f.config_map("x", json!({})).await;
+    f.patch(&format!("{MAPS}/x"), "merge", labelled("yes".into())).await;
+    let accept = "application/vnd.kubernetes.protobuf;stream=watch";
+    let mut events = f
+        .watch_frames(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes"), accept)
+        .await;
+    assert_eq!(events.next_frame().await.0, "ADDED");
+    f.patch(&format!("{MAPS}/x"), "merge", labelled(Value::Null)).await;
+    let (type_, left) = events.next_frame().await;
+    assert_eq!(
+        (type_.as_str(), &left["metadata"]["labels"]["on"]),
+        ("DELETED", &json!("yes"))
+    );
+}
+
+#[tokio::test]
+async fn yaml_cannot_be_watched() {
+    let f = Fixture::new().await;
+    let refused = f
+        .send_with(
+            "GET",
+            &format!("{MAPS}?watch=1"),
+            &[("accept", "application/yaml")],
+            Vec::new(),
+        )
+        .await;
+    assert_eq!(refused.code, StatusCode::NOT_ACCEPTABLE);
+    assert!(
+        String::from_utf8_lossy(&refused.bytes)
+            .contains("accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"),
+        "{refused:?}"
+    );
+}

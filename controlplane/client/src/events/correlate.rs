@@ -5,15 +5,16 @@
 //! - an object may get 25 events in a burst and one per five minutes after; more are dropped.
 
 use std::{
-    collections::{HashMap, HashSet},
-    hash::Hash,
+    collections::HashMap,
+    hash::{BuildHasher, Hash},
     time::Duration,
 };
 
+use foldhash::quality::FixedState;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ObjectRef, Occurrence, Type};
+use super::{ObjectRef, Occurrence};
 
 const BURST: f64 = 25.0;
 const REFILL: Duration = Duration::from_secs(300);
@@ -37,17 +38,30 @@ pub(super) enum Verdict {
     TooMany,
 }
 
-type Similar = (ObjectRef, Type, String);
+/// What stands for a key: a component remembers thousands of events, and has no use for their words. Two that differ
+/// have the same with a chance of one in 2^128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Print(u64, u64);
+
+impl Print {
+    fn of(key: &impl Hash) -> Self {
+        let half = |seed| FixedState::with_seed(seed).hash_one(key);
+        Print(half(0), half(1))
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Correlator {
-    entries: Remembered<(Similar, String), Entry>,
-    similar: Remembered<Similar, Group>,
-    tokens: Remembered<(String, String, String), Bucket>,
+    /// By what they regard, their type, reason and note.
+    entries: Remembered<Box<Entry>>,
+    /// By the same but for the note.
+    similar: Remembered<Group>,
+    /// By what they regard.
+    tokens: Remembered<Bucket>,
 }
 
 struct Group {
-    notes: HashSet<String>,
+    notes: Vec<Print>,
     last: Instant,
 }
 
@@ -60,18 +74,20 @@ impl Correlator {
     pub(super) fn observe(&mut self, what: &Occurrence, now: Instant, wall: Timestamp) -> Verdict {
         let mut regarding = what.regarding.clone();
         regarding.resource_version = String::new();
-        let similar: Similar = (regarding, what.type_, what.reason.clone());
-        let (key_note, note) = self.fold(&similar, what, now);
-        let fresh = Entry {
-            name: event_name(&what.regarding.name, wall),
-            note: String::new(),
-            count: 0,
-            first: wall,
+        let similar = Print::of(&(&regarding, what.type_, &what.reason));
+        let (key_note, note) = self.fold(similar, what, now);
+        let fresh = || {
+            Box::new(Entry {
+                name: event_name(&what.regarding.name, wall),
+                note: String::new(),
+                count: 0,
+                first: wall,
+            })
         };
-        let entry = self.entries.get_or_insert((similar, key_note), now, || fresh);
+        let entry = self.entries.get_or_insert(Print::of(&(similar, &key_note)), now, fresh);
         entry.count = entry.count.saturating_add(1);
         entry.note = note;
-        let entry = entry.clone();
+        let entry = (**entry).clone();
         if self.take_token(&what.regarding, now) {
             Verdict::Write(entry)
         } else {
@@ -80,21 +96,22 @@ impl Correlator {
     }
 
     /// The note that identifies the event, and the one it shows.
-    fn fold(&mut self, similar: &Similar, what: &Occurrence, now: Instant) -> (String, String) {
+    fn fold(&mut self, similar: Print, what: &Occurrence, now: Instant) -> (String, String) {
         let fresh = || Group {
-            notes: HashSet::new(),
+            notes: Vec::new(),
             last: now,
         };
-        let group = self.similar.get_or_insert(similar.clone(), now, fresh);
+        let group = self.similar.get_or_insert(similar, now, fresh);
         if now.duration_since(group.last) > SIMILAR_WITHIN {
             group.notes.clear();
         }
         group.last = now;
-        if group.notes.len() < SIMILAR {
-            group.notes.insert(what.note.clone());
+        let note = Print::of(&what.note);
+        if group.notes.contains(&note) {
             return (what.note.clone(), what.note.clone());
         }
-        if group.notes.contains(&what.note) {
+        if group.notes.len() < SIMILAR {
+            group.notes.push(note);
             return (what.note.clone(), what.note.clone());
         }
         let combined = "(combined from similar events): ";
@@ -105,11 +122,14 @@ impl Correlator {
     }
 
     fn take_token(&mut self, regarding: &ObjectRef, now: Instant) -> bool {
-        let key = (
-            regarding.kind.clone(),
-            regarding.namespace.clone(),
-            format!("{}/{}", regarding.name, regarding.uid),
-        );
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+            uid,
+            ..
+        } = regarding;
+        let key = Print::of(&(kind, namespace, name, uid));
         let bucket = self
             .tokens
             .get_or_insert(key, now, || Bucket { tokens: BURST, at: now });
@@ -135,16 +155,16 @@ fn event_name(regarding: &str, now: Timestamp) -> String {
 }
 
 /// A map that forgets what was not used for longest.
-struct Remembered<K, V>(HashMap<K, (Instant, V), foldhash::fast::RandomState>);
+struct Remembered<V>(HashMap<Print, (Instant, V), foldhash::fast::RandomState>);
 
-impl<K, V> Default for Remembered<K, V> {
+impl<V> Default for Remembered<V> {
     fn default() -> Self {
         Self(HashMap::default())
     }
 }
 
-impl<K: Eq + Hash, V> Remembered<K, V> {
-    fn get_or_insert(&mut self, key: K, now: Instant, fresh: impl FnOnce() -> V) -> &mut V {
+impl<V> Remembered<V> {
+    fn get_or_insert(&mut self, key: Print, now: Instant, fresh: impl FnOnce() -> V) -> &mut V {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             let mut ages: Vec<Instant> = self.0.values().map(|(used, _)| *used).collect();
             let (_, median, _) = ages.select_nth_unstable(REMEMBERED / 2);
@@ -159,6 +179,7 @@ impl<K: Eq + Hash, V> Remembered<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Type;
     use super::*;
 
     fn occurrence(name: &str, note: &str) -> Occurrence {
@@ -222,9 +243,9 @@ mod tests {
     fn memory_is_bounded() {
         let (mut remembered, now) = (Remembered::default(), Instant::now());
         for n in 0..3 * REMEMBERED {
-            remembered.get_or_insert(n, now + Duration::from_millis(n as u64), || ());
+            remembered.get_or_insert(Print::of(&n), now + Duration::from_millis(n as u64), || ());
             assert!(remembered.0.len() <= REMEMBERED);
         }
-        assert!(remembered.0.contains_key(&(3 * REMEMBERED - 1)));
+        assert!(remembered.0.contains_key(&Print::of(&(3 * REMEMBERED - 1))));
     }
 }

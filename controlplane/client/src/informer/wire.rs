@@ -119,6 +119,9 @@ pub(super) fn event<T: DeserializeOwned>(line: &[u8]) -> Result<Event<T>, serde_
     })
 }
 
+/// Bytes of a buffer that are kept while nothing comes.
+const KEPT: usize = 8 << 10;
+
 /// Cuts a stream of bytes into lines.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -151,6 +154,9 @@ impl Lines {
         };
         self.buffer.drain(..taken);
         self.searched -= taken;
+        if self.buffer.len() < KEPT {
+            self.buffer.shrink_to(KEPT);
+        }
         result
     }
 }

@@ -23,8 +23,8 @@ pub(super) fn of(definition: &str) -> Option<fn(&mut Tree)> {
         ("core", "v1.Service") => service::status,
         ("core", "v1.ServiceSpec") => service::spec,
         ("core", "v1.ServicePort") => service::port,
-        ("apps", "v1.DeploymentStrategy" | "v1.DaemonSetUpdateStrategy" | "v1.StatefulSetUpdateStrategy") => rolling,
-        ("batch", "v1.JobSpec") => batch::job_spec,
+        ("apps", "v1.DeploymentStrategy" | "v1.DaemonSetUpdateStrategy") => rolling,
+        ("apps", "v1.StatefulSetSpec") => stateful_set_spec,
         ("batch", "v1.Job") => batch::job,
         ("networking", "v1.NetworkPolicySpec") => policy_types,
         ("rbac", "v1.Subject") => subject,
@@ -36,6 +36,19 @@ pub(super) fn of(definition: &str) -> Option<fn(&mut Tree)> {
 fn rolling(strategy: &mut Tree) {
     if text(strategy, "type") == "RollingUpdate" {
         ensure(strategy, "rollingUpdate", || Value::Object(Map::new()));
+    }
+}
+
+/// Who names no strategy gets all of it; the claims' templates say what they are.
+fn stateful_set_spec(spec: &mut Tree) {
+    if let Some(strategy) = spec.get_mut("updateStrategy").and_then(Value::as_object_mut)
+        && text(strategy, "type").is_empty()
+    {
+        ensure(strategy, "rollingUpdate", || Value::Object(Map::new()));
+    }
+    for claim in maps_of(spec, "volumeClaimTemplates") {
+        claim.insert("apiVersion".to_owned(), "v1".into());
+        claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
     }
 }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use imbl::OrdMap;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::state::Indexed;
-use super::{Index, Item, Position, Shared};
+use super::{Index, Item, Options, Position, Shared};
 use crate::{Backend, Change, Error, Key, Kv, Page, Revision, Signal, Watch};
 
 /// How many changes are taken in under one lock.
@@ -105,15 +106,22 @@ impl<I: Index> Feed<'_, I> {
     async fn follow(&self, mut watch: Watch) -> Result<std::convert::Infallible, Error> {
         // Somebody may have asked the watch before this one.
         watch.request_progress();
+        let Options { fresh, rest, .. } = self.shared.options;
+        let mut age = tokio::time::interval(fresh);
+        age.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut left = None;
         loop {
             if let Some(signal) = left.take() {
                 left = self.take(signal, &mut watch)?;
+                tokio::task::yield_now().await;
                 continue;
             }
+            // A history that is short anyway wakes nobody.
+            let long = self.shared.state.read().exceeds(rest);
             tokio::select! {
                 signal = watch.next() => left = self.take(signal.ok_or_else(ended)??, &mut watch)?,
                 () = self.shared.ask.notified() => watch.request_progress(),
+                _ = age.tick(), if long => self.shared.state.write().age(rest),
             }
         }
     }

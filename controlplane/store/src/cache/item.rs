@@ -35,7 +35,19 @@ impl<E> Item<E> {
         }
     }
 
-    /// Another encoding of the item, made once for all readers. The caller says what `slot` means. Readers of the same
+    /// Another encoding of the item, if somebody has asked for it.
+    pub fn known(&self, slot: u8) -> Option<Bytes> {
+        let encodings = self.encodings.lock();
+        let found = encodings.iter().find(|(of, _)| *of == slot);
+        found.map(|(_, made)| made.clone())
+    }
+
+    /// Lets go of the other encodings: those who follow the changes have all been told of this one.
+    pub(super) fn forget(&self) {
+        *self.encodings.lock() = Vec::new();
+    }
+
+    /// Another encoding of the item, made once for all readers and kept while the change that brought it is recent. The caller says what `slot` means. Readers of the same
     /// item wait while `make` runs, which must not ask this item for an encoding.
     pub fn memo(&self, slot: u8, make: impl FnOnce() -> Bytes) -> Bytes {
         let mut encodings = self.encodings.lock();

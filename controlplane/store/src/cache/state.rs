@@ -14,6 +14,8 @@ pub(super) struct State<E> {
     items: OrdMap<Key, Arc<Item<E>>>,
     history: Ring<Event<E>>,
     revision: Revision,
+    /// What has happened up to here is no longer fresh when time has passed once more.
+    aging: Revision,
     /// How often the items were listed anew. A watcher from before cannot go on.
     generation: u64,
 }
@@ -40,8 +42,20 @@ impl<E> State<E> {
             items: OrdMap::new(),
             history: Ring::new(revision, bounds),
             revision,
+            aging: revision,
             generation: 0,
         }
+    }
+
+    /// Forgets what was there already at the call before this one, as far as there is more than `rest`.
+    pub(super) fn age(&mut self, rest: Bounds) {
+        self.history.shrink(self.aging, rest, |gone| gone.item.forget());
+        self.aging = self.revision;
+    }
+
+    /// Whether time may make the history shorter.
+    pub(super) fn exceeds(&self, rest: Bounds) -> bool {
+        self.history.exceeds(rest)
     }
 
     /// Starts over from a complete listing. What happened since the last one is unknown, so no watcher survives it.
@@ -49,6 +63,7 @@ impl<E> State<E> {
         self.items = items;
         self.history.restart(revision);
         self.revision = revision;
+        self.aging = revision;
         self.generation += 1;
     }
 
@@ -80,7 +95,7 @@ impl<E> State<E> {
             (false, Some(_)) => EventKind::Modified,
         };
         let weight = item.bytes.len() + prev.as_ref().map_or(0, |prev| prev.bytes.len());
-        self.history.push(
+        self.history.push_with(
             revision,
             weight,
             Event {
@@ -89,6 +104,7 @@ impl<E> State<E> {
                 prev,
                 revision,
             },
+            |gone| gone.item.forget(),
         );
     }
 

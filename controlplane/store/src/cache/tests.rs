@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Cache, EventKind, Index, Options, Watcher};
 use crate::memory::Memory;
+use crate::ring::Bounds;
 use crate::{Backend, Error, Expect, Kv, Outcome, Page, Range, Read, Revision, Watch, Write};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -387,6 +388,25 @@ async fn dropped_items_are_let_go() {
     }
     running.cache.fresh().await.unwrap();
     assert_eq!(Weak::strong_count(&first), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn histories_shrink_when_time_has_passed() {
+    let store = Flaky::new();
+    let rest = Bounds {
+        entries: 2,
+        weight: usize::MAX,
+    };
+    let running = start(store.clone(), Options { rest, ..quick() }).await;
+    let begun = running.cache.revision();
+    for n in 0..10 {
+        put(&*store, "k/a", &n.to_string()).await;
+    }
+    let last = running.cache.fresh().await.unwrap();
+    assert!(running.cache.watch("k/", begun).is_ok());
+    tokio::time::sleep(3 * quick().fresh).await;
+    assert!(running.cache.watch("k/", begun).is_err());
+    assert!(running.cache.watch("k/", Revision(last.0 - 2)).is_ok());
 }
 
 #[tokio::test]

@@ -128,12 +128,13 @@ impl Worker {
         let mut network = self.shared.network.clone();
         loop {
             self.absorb();
-            let plan = self.step();
-            if plan.done {
+            // Nothing else of the plan is kept while the worker waits.
+            let Plan { done, wake, .. } = self.step();
+            if done {
                 let now = tokio::time::Instant::now();
                 return self.shared.warm.keep(self.held, now);
             }
-            let pause = plan.wake.map(|at| until(at, self.shared.clock.now()));
+            let pause = wake.map(|at| until(at, self.shared.clock.now()));
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(done) = self.tasks.next() => self.settle(done),
@@ -157,7 +158,9 @@ impl Worker {
         }
         self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
         if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != *self.reported.stored {
-            self.reported.stored = Arc::new(self.pod.status.clone());
+            // One copy, where it is what was told last.
+            let told = (self.pod.status == *self.last_status).then(|| self.last_status.clone());
+            self.reported.stored = told.unwrap_or_else(|| Arc::new(self.pod.status.clone()));
             self.reported.sent = self.reported.stored.clone();
         }
     }

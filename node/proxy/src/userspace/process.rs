@@ -4,11 +4,13 @@
 //! connected or not, and ends only when it is told to. It knows no Kubernetes object and holds no key. A new agent takes
 //! the place of the one before.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,13 +31,16 @@ use super::protocol::{Answer, Call, Hello, OLDEST_VERSION, VERSION, common_versi
 /// How long to wait after the system has no more descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
+/// What the process does beside its work, for as long as it lives.
+pub type Background = Pin<Box<dyn Future<Output = Infallible> + Send>>;
+
 /// The body of `wherry service-proxy`. Must be called before any other thread is started.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = OsString>, background: Background) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    match run(arguments) {
+    match run(arguments, background) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &*error as &dyn std::error::Error, "the service proxy ends");
@@ -44,7 +49,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std::error::Error>> {
+fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    background: Background,
+) -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse(arguments)?;
     // SAFETY: the agent leaves its socket at this number for us alone.
     let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
@@ -61,7 +69,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Box<dyn std:
     runtime.block_on(async {
         let serving = serve(listener, arguments.version, most_connections(descriptors));
         // Away from the thread that runs `main`: the workers have the listeners.
-        tokio::spawn(serving).await?.map_err(Into::into)
+        let served = tokio::spawn(serving);
+        tokio::select! {
+            ended = served => ended?.map_err(Into::into),
+            never = background => match never {},
+        }
     })
 }
 

@@ -39,12 +39,14 @@ mod testing;
 mod tests;
 
 use std::{
+    convert::Infallible,
     fs::File,
     io,
     os::{
         fd::{FromRawFd, OwnedFd},
         linux::fs::MetadataExt,
     },
+    pin::Pin,
     process::ExitCode,
     thread::available_parallelism,
 };
@@ -83,13 +85,16 @@ fn while_doing(doing: &'static str) -> impl FnOnce(io::Error) -> HostError {
     move |source| HostError::Io { doing, source }
 }
 
+/// What a host does beside its work, for as long as it lives.
+pub type Background = Pin<Box<dyn Future<Output = Infallible> + Send>>;
+
 /// The body of `wherry sandbox-host`. Must be called before any other thread is started.
-pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+pub fn main(arguments: impl IntoIterator<Item = String>, background: Background) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    match run(arguments) {
+    match run(arguments, background) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the sandbox host ends");
@@ -98,7 +103,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     }
 }
 
-fn run(arguments: impl IntoIterator<Item = String>) -> Result<(), HostError> {
+fn run(arguments: impl IntoIterator<Item = String>, background: Background) -> Result<(), HostError> {
     let arguments = Arguments::parse(arguments)?;
     // SAFETY: the agent leaves its socket at this number for us alone.
     let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
@@ -120,15 +125,17 @@ fn run(arguments: impl IntoIterator<Item = String>) -> Result<(), HostError> {
     runtime.block_on(async {
         let table = Table::new(".".into());
         let containers = Containers::new(table, library, ticker, logs);
-        server::serve(
+        let serving = server::serve(
             listener,
             arguments.agent_uid,
             identity,
             containers,
             CancellationToken::new(),
-        )
-        .await
-        .map_err(while_doing("serving the agent"))
+        );
+        tokio::select! {
+            served = serving => served.map_err(while_doing("serving the agent")),
+            never = background => match never {},
+        }
     })
 }
 

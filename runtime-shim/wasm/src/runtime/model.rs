@@ -7,7 +7,7 @@
 mod truth;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -112,8 +112,9 @@ pub(crate) enum Creation<T, P> {
 /// The copy.
 #[derive(Debug)]
 pub(crate) struct Model {
-    sandboxes: HashMap<SandboxId, Held<SandboxRecord>>,
-    containers: HashMap<ContainerId, Held<ContainerRecord>>,
+    // Trees: a hash table of such large values holds as much room for those to come.
+    sandboxes: BTreeMap<SandboxId, Held<SandboxRecord>>,
+    containers: BTreeMap<ContainerId, Held<ContainerRecord>>,
     sandbox_keys: HashMap<SandboxKey, SandboxId>,
     container_keys: HashMap<ContainerKey, ContainerId>,
     pending_sandboxes: HashMap<SandboxKey, Pending>,
@@ -130,8 +131,8 @@ impl Model {
     /// An empty model that gives out `loopbacks`.
     pub(crate) fn new(loopbacks: Addresses) -> Self {
         Self {
-            sandboxes: HashMap::new(),
-            containers: HashMap::new(),
+            sandboxes: BTreeMap::new(),
+            containers: BTreeMap::new(),
             sandbox_keys: HashMap::new(),
             container_keys: HashMap::new(),
             pending_sandboxes: HashMap::new(),

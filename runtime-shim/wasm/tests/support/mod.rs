@@ -35,7 +35,7 @@ pub(crate) fn as_child() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next()?.as_str() {
         "compile" => Some(wasm::compile::main()),
-        "sandbox-host" => Some(wasm::host::main(arguments)),
+        "sandbox-host" => Some(wasm::host::main(arguments, Box::pin(std::future::pending()))),
         _ => None,
     }
 }

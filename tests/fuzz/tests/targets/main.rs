@@ -9,6 +9,7 @@ mod apiserver;
 mod artifacts;
 mod drive;
 mod host;
+mod messages;
 mod mutate;
 mod objects;
 mod selectors;
@@ -47,6 +48,8 @@ targets! {
     field_selectors: selectors::fields, selectors::WORDS;
     request_bodies: apiserver::bodies, objects::WORDS;
     request_protobuf: apiserver::protobuf, &["k8s\0", "v1", "Pod", "\n", "\x12", "\x1a", "ConfigMap"];
+    protobuf_decode: messages::decoded, messages::WORDS;
+    protobuf_round_trip: messages::round_trip, messages::WORDS;
     request_patches: apiserver::patches, objects::WORDS;
     list_parameters: apiserver::lists, apiserver::WORDS;
     watch_parameters: apiserver::watches, apiserver::WORDS;

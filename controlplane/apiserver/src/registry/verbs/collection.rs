@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Call;
 use super::delete::delete_object;
+use super::list::list_type;
 use super::options::DeleteOptions;
 use super::page::{Listed, page};
 use crate::registry::name_of;
@@ -24,7 +25,10 @@ pub(crate) async fn delete_collection(call: &Call<'_>, options: &DeleteOptions) 
         .items
         .iter()
         .filter_map(|listed| match listed {
-            Listed::Cached(item) => Some((item.key.clone(), render::item(call.endpoint, item))),
+            Listed::Cached(item) => Some((
+                item.key.clone(),
+                render::cached(call.endpoint, call.accepted.form, item),
+            )),
             Listed::Past(_) => None,
         })
         .collect();
@@ -47,8 +51,8 @@ pub(crate) async fn delete_collection(call: &Call<'_>, options: &DeleteOptions) 
 }
 
 fn joined(call: &Call<'_>, revision: &str, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let kind = json!(call.endpoint.resource().list_kind);
-    let version = json!(call.endpoint.served().api_version);
+    let (kind, version) = list_type(call.endpoint, call.accepted.form);
+    let (kind, version) = (json!(kind), json!(version));
     let head =
         format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{{"resourceVersion":"{revision}"}},"items":["#);
     let mut out = head.into_bytes();

@@ -5,7 +5,7 @@ use schema::FieldValidation;
 use serde_json::Value;
 
 use super::Call;
-use crate::http::decode::Media;
+use crate::http::decode::{Media, summary};
 use crate::registry::catalog::Endpoint;
 
 /// Decodes, prunes and defaults an object of the call's kind and version, and converts it to the storage version.
@@ -142,13 +142,6 @@ fn undecodable(endpoint: &Endpoint, body: &[u8], media: Media, why: &str) -> Sta
         }
     };
     Status::bad_request(message)
-}
-
-/// The first bytes of a body in hexadecimal.
-fn summary(body: &[u8]) -> String {
-    const SHOWN: usize = 30;
-    let hex: String = body.iter().take(SHOWN).map(|b| format!("{b:02x}")).collect();
-    if body.len() > SHOWN { format!("{hex} ...") } else { hex }
 }
 
 fn to_storage(endpoint: &Endpoint, object: &mut Object) {

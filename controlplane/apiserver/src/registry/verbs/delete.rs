@@ -108,7 +108,7 @@ fn check_preconditions(call: &Call<'_>, object: &Object, options: &DeleteOptions
 /// Decides what a delete does, as Kubernetes' `BeforeDelete` and its finalizer rules do.
 fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -> Plan {
     let mut new = old.clone();
-    set_propagation(&mut new, options.propagation);
+    set_propagation(&mut new, propagation(resource, old, options));
     let held = !new.finalizers().is_empty() || resource.strategy.held(&new);
     let graceful = resource.strategy.graceful(old, options.grace);
     let grace = match (graceful, old.is_deleting()) {
@@ -161,6 +161,19 @@ fn shorten(new: &mut Object, old: &Object, grace: i64) {
         new.set("metadata.deletionTimestamp", api::time::rfc3339(at));
     }
     new.set("metadata.deletionGracePeriodSeconds", grace);
+}
+
+/// What becomes of dependents: as the caller says, as the object's finalizers say, or as is usual for its kind.
+fn propagation(resource: &Resource, old: &Object, options: &DeleteOptions) -> Option<Propagation> {
+    let decided = || {
+        old.finalizers()
+            .iter()
+            .any(|finalizer| [ORPHAN, FOREGROUND].contains(finalizer))
+    };
+    match options.propagation {
+        None if resource.orphans_dependents && !decided() => Some(Propagation::Orphan),
+        given => given,
+    }
 }
 
 /// Sets the finalizers by which the garbage collector knows what to do with dependents.

@@ -1,14 +1,16 @@
 //! list: a page of objects, streamed from their stored bytes in chunks of about 64 KB.
 
+mod protobuf;
+
 use api::time::Timestamp;
 use api::{Status, Table};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Call;
 use super::page::{Listed, Page, page};
-use crate::http::accept::{Form, Include};
+use crate::http::accept::{Encoding, Form, Include};
 use crate::http::body::Body;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
@@ -17,11 +19,14 @@ use crate::registry::select::Selection;
 /// Size of the chunks a list goes out in, in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// The body of a list in the form that was asked for, as JSON.
+/// The body of a list in the form that was asked for, as JSON or protobuf.
 pub(crate) async fn list(call: &Call<'_>, include: Include) -> Result<Body, Status> {
     let selection = Selection::parse(call.query, call.endpoint.resource(), None)?;
     let page = page(call, &selection).await?;
     Ok(match call.accepted.form {
+        form if call.accepted.encoding == Encoding::Protobuf => {
+            protobuf::body(call.endpoint.clone(), form, page).await?
+        }
         Form::Table => table(call.endpoint, include, &page, call.now),
         form => stream(call.endpoint.clone(), form, page),
     })
@@ -74,20 +79,26 @@ struct Metadata<'a> {
     remaining_item_count: Option<u64>,
 }
 
-/// Everything up to the first item.
-fn head(endpoint: &Endpoint, form: Form, page: &Page) -> Vec<u8> {
-    let (kind, version) = match form {
+/// The kind and version of a list in a form.
+pub(super) fn list_type(endpoint: &Endpoint, form: Form) -> (&str, &str) {
+    match form {
         Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
         Form::Object | Form::Table => (&*endpoint.resource().list_kind, &*endpoint.served().api_version),
-    };
-    let metadata = Metadata {
+    }
+}
+
+fn metadata(page: &Page) -> Value {
+    json!(Metadata {
         resource_version: page.revision.to_string(),
         continue_: page.next.as_deref(),
         remaining_item_count: page.remaining,
-    };
-    let metadata = json!(metadata);
-    let kind = json!(kind);
-    let version = json!(version);
+    })
+}
+
+/// Everything up to the first item.
+fn head(endpoint: &Endpoint, form: Form, page: &Page) -> Vec<u8> {
+    let (kind, version) = list_type(endpoint, form);
+    let (kind, version, metadata) = (json!(kind), json!(version), metadata(page));
     format!(r#"{{"kind":{kind},"apiVersion":{version},"metadata":{metadata},"items":["#).into_bytes()
 }
 

@@ -43,7 +43,7 @@ impl<'a> Paths<'a> {
                 metadata.insert(field.to_owned(), value.clone());
             }
         }
-        let selector = object.at(self.selector).and_then(|s| LabelSelector::from_json(s).ok());
+        let selector = object.at(self.selector).and_then(selector);
         let mut status = json!({"replicas": object.i64_at(self.status).unwrap_or_default()});
         if let (Some(selector), Some(status)) = (selector, status.as_object_mut()) {
             status.insert("selector".to_owned(), selector.to_string().into());
@@ -55,6 +55,18 @@ impl<'a> Paths<'a> {
             json!({"replicas": replicas})
         };
         json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+    }
+}
+
+/// A selector, or labels that ask for themselves, as a ReplicationController has them.
+fn selector(value: &Value) -> Option<LabelSelector> {
+    let entries = value.as_object().into_iter().flatten();
+    let labels: Option<Vec<(&str, &str)>> = entries
+        .map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+        .collect();
+    match labels {
+        Some(labels) => Some(LabelSelector::from_labels(labels)),
+        None => LabelSelector::from_json(value).ok(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{Stream, stream};
+use schema::protobuf::event_head;
 use serde_json::json;
 use store::Revision;
 use store::cache::{Event, EventKind, Watcher};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Call;
 use super::get::{at_least, revision};
-use crate::http::accept::{Accepted, Form, Include};
+use crate::http::accept::{Accepted, Encoding, Form, Include};
 use crate::http::body::{Body, BodyError};
 use crate::http::respond::store_error;
 use crate::registry::catalog::{CachedItem, Endpoint};
@@ -126,7 +127,7 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
     };
     let watcher = match kind.cache.watch(&prefix, from) {
         Ok(watcher) => watcher,
-        Err(error) => return Ok(Body::stream(stream::iter([Ok(error_event(&gone(error, from)))]))),
+        Err(error) => return Ok(Body::stream(stream::iter([Ok(encoder.error(&gone(error, from)))]))),
     };
     let now = Instant::now();
     let feed = Feed {
@@ -187,7 +188,7 @@ impl Feed {
                 }
                 Wake::Failed(error) => {
                     self.ended = true;
-                    return Some(error_event(&gone(error, self.watcher.position())));
+                    return Some(self.encoder.error(&gone(error, self.watcher.position())));
                 }
                 Wake::Ended => {
                     self.ended = true;
@@ -203,7 +204,7 @@ impl Feed {
     fn initial_chunk(&mut self) -> BytesMut {
         let mut out = BytesMut::new();
         for item in self.initial.by_ref() {
-            self.encoder.put(&mut out, "ADDED", &item);
+            self.encoder.put(&mut out, "ADDED", &item, false);
             if out.len() >= CHUNK {
                 return out;
             }
@@ -254,8 +255,8 @@ impl Encoder {
             let before = event.prev.as_ref().is_some_and(|prev| self.selects(prev));
             let after = event.kind != EventKind::Deleted && self.selects(&event.item);
             match (before, after) {
-                (false, true) => self.put(out, "ADDED", &event.item),
-                (true, true) => self.put(out, "MODIFIED", &event.item),
+                (false, true) => self.put(out, "ADDED", &event.item, true),
+                (true, true) => self.put(out, "MODIFIED", &event.item, true),
                 (true, false) => self.put_left(out, event),
                 (false, false) => {}
             }
@@ -270,18 +271,39 @@ impl Encoder {
                 last.set_resource_version(Some(&event.revision.to_string()));
                 let bytes = crate::registry::encode::served(&last);
                 let shown = self.shown(&bytes);
-                put_line(out, "DELETED", &shown);
+                self.put_json(out, "DELETED", &shown);
             }
-            _ => self.put(out, "DELETED", &event.item),
+            _ => self.put(out, "DELETED", &event.item, true),
         }
     }
 
-    fn put(&mut self, out: &mut BytesMut, type_: &str, item: &CachedItem) {
-        let bytes = match self.accepted.form {
-            Form::Table => self.shown(&item.bytes),
-            form => render::cached(&self.endpoint, form, item),
-        };
-        put_line(out, type_, &bytes);
+    /// Tells of an item; a `recent` one is told to many.
+    fn put(&mut self, out: &mut BytesMut, type_: &str, item: &CachedItem, recent: bool) {
+        match (self.accepted.form, self.accepted.encoding) {
+            (form, Encoding::Protobuf) => {
+                let object = render::cached_envelope(&self.endpoint, form, item, recent);
+                put_frame(out, type_, &object);
+            }
+            (Form::Table, _) => {
+                let bytes = self.shown(&item.bytes);
+                put_line(out, type_, &bytes);
+            }
+            (form, _) => put_line(out, type_, &render::cached(&self.endpoint, form, item)),
+        }
+    }
+
+    /// Tells of an object that is JSON in the form that was asked for.
+    fn put_json(&self, out: &mut BytesMut, type_: &str, object: &[u8]) {
+        match self.accepted.encoding {
+            Encoding::Protobuf => put_frame(out, type_, &render::envelope(object)),
+            Encoding::Json | Encoding::Yaml => put_line(out, type_, object),
+        }
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        let mut out = BytesMut::new();
+        self.put_json(&mut out, "ERROR", &status.to_vec());
+        out.freeze()
     }
 
     fn shown(&mut self, stored: &Bytes) -> Bytes {
@@ -313,7 +335,7 @@ impl Encoder {
             Form::Table => self.shown(&object),
             Form::Object | Form::Metadata => object,
         };
-        put_line(out, "BOOKMARK", &shown);
+        self.put_json(out, "BOOKMARK", &shown);
     }
 }
 
@@ -325,10 +347,17 @@ fn put_line(out: &mut BytesMut, type_: &str, object: &[u8]) {
     out.put_slice(b"}\n");
 }
 
-fn error_event(status: &Status) -> Bytes {
-    let mut out = BytesMut::new();
-    put_line(&mut out, "ERROR", &status.to_vec());
-    out.freeze()
+/// An event in protobuf. One whose object could not be encoded is told as an error, on which clients list again.
+fn put_frame(out: &mut BytesMut, type_: &str, object: &[u8]) {
+    if object.is_empty() {
+        let status = Status::internal("an object of this watch cannot be written as protobuf");
+        let object = render::envelope(&status.to_vec());
+        out.put_slice(&event_head("ERROR", object.len()));
+        out.put_slice(&object);
+        return;
+    }
+    out.put_slice(&event_head(type_, object.len()));
+    out.put_slice(object);
 }
 
 /// What a watcher is told whose revision is no longer in the history.

@@ -63,6 +63,23 @@ impl<'a> At<'a> {
             .collect()
     }
 
+    /// The entry of a map, its path written as `path[key]`.
+    pub(crate) fn key(&self, key: &str) -> At<'a> {
+        let value = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null());
+        At {
+            path: self.path.key(key),
+            value,
+        }
+    }
+
+    /// The same value under another path.
+    pub(crate) fn named(&self, path: Path) -> At<'a> {
+        At {
+            path,
+            value: self.value,
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -125,6 +142,11 @@ impl<'a> At<'a> {
     /// Invalid, with another value shown than the one that stands here.
     pub(crate) fn invalid_as(&self, shown: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError::invalid(&self.path, shown.into(), detail)
+    }
+
+    /// Invalid, where what stands here is too large to be shown.
+    pub(crate) fn invalid_unshown(&self, detail: impl Into<String>) -> FieldError {
+        FieldError::invalid_unshown(&self.path, detail)
     }
 
     pub(crate) fn not_supported(&self, supported: &[&str]) -> FieldError {
@@ -196,6 +218,14 @@ impl<'a> At<'a> {
     pub(crate) fn non_negative(&self, errors: &mut FieldErrors) {
         if self.i64().is_some_and(|n| n < 0) {
             errors.push(self.invalid("must be greater than or equal to 0"));
+        }
+    }
+
+    /// As before; like [`At::immutable`] for what is a pointer in Go: nothing is shown as null.
+    pub(crate) fn fixed(&self, errors: &mut FieldErrors, old: &At<'_>) {
+        if self.value != old.value {
+            let shown = self.value.cloned().unwrap_or(Value::Null);
+            errors.push(self.invalid_as(shown, "field is immutable"));
         }
     }
 

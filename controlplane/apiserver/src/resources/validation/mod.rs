@@ -1,7 +1,9 @@
 //! Rules shared by several kinds. A rule takes the place it checks ([`At`]) and adds to a list of errors: all problems are
 //! reported, none hides another. The wording is Kubernetes', because people search for it.
 
+pub(crate) mod addresses;
 mod at;
+pub(crate) mod cron;
 pub(crate) mod labels;
 pub(crate) mod meta;
 pub(crate) mod names;

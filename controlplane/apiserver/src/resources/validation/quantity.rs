@@ -28,6 +28,19 @@ const STANDARD_ELSEWHERE: &[&str] = &[
     "storage",
 ];
 
+/// Objects that a quota counts.
+const COUNTED: &[&str] = &[
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
 /// `resources` of a container: names, amounts, and requests within limits.
 pub(crate) fn requirements(at: &At<'_>, errors: &mut FieldErrors) {
     let (limits, requests) = (at.child("limits"), at.child("requests"));
@@ -49,26 +62,32 @@ pub(crate) fn amounts(at: &At<'_>, errors: &mut FieldErrors) {
 }
 
 fn amount(name: &str, at: &At<'_>, errors: &mut FieldErrors) {
-    resource_name(name, at, errors);
+    container_resource(name, at, errors);
     non_negative(at, errors);
     if is_extended(name) && parse(at).is_some_and(|q| q.milli() % 1000 != 0) {
         errors.push(at.invalid("must be an integer"));
     }
 }
 
-fn resource_name(name: &str, at: &At<'_>, errors: &mut FieldErrors) {
+/// The name of any resource, reported at `at`; says whether it has the form of one.
+pub(crate) fn resource_name(name: &str, at: &At<'_>, errors: &mut FieldErrors) -> bool {
     let bad = is_qualified_name(name);
     let qualified = bad.is_empty();
     errors.extend(bad.into_iter().map(|m| at.invalid_as(name, m)));
-    if !qualified {
+    let standard = || is_container_resource(name) || STANDARD_ELSEWHERE.contains(&name) || is_huge_page_request(name);
+    if qualified && !name.contains('/') && !standard() {
+        errors.push(at.invalid_as(name, "must be a standard resource type or fully qualified"));
+    }
+    qualified
+}
+
+/// The name of something that containers ask for.
+pub(crate) fn container_resource(name: &str, at: &At<'_>, errors: &mut FieldErrors) {
+    if !resource_name(name, at, errors) {
         return;
     }
     if !name.contains('/') {
-        let container = STANDARD_CONTAINER.contains(&name) || is_huge_page(name);
-        if !container && !STANDARD_ELSEWHERE.contains(&name) {
-            errors.push(at.invalid_as(name, "must be a standard resource type or fully qualified"));
-        }
-        if !container {
+        if !is_container_resource(name) {
             errors.push(at.invalid_as(name, "must be a standard resource for containers"));
         }
     } else if !name.contains("kubernetes.io/") && !is_extended(name) {
@@ -84,7 +103,7 @@ pub(crate) fn non_negative(at: &At<'_>, errors: &mut FieldErrors) {
 }
 
 fn within_limit(name: &str, request: &At<'_>, limits: &At<'_>, requests: &At<'_>, errors: &mut FieldErrors) {
-    let overcommit = !is_extended(name) && !is_huge_page(name);
+    let overcommit = may_overcommit(name);
     let limit = limits.entries().into_iter().find(|(n, _)| *n == name).map(|(_, at)| at);
     let Some(limit) = limit else {
         if !overcommit {
@@ -113,8 +132,26 @@ pub(crate) fn parse(at: &At<'_>) -> Option<Quantity> {
     }
 }
 
+/// Whether more of it may be promised than there is.
+pub(crate) fn may_overcommit(name: &str) -> bool {
+    !is_extended(name) && !is_huge_page(name)
+}
+
+/// Whether it comes in whole numbers.
+pub(crate) fn is_counted(name: &str) -> bool {
+    COUNTED.contains(&name) || is_extended(name)
+}
+
+fn is_container_resource(name: &str) -> bool {
+    STANDARD_CONTAINER.contains(&name) || is_huge_page(name)
+}
+
 fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
+}
+
+fn is_huge_page_request(name: &str) -> bool {
+    name.starts_with("requests.hugepages-")
 }
 
 /// Resources that nodes advertise beyond Kubernetes' own, counted in whole numbers.

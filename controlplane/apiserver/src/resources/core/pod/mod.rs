@@ -2,8 +2,12 @@
 
 mod binding;
 pub(crate) mod defaults;
+mod ephemeral_containers;
+#[cfg(test)]
+mod part_tests;
 mod printer;
 mod qos;
+mod resize;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -17,6 +21,11 @@ use crate::registry::resource::{Context, Operation, Resource, Strategy};
 use crate::resources::copy_field;
 use crate::resources::validation::names::is_dns1123_subdomain;
 use crate::resources::validation::{At, meta, pod as rules};
+
+/// The mark of a pod that its node has from elsewhere.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const EPHEMERAL_CONTAINERS: Option<&str> = Some("ephemeralcontainers");
+const RESIZE: Option<&str> = Some("resize");
 
 pub(crate) fn resource() -> Resource {
     Resource::of::<Pod>()
@@ -35,19 +44,23 @@ pub(crate) fn resource() -> Resource {
         .returns_deleted()
         .generation()
         .status()
-        .binding_and_eviction()
+        .pod_parts()
         .build()
 }
 
 struct Pods;
 
 impl Strategy for Pods {
-    fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
+    fn prepare(&self, cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
         match op {
             Operation::Create => {
                 set_defaults(new);
                 new.set("status", first_status(new));
             }
+            Operation::Update { old } if cx.subresource == EPHEMERAL_CONTAINERS => {
+                ephemeral_containers::prepare(old, new);
+            }
+            Operation::Update { old } if cx.subresource == RESIZE => resize::prepare(old, new),
             Operation::Update { old } => {
                 set_defaults(new);
                 copy_field(old, new, "status");
@@ -62,8 +75,13 @@ impl Strategy for Pods {
         match op {
             Operation::Create => rules::spec(&At::root(new, "spec"), &mut errors),
             Operation::Update { old } => {
-                rules::spec(&At::root(new, "spec"), &mut errors);
-                rules::update::spec(&At::root(old, "spec"), &At::root(new, "spec"), &mut errors);
+                let spec = At::root(new, "spec");
+                rules::spec(&spec, &mut errors);
+                match cx.subresource {
+                    EPHEMERAL_CONTAINERS => ephemeral_containers::rules(old, new, &mut errors),
+                    RESIZE => resize::rules(old, new, &mut errors),
+                    _ => rules::update::spec(&At::root(old, "spec"), &spec, &mut errors),
+                }
             }
             Operation::UpdateStatus { old } => status_changes(old, new, &mut errors),
             Operation::Delete { .. } => {}
@@ -89,6 +107,20 @@ impl Strategy for Pods {
             .or(old.i64_at("spec.terminationGracePeriodSeconds"))
             .unwrap_or_default();
         Some(if period < 0 { 1 } else { period })
+    }
+}
+
+/// Keeps what a write to a part of a pod may not touch.
+fn keep_metadata(old: &Object, new: &mut Object) {
+    for field in [
+        "deletionTimestamp",
+        "generation",
+        "labels",
+        "annotations",
+        "finalizers",
+        "ownerReferences",
+    ] {
+        copy_field(old, new, &format!("metadata.{field}"));
     }
 }
 

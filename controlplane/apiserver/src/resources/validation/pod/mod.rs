@@ -18,8 +18,8 @@ use super::labels::labels;
 use super::names::{is_dns1123_label, is_dns1123_subdomain};
 use super::{At, meta, quantity};
 
-pub(crate) use scheduling::{taint_effect, tolerations};
-pub(crate) use warnings::warnings;
+pub(crate) use scheduling::{node_selector_terms, taint_effect, tolerations};
+pub(crate) use warnings::{current_node_label, node_label, warnings};
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 

@@ -51,7 +51,7 @@ fn weight(preference: &At<'_>, errors: &mut FieldErrors) {
 }
 
 /// A `NodeSelector`.
-fn node_selector_terms(at: &At<'_>, errors: &mut FieldErrors) {
+pub(crate) fn node_selector_terms(at: &At<'_>, errors: &mut FieldErrors) {
     let terms = at.child("nodeSelectorTerms");
     if terms.is_empty() {
         errors.push(terms.required("must have at least one node selector term"));

@@ -146,7 +146,7 @@ fn put_back(target: &mut Value, field: &str, value: Option<&Value>) {
 }
 
 /// One line per leaf that differs: `  containers[0].command: ["a"] != ["b"]` (new, then old). Absent and empty are alike.
-fn differences(new: &Value, old: &Value, path: &str, lines: &mut Vec<String>) {
+pub(crate) fn differences(new: &Value, old: &Value, path: &str, lines: &mut Vec<String>) {
     if new == old || (is_nothing(new) && is_nothing(old)) {
         return;
     }

@@ -75,13 +75,22 @@ pub(crate) fn warnings(spec: &At<'_>) -> Vec<String> {
     found
 }
 
+/// What is said of a node's label that has another name by now.
+pub(crate) fn node_label(key: &str) -> Option<String> {
+    let (_, since, instead) = NODE_LABELS.iter().find(|(label, ..)| *label == key)?;
+    Some(format!("deprecated since {since}; use \"{instead}\" instead"))
+}
+
+/// The name that a node's label has by now, if it had another.
+pub(crate) fn current_node_label(key: &str) -> Option<&'static str> {
+    let (.., instead) = NODE_LABELS.iter().find(|(label, ..)| *label == key)?;
+    Some(instead)
+}
+
 fn node_selector(spec: &At<'_>, found: &mut Vec<String>) {
     for (key, at) in spec.child("nodeSelector").entries() {
-        if let Some((_, since, instead)) = NODE_LABELS.iter().find(|(label, ..)| *label == key) {
-            found.push(format!(
-                "{}: deprecated since {since}; use \"{instead}\" instead",
-                at.path()
-            ));
+        if let Some(words) = node_label(key) {
+            found.push(format!("{}: {words}", at.path()));
         }
     }
 }
