@@ -12,6 +12,9 @@ fi
 export WHERRY_KUBECTL_1_32 WHERRY_KUBECTL_1_36
 WHERRY_KUBECTL_1_32=$(scripts/kubectl.sh trixie target/tools/kubectl-1.32)
 WHERRY_KUBECTL_1_36=$(scripts/kubectl.sh forky target/tools/kubectl-1.36)
+export WHERRY_ETCD_3_4 WHERRY_ETCD_3_5
+WHERRY_ETCD_3_4=$(scripts/etcd.sh bookworm target/tools/etcd-3.4)
+WHERRY_ETCD_3_5=$(scripts/etcd.sh trixie target/tools/etcd-3.5)
 cargo fmt --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 scripts/deny.sh

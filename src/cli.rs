@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
+mod control_plane;
 mod words;
 
 use std::{
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ipnet::Ipv4Net;
 
 use crate::{ports::PortRange, rootless};
+pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
 pub(crate) use words::service_words;
 
 /// What every command keeps to, below its own help.
@@ -39,6 +41,7 @@ EXIT CODES:
 
 ENVIRONMENT:
   WHERRY_DATA_DIR  the data directory, in place of --data-dir
+  WHERRY_TOKEN     the cluster token of `controlplane`, in place of --token
   RUST_LOG         which log lines are written, such as `debug` or `info,kubelet=debug`
   NOTIFY_SOCKET    where a service manager hears that `up` is ready (sd_notify)";
 
@@ -74,6 +77,19 @@ pub(crate) enum Command {
     /// Stays in the foreground and prints `ready` once the API answers and the node is Ready. SIGTERM ends it and leaves
     /// the workloads running; the next `wherry up` on the same directory finds them, and `wherry down` ends them.
     Up(Up),
+    /// Run a control plane alone: the Kubernetes API, controllers and scheduler, on a store of its own or a shared one.
+    ///
+    /// Any number of control planes may share an etcd cluster; one of them schedules and controls at a time, and all serve
+    /// the API. Stays in the foreground and prints `ready` once the API answers.
+    Controlplane(ControlPlane),
+    /// Write everything in an embedded store, with the cluster's keys, to a file; while it is used, or not.
+    Backup(Backup),
+    /// Make the store of a data directory from a backup.
+    ///
+    /// The store goes on at a revision far behind the backup's, so that whoever had read what is lost reads anew.
+    Restore(Restore),
+    /// Seal Secrets with a new key, those that are stored as well, while the control plane runs.
+    RotateEncryptionKey(RotateEncryptionKey),
     /// End the workloads of a data directory and remove its network from this machine.
     Down(Down),
     /// Bring images onto this node or to a registry, and look into them.
@@ -119,6 +135,9 @@ pub(crate) struct Up {
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,
+    /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
+    #[arg(long, value_name = "unix:///PATH")]
+    pub(crate) kms_endpoint: Option<String>,
     /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
     /// refused with the reason.
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]

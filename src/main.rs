@@ -2,6 +2,7 @@
 
 mod claim;
 mod cli;
+mod control_plane;
 mod datadir;
 mod down;
 mod footprint;
@@ -41,6 +42,10 @@ fn run(command: Command, format: cli::LogFormat, matches: &ArgMatches) -> ExitCo
     let result = match command {
         Command::Up(options) if options.install => install(&options, matches),
         Command::Up(options) => with_runtime(up::run(options)),
+        Command::Controlplane(options) => with_runtime(control_plane::run(options)),
+        Command::Backup(options) => control_plane::backup(&options),
+        Command::Restore(options) => control_plane::restore(&options),
+        Command::RotateEncryptionKey(options) => control_plane::rotate_encryption_key(&options),
         Command::Down(options) => with_runtime(down::run(options)),
         Command::Image(command) => with_runtime(image::run(command)),
         Command::Version => {

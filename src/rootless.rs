@@ -30,11 +30,8 @@ pub(crate) fn default_service_range() -> Ipv4Net {
 }
 
 /// Refuses ranges that cannot work with the privileges there are.
-pub(crate) fn check_ranges(options: &cli::Up) -> anyhow::Result<()> {
-    let ranges = [
-        ("--cluster-cidr", options.cluster_cidr),
-        ("--service-cidr", options.service_cidr),
-    ];
+pub(crate) fn check_ranges(pods: Ipv4Net, services: Ipv4Net) -> anyhow::Result<()> {
+    let ranges = [("--cluster-cidr", pods), ("--service-cidr", services)];
     check(ranges, machine::makes_networks())
 }
 

@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     claim::{Claim, Ranges},
     cli::{self, flag_for},
+    control_plane,
     datadir::DataDir,
     footprint, machine,
     notify::{Manager, State},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Prefix length of a node's pod range: 256 nodes of a /9, each with 16,382 addresses for Wasm pods.
-const NODE_PREFIX: u8 = 17;
+pub(crate) const NODE_PREFIX: u8 = 17;
 /// Pods that fit on a node: what one sandbox host can listen for within the usual limit of file descriptors.
 const MAX_PODS: u32 = 10_000;
 /// The kubelet API's usual port; another cluster of this machine may have it.
@@ -34,7 +35,7 @@ const KUBELET_PORT: u16 = 10250;
 /// Runs a cluster.
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
-    rootless::check_ranges(&options)?;
+    rootless::check_ranges(options.cluster_cidr, options.service_cidr)?;
     let directory = DataDir::hold(&options.data.path()?)?;
     let users = claim(&directory, &options)?;
     let addresses = rootless::addresses(directory.path(), &options).filter(|_| !options.no_node);
@@ -47,6 +48,10 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     }
     let control_plane = Server::start(server::Config {
         data_dir: directory.path().to_owned(),
+        store: server::Store::Redb(control_plane::default_store(directory.path())),
+        kms_endpoint: options.kms_endpoint.clone(),
+        tls_san: Vec::new(),
+        advertise: None,
         api_bind: options.api_bind,
         kubeconfig: options
             .kubeconfig
@@ -188,7 +193,7 @@ async fn announce(mut ready: watch::Receiver<bool>, manager: Manager, quit: Canc
 }
 
 /// Waits for SIGTERM or SIGINT.
-async fn stopped(manager: &Manager) -> anyhow::Result<bool> {
+pub(crate) async fn stopped(manager: &Manager) -> anyhow::Result<bool> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop by SIGTERM"),

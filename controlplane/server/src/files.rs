@@ -30,6 +30,18 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
         })
 }
 
+/// Removes a directory with all that is in it; one that is not there is fine.
+pub(crate) fn remove_directory(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error {
+            doing: "remove directory",
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// The file's text; `None` where it does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(path) {

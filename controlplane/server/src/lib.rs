@@ -3,17 +3,25 @@
 //! [`Server::start`] returns once the API answers on its listeners; [`Server::stop`] ends everything in order. Nothing is
 //! decided here: this crate reads a configuration, makes the parts and gives each what it needs.
 
+pub mod backup;
+mod control;
+mod endpoints;
 mod files;
+mod identity;
 mod keys;
+mod kms;
 mod kubeconfig;
+mod leading;
 mod listen;
 pub mod pki;
+mod rotate;
+mod stores;
 mod tls;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -25,14 +33,15 @@ use apiserver::{ApiServer, bootstrap, http::health::Check, registry::Deps, regis
 use client::{Client, Clock, Informers};
 use ipnet::Ipv4Net;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use store::encrypt::Encrypted;
-use store_redb::Redb;
 use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{listen::Plan, pki::Pki};
+use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
 
+pub use identity::Token;
 pub use listen::{bind, primary_address};
+pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
+pub use stores::Store;
 
 /// The version of Kubernetes whose API is served.
 pub const VERSION: &str = "v1.36.2+wherry";
@@ -47,8 +56,16 @@ const SECRETS: &str = "core/secrets/";
 /// What a control plane is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Holds the store, the keys and the certificates.
+    /// Holds the keys and the certificates.
     pub data_dir: PathBuf,
+    /// Holds the objects.
+    pub store: Store,
+    /// `unix:///PATH` of a key management plugin that wraps the keys of Secrets.
+    pub kms_endpoint: Option<String>,
+    /// Further names and addresses that the API server's certificate is for.
+    pub tls_san: Vec<String>,
+    /// Where nodes and pods reach this API server, if that is not where it listens.
+    pub advertise: Option<IpAddr>,
     /// Where the API is served.
     pub api_bind: SocketAddr,
     /// Where the administrator's kubeconfig is written.
@@ -80,6 +97,18 @@ pub enum Error {
     Listen(#[from] listen::Error),
     #[error(transparent)]
     Store(#[from] store_redb::OpenError),
+    #[error(transparent)]
+    Etcd(#[from] store_etcd::OpenError),
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    #[error("the encryption keys were replaced by another control plane meanwhile; try again")]
+    Rotating,
+    #[error(
+        "a new key seals Secrets from now on, but not all that were sealed with older ones are sealed anew; try again"
+    )]
+    Reseal(#[source] store::Error),
+    #[error("cannot keep this API server among the endpoints of the others")]
+    Endpoints(#[source] Box<endpoints::Failed>),
     #[error("cannot start the API server")]
     ApiServer(#[from] apiserver::StartError),
     #[error("cannot use the cluster's certificates")]
@@ -99,7 +128,7 @@ impl From<bootstrap::Error> for Error {
 /// A running control plane.
 pub struct Server {
     api: Arc<ApiServer>,
-    store: Arc<Redb>,
+    store: Arc<Stores>,
     pki: Pki,
     address: SocketAddr,
     clock: Clock,
@@ -130,15 +159,21 @@ impl Server {
             config.api_bind.ip(),
             listener.local_addr().map_or(config.api_bind.port(), |a| a.port()),
         );
-        let plan = Plan::new(bound, config.gateway, primary_address());
+        let plan = match config.advertise {
+            Some(address) => Plan::advertising(bound, address),
+            None => Plan::new(bound, config.gateway, primary_address()),
+        };
         let for_pods = plan.for_pods.map(|address| bind(address, true)).transpose()?;
 
+        // With a shared store, the authorities come from it.
+        let store = Stores::open(&config.store, config.kms_endpoint.as_deref(), &config.data_dir, &clock).await?;
+        let store = Arc::new(store);
         let pki = Pki::ensure(
             &config.data_dir.join("pki"),
             &names(&config, &plan, kubernetes_address),
             clock.now(),
         )?;
-        let (store, backend) = open_store(&config.data_dir)?;
+        let backend = store.backend();
         let caches = (TaskTracker::new(), CancellationToken::new());
         let bootstrapped = Arc::new(AtomicBool::new(false));
         let components = Arc::new(Components::default());
@@ -181,15 +216,27 @@ impl Server {
             pki,
         };
         server.serve(std::iter::once(listener).chain(for_pods))?;
+        server.store.keep(&server.serving.0, &server.serving.1);
+        if let Err(error) = control::serve(&server.store, &server.serving.0, &server.serving.1) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "backups cannot be taken while this runs"
+            );
+        }
         kubeconfig::write(&config.kubeconfig, server.address, &server.pki)?;
+        let shared = server.store.is_shared();
         let cluster = bootstrap::Cluster {
-            advertise: plan.advertise,
+            advertise: (!shared).then_some(plan.advertise).into_iter().collect(),
             advertise_port: plan.bind.port(),
             service_range: config.service_range,
             kubernetes_address,
             client_ca: server.pki.ca.clone(),
         };
-        bootstrap::reconcile(&server.api.as_user("system:apiserver", &["system:masters"]), &cluster).await?;
+        let admin = server.api.as_user("system:apiserver", &["system:masters"]);
+        bootstrap::reconcile(&admin, &cluster).await?;
+        if shared {
+            server.keep_endpoints(admin, cluster, plan.advertise).await?;
+        }
         bootstrapped.store(true, Ordering::Release);
         server.run_components(&config, &components);
         Ok(server)
@@ -242,46 +289,96 @@ impl Server {
         Ok(())
     }
 
-    fn run_components(&self, config: &Config, components: &Components) {
-        let (tasks, shutdown) = &self.loops;
-        let informers = |client: Client| Informers::new(client, tasks.clone(), shutdown.clone());
-        let scheduler = self.client("system:kube-scheduler", &[]);
-        let running = tasks.spawn(scheduler::run(
-            scheduler::Config {
-                informers: informers(scheduler.clone()),
-                client: scheduler,
-                scheduler_name: scheduler::DEFAULT_SCHEDULER.to_owned(),
-                clock: self.clock.clone(),
-            },
-            shutdown.clone(),
-        ));
-        let _ = components.scheduler.set(running.abort_handle());
-        let api = self.api.clone();
-        let service_account = move |user: &str| {
-            Client::new(api.as_user(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
+    /// Shows this server to the others and to pods, from now on.
+    async fn keep_endpoints(
+        &self,
+        admin: kube::Client,
+        cluster: bootstrap::Cluster,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let keeper = Keeper {
+            backend: self.store.backend(),
+            client: admin,
+            cluster,
+            address,
+            clock: self.clock.clone(),
         };
-        let running = tasks.spawn(controllers::run_all(
-            service_account,
-            informers(self.client("system:kube-controller-manager", &[])),
-            controllers::Config {
-                cluster_range: config.cluster_range,
-                node_prefix: config.node_prefix,
-                root_ca: self.pki.ca.clone(),
-                clock: self.clock.clone(),
-            },
+        keeper
+            .renew()
+            .await
+            .map_err(|error| Error::Endpoints(Box::new(error)))?;
+        self.loops.0.spawn(keeper.run(self.loops.1.clone()));
+        Ok(())
+    }
+
+    fn run_components(&self, config: &Config, components: &Components) {
+        let identity = leading::identity(&config.node_name);
+        let turn = |lease: &'static str, user: &str| match self.store.is_shared() {
+            true => Turn::elected(lease, &identity, self.client(user, &[])),
+            false => Turn::Alone,
+        };
+        let (tasks, shutdown) = &self.loops;
+        let (clock, api) = (self.clock.clone(), self.api.clone());
+        let (scheduling, end) = (turn("kube-scheduler", "system:kube-scheduler"), shutdown.clone());
+        let running = tasks.spawn(async move {
+            let scheduler = |tasks, end| run_scheduler(&api, &clock, tasks, end);
+            scheduling.run(&clock, end, scheduler).await;
+        });
+        let _ = components.scheduler.set(running.abort_handle());
+        let (clock, api) = (self.clock.clone(), self.api.clone());
+        let settings = controllers::Config {
+            cluster_range: config.cluster_range,
+            node_prefix: config.node_prefix,
+            root_ca: self.pki.ca.clone(),
+            clock: clock.clone(),
+        };
+        let (controlling, end) = (
+            turn("kube-controller-manager", "system:kube-controller-manager"),
             shutdown.clone(),
-        ));
+        );
+        let running = tasks.spawn(async move {
+            let controllers = |tasks, end| run_controllers(&api, settings.clone(), tasks, end);
+            controlling.run(&clock, end, controllers).await;
+        });
         let _ = components.controllers.set(running.abort_handle());
     }
 }
 
-/// Opens the store, with its Secrets encrypted.
-fn open_store(data_dir: &Path) -> Result<(Arc<Redb>, Arc<dyn store::Backend>), Error> {
-    let path = data_dir.join("store.redb");
-    let keys = keys::ensure(&data_dir.join("keys"), path.exists())?;
-    let store = Arc::new(Redb::open(&path, store_redb::Options::default())?);
-    let backend = Arc::new(Encrypted::new(store.clone(), keys, |key| key.starts_with(SECRETS)));
-    Ok((store, backend))
+fn run_scheduler(
+    api: &ApiServer,
+    clock: &Clock,
+    tasks: TaskTracker,
+    end: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let client = Client::new(api.as_user("system:kube-scheduler", &[]));
+    let config = scheduler::Config {
+        informers: Informers::new(client.clone(), tasks, end.clone()),
+        client,
+        scheduler_name: scheduler::DEFAULT_SCHEDULER.to_owned(),
+        clock: clock.clone(),
+    };
+    scheduler::run(config, end)
+}
+
+fn run_controllers(
+    api: &Arc<ApiServer>,
+    config: controllers::Config,
+    tasks: TaskTracker,
+    end: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let reads = Client::new(api.as_user("system:kube-controller-manager", &[]));
+    let api = api.clone();
+    let service_account = move |user: &str| {
+        Client::new(api.as_user(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
+    };
+    controllers::run_all(service_account, Informers::new(reads, tasks, end.clone()), config, end)
+}
+
+/// An error with its causes, in one line.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// The components of the control plane beside its API, once they have been started.
@@ -322,7 +419,7 @@ fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Resu
 }
 
 fn names(config: &Config, plan: &Plan, kubernetes_address: Ipv4Addr) -> pki::Names {
-    let mut api_addresses = vec![
+    let mut api_addresses: Vec<IpAddr> = vec![
         IpAddr::V4(kubernetes_address),
         Ipv4Addr::LOCALHOST.into(),
         plan.advertise,
@@ -330,11 +427,18 @@ fn names(config: &Config, plan: &Plan, kubernetes_address: Ipv4Addr) -> pki::Nam
     if !plan.bind.ip().is_unspecified() {
         api_addresses.push(plan.bind.ip());
     }
+    let mut api_names = Vec::new();
+    for name in &config.tls_san {
+        match name.parse() {
+            Ok(address) => api_addresses.push(address),
+            Err(_) => api_names.push(name.clone()),
+        }
+    }
     api_addresses.sort_unstable();
     api_addresses.dedup();
     pki::Names {
         api_addresses,
-        api_names: Vec::new(),
+        api_names,
         node_name: config.node_name.clone(),
         node_addresses: config.node_addresses.clone(),
     }

@@ -54,6 +54,15 @@ impl Plan {
         }
     }
 
+    /// For an address at which others reach what listens on `bind`, by whatever way.
+    pub(crate) fn advertising(bind: SocketAddr, advertise: IpAddr) -> Self {
+        Self {
+            bind,
+            for_pods: None,
+            advertise,
+        }
+    }
+
     /// Where clients on this machine reach the API.
     pub(crate) fn local_address(&self) -> SocketAddr {
         match self.bind.ip() {

@@ -11,12 +11,16 @@ use std::net::Ipv4Addr;
 use api::names::NamespacedName;
 use client::{Client, kinds};
 use serde_json::{Value, json};
-use server::{Config, Server};
+use server::{Config, Server, Store};
 use tempfile::TempDir;
 
 fn config(directory: &TempDir) -> Config {
     Config {
         data_dir: directory.path().to_owned(),
+        store: Store::Redb(directory.path().join("store.redb")),
+        kms_endpoint: None,
+        tls_san: Vec::new(),
+        advertise: None,
         api_bind: (Ipv4Addr::LOCALHOST, 0).into(),
         kubeconfig: directory.path().join("kubeconfig"),
         node_name: "n1".into(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use redb::{Database, DatabaseError, ReadableDatabase, WriteTransaction};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase, WriteTransaction};
 use store::Error;
 
 use crate::error::failed;
@@ -78,6 +78,17 @@ impl Engine {
             .begin_read()
             .map_err(|error| failed("reading", self.path(), error))?;
         f(&Reader::new(&transaction, self.path())?)
+    }
+
+    /// Runs `f` on a snapshot's transaction.
+    pub(crate) fn with_snapshot<R>(&self, f: impl FnOnce(&ReadTransaction) -> R) -> Result<R, Error> {
+        match &*self.database.read() {
+            Some(database) => database
+                .begin_read()
+                .map(|snapshot| f(&snapshot))
+                .map_err(|error| failed("reading", self.path(), error)),
+            None => Err(self.not_open()),
+        }
     }
 
     /// Starts the one write transaction that can be.

@@ -50,6 +50,18 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// A store is where another was to be made.
+    #[error("there is a store at \"{path}\" already: move it away first, or choose another data directory")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What the store was to be filled with failed.
+    #[error("the store \"{path}\" was not made")]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system refused something else.
     #[error("cannot open the store \"{path}\"")]
     Io {

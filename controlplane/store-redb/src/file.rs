@@ -42,7 +42,7 @@ impl DataFile {
         if path.exists() {
             return Self::locked(path, path);
         }
-        let unfinished = suffixed(path, ".new");
+        let unfinished = unfinished(path);
         let file = Self::locked(&unfinished, path)?;
         if path.exists() {
             // Somebody else has just made it.
@@ -68,6 +68,11 @@ impl DataFile {
             Err(TryLockError::Error(source)) => Err(OpenError::io(path, source)),
         }
     }
+}
+
+/// Where a file is made before it is moved to its place.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    suffixed(path, ".new")
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

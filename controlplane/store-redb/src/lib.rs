@@ -7,6 +7,7 @@
 //!
 //! What is deliberately absent: a log of our own in front of redb (see ARCHITECTURE.md), and replication.
 
+pub mod backup;
 mod batch;
 mod durable;
 mod engine;

@@ -82,6 +82,11 @@ fn source<M: Medium>(medium: M, doubt: Doubt, path: &Path, cache_bytes: usize) -
     }
 }
 
+/// The database in a medium that was initialized.
+pub(crate) fn database(medium: &impl Medium, options: &Options) -> Result<Database, DatabaseError> {
+    open(medium, &Doubt::default(), options.cache_bytes)
+}
+
 fn open(medium: &impl Medium, doubt: &Doubt, cache_bytes: usize) -> Result<Database, DatabaseError> {
     let mut builder = Builder::new();
     builder.set_cache_size(cache_bytes);

@@ -273,11 +273,11 @@ impl Thread {
             (Ok(_), _) => vec![Err(failed("writing", place, error)); commands],
             (Err(reopening), attempted) => {
                 tracing::error!(store = %place.display(), error = &reopening as &dyn StdError, "store stays closed");
-                let doing = match attempted {
-                    Some(_) => "committing (whether it was kept shows when the store is back)",
-                    None => "writing",
+                let error = match attempted {
+                    Some(_) => Error::undecided("committing", error),
+                    None => Error::unavailable("writing", error),
                 };
-                vec![Err(Error::unavailable(doing, error)); commands]
+                vec![Err(error); commands]
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The seam between the API server and a store: five methods, bytes and revisions only.
 //!
-//! Every committed change takes one revision, and revisions are the only clock there is. A backend never looks into a
-//! value. What is deliberately absent: writes to several keys at once. Several keys can be compared (guards), one is
+//! Every committed change takes one revision, and revisions are the only clock there is; only values that expire at one
+//! moment may be deleted at one revision together. A backend never looks into a value. What is deliberately absent: writes to several keys at once. Several keys can be compared (guards), one is
 //! changed.
 
 use std::error::Error as StdError;
@@ -128,8 +128,9 @@ pub struct Write {
     pub value: Option<Bytes>,
     /// What must hold of other keys.
     pub guards: Vec<(Key, Expect)>,
-    /// How long the value lives. The backend then deletes it by an ordinary change, at a revision of its own, at
-    /// some moment after that (seconds, not minutes). Each committed write sets this anew; an unchanged one does not.
+    /// How long the value lives. The backend then deletes it by an ordinary change at some moment after that, within a
+    /// few seconds or a twentieth of that time. Values that expire together may be deleted at one revision, at which
+    /// nothing else happens. Each committed write sets this anew; an unchanged one does not.
     pub ttl: Option<Duration>,
 }
 
@@ -246,8 +247,7 @@ pub enum Error {
         /// Where the store is.
         current: Revision,
     },
-    /// The store did not answer, or failed; the same call may succeed later. A write may or may not have happened
-    /// unless the backend says otherwise.
+    /// The store did not answer, or failed; the same call may succeed later. Nothing was written.
     #[error("store unavailable while {doing}")]
     Unavailable {
         /// What was attempted.
@@ -256,6 +256,19 @@ pub enum Error {
         #[source]
         source: Arc<dyn StdError + Send + Sync>,
     },
+    /// A write may have been carried out or not, and that cannot be found out now: nobody answered after it was sent.
+    /// Look before trying again.
+    #[error("store did not say whether it is done with {doing}")]
+    Undecided {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why nobody answered.
+        #[source]
+        source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The value, with what has to be said of it, is larger than the store takes; nothing was written.
+    #[error("the value is larger than the store takes")]
+    TooLarge,
     /// There is no space for the write; nothing was written. Writes succeed again when there is space.
     #[error("no space left for the store: free space on {place}")]
     Full {
@@ -287,6 +300,14 @@ impl Error {
             source: Arc::new(source),
         }
     }
+
+    /// An [`Error::Undecided`] with its cause.
+    pub fn undecided(doing: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
+        Error::Undecided {
+            doing,
+            source: Arc::new(source),
+        }
+    }
 }
 
 /// A store. Every method may be cancelled; a cancelled write may still be committed.
@@ -302,7 +323,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Changes one key. Returns when the change is durable and visible to reads and watches.
     async fn write(&self, write: Write) -> Result<Outcome, Error>;
 
-    /// Every change after `from` to keys that begin with `prefix`, in the order of revisions, none lost or doubled.
+    /// Every change after `from` to keys that begin with `prefix`, in the order of revisions, none lost or doubled. The
+    /// changes of one revision follow each other without a wait in between.
     /// Fails with [`Error::Compacted`] where `from` is too old, at once or as an item; after an error the stream ends.
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, Error>;
 

@@ -55,6 +55,8 @@ pub struct Options {
     pub backoff: Duration,
     /// The longest such wait.
     pub max_backoff: Duration,
+    /// How long [`Cache::fresh`] waits for what the backend has told of.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -71,6 +73,7 @@ impl Default for Options {
             page: 500,
             backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(5),
+            patience: Duration::from_secs(10),
         }
     }
 }
@@ -152,10 +155,23 @@ impl<I: Index> Cache<I> {
     }
 
     /// Returns when every write that was acknowledged before this call is visible here: what makes a read from the
-    /// cache as consistent as one from the store.
+    /// cache as consistent as one from the store. Fails with [`Error::Timeout`] where the backend answers and its watch
+    /// does not come.
     pub async fn fresh(&self) -> Result<Revision, Error> {
         let now = self.backend.revision().await?;
-        self.reach(now).await
+        if let Some(reached) = self.at(now) {
+            return Ok(reached);
+        }
+        match tokio::time::timeout(self.shared.options.patience, self.reach(now)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(Error::Timeout { revision: now }),
+        }
+    }
+
+    /// Where the cache is, if it has come to `revision` already.
+    fn at(&self, revision: Revision) -> Option<Revision> {
+        let position = self.shared.position.borrow();
+        (position.ready && !position.closed && position.revision >= revision).then_some(position.revision)
     }
 
     /// Returns when the cache has come to `revision`, or with [`Error::Timeout`].

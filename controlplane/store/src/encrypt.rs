@@ -8,7 +8,8 @@
 //! nothing still commits nothing. What the disk shows is the length of a value and whether a path came back to an
 //! earlier one.
 //!
-//! Values are sealed with the current key and opened with whichever they name; writing a value again re-seals it. What
+//! Values are sealed with the current key and opened with whichever they name; writing a value again re-seals it, and
+//! [`Encrypted::reseal`] does so with all. The keys may be replaced while the store is used ([`Keyring`]). What
 //! was written before encryption was turned on has no prefix, and opens as it is where [`Encrypted::plaintext`] allows.
 
 use std::collections::BTreeMap;
@@ -19,12 +20,15 @@ use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac};
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::{Backend, Change, Error, Kv, Outcome, Page, Range, Read, Revision, Signal, Watch, Write};
 
 const MARK: &[u8] = b"sealed:v1:";
 const SALT: usize = 32;
+/// How many values are read at a time while they are sealed anew.
+const RESEALED_AT_ONCE: usize = 100;
 
 /// The keys values are sealed and opened with. Does not print them.
 #[derive(Clone)]
@@ -76,6 +80,33 @@ impl fmt::Debug for Keys {
         f.debug_struct("Keys")
             .field("current", &self.current.name)
             .finish_non_exhaustive()
+    }
+}
+
+/// Keys that can be replaced while a store uses them. Clones are the same ring.
+#[derive(Clone, Debug)]
+pub struct Keyring(Arc<RwLock<Arc<Keys>>>);
+
+impl Keyring {
+    /// Seals and opens with these from now on. Nothing that is still stored may be sealed with a key that is not among
+    /// them.
+    pub fn replace(&self, keys: Keys) {
+        *self.0.write() = Arc::new(keys);
+    }
+
+    /// The name of the key that values are sealed with.
+    pub fn current(&self) -> String {
+        self.get().current.name.clone()
+    }
+
+    fn get(&self) -> Arc<Keys> {
+        self.0.read().clone()
+    }
+}
+
+impl From<Keys> for Keyring {
+    fn from(keys: Keys) -> Self {
+        Keyring(Arc::new(RwLock::new(Arc::new(keys))))
     }
 }
 
@@ -182,7 +213,7 @@ type Predicate = dyn Fn(&str) -> bool + Send + Sync;
 /// Seals and opens; shared by the backend and its watches.
 #[derive(Clone)]
 struct Envelope {
-    keys: Keys,
+    keys: Keyring,
     chosen: Arc<Predicate>,
     plaintext: bool,
 }
@@ -191,7 +222,7 @@ impl Envelope {
     /// A value that is not chosen but looks sealed is sealed as well, so that what is read is always what was written.
     fn seal(&self, path: &str, value: Bytes) -> Bytes {
         match (self.chosen)(path) || value.starts_with(MARK) {
-            true => self.keys.current.seal(path, &value),
+            true => self.keys.get().current.seal(path, &value),
             false => value,
         }
     }
@@ -208,7 +239,8 @@ impl Envelope {
         };
         let mut parts = rest.splitn(2, |byte| *byte == b':');
         let (name, sealed) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let key = self.keys.named(name).ok_or_else(|| {
+        let keys = self.keys.get();
+        let key = keys.named(name).ok_or_else(|| {
             corrupt(&format!(
                 "is encrypted with key \"{}\", which was not given",
                 String::from_utf8_lossy(name)
@@ -217,6 +249,16 @@ impl Envelope {
         let (salt, text) = sealed.split_first_chunk().ok_or_else(|| corrupt("is cut short"))?;
         key.open(path, salt, text)
             .ok_or_else(|| corrupt("does not decrypt: it was altered, or belongs elsewhere"))
+    }
+
+    /// Whether a stored value is as [`Envelope::seal`] would make it now.
+    fn is_current(&self, path: &str, stored: &[u8]) -> bool {
+        let Some(rest) = stored.strip_prefix(MARK) else {
+            return !(self.chosen)(path);
+        };
+        let keys = self.keys.get();
+        rest.strip_prefix(keys.current.name.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&b':'))
     }
 
     fn open_kv(&self, kv: Kv) -> Result<Kv, Error> {
@@ -248,11 +290,11 @@ pub struct Encrypted<B> {
 
 impl<B: Backend> Encrypted<B> {
     /// Seals the values of those keys that `chosen` says, from now on.
-    pub fn new(below: B, keys: Keys, chosen: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+    pub fn new(below: B, keys: impl Into<Keyring>, chosen: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Encrypted {
             below,
             envelope: Envelope {
-                keys,
+                keys: keys.into(),
                 chosen: Arc::new(chosen),
                 plaintext: false,
             },
@@ -264,6 +306,42 @@ impl<B: Backend> Encrypted<B> {
     pub fn plaintext(mut self, readable: bool) -> Self {
         self.envelope.plaintext = readable;
         self
+    }
+
+    /// Seals anew what begins with `prefix` and is not sealed with the current key; returns how many values that were.
+    /// Others may write meanwhile. What is to expire must not be among them, since it no longer would.
+    pub async fn reseal(&self, prefix: &str) -> Result<usize, Error> {
+        let mut resealed = 0;
+        loop {
+            let (mut page, mut missed) = (Page::first(RESEALED_AT_ONCE), false);
+            loop {
+                let range = self.below.range(prefix, page.clone(), None).await?;
+                page.after = range.items.last().map(|kv| kv.key.clone()).or(page.after);
+                for kv in range.items {
+                    if !self.envelope.is_current(&kv.key, &kv.value) {
+                        match self.reseal_one(kv).await? {
+                            true => resealed += 1,
+                            false => missed = true,
+                        }
+                    }
+                }
+                if !range.more {
+                    break;
+                }
+            }
+            // Whoever was faster may have sealed with an older key, if it is another process.
+            if !missed {
+                return Ok(resealed);
+            }
+        }
+    }
+
+    /// Answers `false` where somebody else has changed it meanwhile.
+    async fn reseal_one(&self, kv: Kv) -> Result<bool, Error> {
+        let (key, revision) = (kv.key.clone(), kv.revision);
+        let opened = self.envelope.open_kv(kv)?;
+        let outcome = self.write(Write::update(key, opened.value, revision)).await?;
+        Ok(!matches!(outcome, Outcome::Conflict { .. }))
     }
 }
 

@@ -43,15 +43,26 @@ pub fn follow(log: impl Log, from: Revision) -> Watch {
 
 /// Requests for progress that have not been seen yet.
 #[derive(Debug, Default)]
-struct Asked {
+pub struct Asked {
     pending: AtomicBool,
     wake: Notify,
 }
 
 impl Asked {
-    fn ask(&self) {
+    /// Asks; several requests become one until they are seen.
+    pub fn ask(&self) {
         self.pending.store(true, Ordering::SeqCst);
         self.wake.notify_one();
+    }
+
+    /// Sees what was asked for since the last time.
+    pub fn take(&self) -> bool {
+        self.pending.swap(false, Ordering::SeqCst)
+    }
+
+    /// Returns when somebody asks, or has asked since this last returned. May be cancelled.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
     }
 }
 
@@ -73,7 +84,7 @@ impl<L: Log> Follower<L> {
                 return Some(Ok(Signal::Change(change)));
             }
             // Taken before the log is read, so that what is read includes what the asker knows of.
-            self.owes_progress |= self.asked.pending.swap(false, Ordering::SeqCst);
+            self.owes_progress |= self.asked.take();
             let before = self.cursor;
             match self.log.read(before).await {
                 Ok((changes, cursor)) => {
@@ -93,7 +104,7 @@ impl<L: Log> Follower<L> {
             }
             tokio::select! {
                 () = self.log.changed() => {}
-                () = self.asked.wake.notified() => {}
+                () = self.asked.woken() => {}
             }
         }
         None

@@ -44,7 +44,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Adds an entry, which must be later than all others, and drops the oldest ones beyond the bounds.
+    /// Adds an entry, which must not be earlier than any other, and drops the oldest ones beyond the bounds.
     pub fn push(&mut self, revision: Revision, weight: usize, value: T) {
         self.push_with(revision, weight, value, drop);
     }
@@ -52,7 +52,7 @@ impl<T> Ring<T> {
     /// The same, handing over what is dropped.
     pub fn push_with(&mut self, revision: Revision, weight: usize, value: T, mut dropped: impl FnMut(T)) {
         debug_assert!(
-            self.entries.back().is_none_or(|last| last.revision < revision),
+            self.entries.back().is_none_or(|last| last.revision <= revision),
             "entries ascend"
         );
         self.entries.push_back(Entry {
@@ -164,6 +164,17 @@ mod tests {
         assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![3, 4])));
         ring.push(Revision(5), 50, 5);
         assert_eq!((ring.floor(), after(&ring, 4)), (Revision(4), Some(vec![5])));
+    }
+
+    #[test]
+    fn entries_of_one_revision_are_given_together_or_not_at_all() {
+        let mut ring = ring(3, usize::MAX);
+        for (revision, value) in [(2, 2), (3, 30), (3, 31), (3, 32)] {
+            ring.push(Revision(revision), 1, value);
+        }
+        assert_eq!((after(&ring, 1), after(&ring, 2)), (None, Some(vec![30, 31, 32])));
+        ring.push(Revision(4), 1, 4);
+        assert_eq!((after(&ring, 2), after(&ring, 3)), (None, Some(vec![4])));
     }
 
     #[test]

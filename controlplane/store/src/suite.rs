@@ -53,6 +53,7 @@ pub async fn run_all<B: Backend>(make: impl AsyncFn() -> B) {
     watches::one_that_does_not_read_holds_up_nobody(&make().await).await;
     ttl::expiry_is_an_ordinary_deletion(&make().await).await;
     ttl::a_later_write_decides_anew(&make().await).await;
+    ttl::what_expires_together_is_told_in_full(&make().await).await;
 }
 
 /// Key by key, how a store is.

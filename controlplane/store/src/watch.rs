@@ -14,8 +14,8 @@ use crate::{Change, Error, Revision};
 pub enum Signal {
     /// A key changed.
     Change(Change),
-    /// Every change up to this revision has been told. Answers [`Watch::request_progress`], and is at least the
-    /// revision the store had at that call.
+    /// Every change up to this revision has been told. Answers [`Watch::request_progress`], and is at least every
+    /// revision that the backend had told of, by any answer of its own, before that call.
     Progress(Revision),
 }
 

@@ -11,7 +11,7 @@ mod reader;
 pub use cluster::{Cluster, Options, User, binary};
 
 pub use process::{Output, Tool, kill, run, until};
-pub use reader::Reader;
+pub use reader::{Reader, etcd};
 
 /// Skips the test with a line on stderr where it cannot run.
 #[macro_export]

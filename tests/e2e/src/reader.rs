@@ -70,6 +70,7 @@ impl Reader {
             ("wherry", binary()),
             ("kubectl", Tool::Kubectl136.path().into()),
             ("curl", "curl".into()),
+            ("etcd", etcd()),
         ] {
             // Who only builds needs no kubectl.
             if let Some(program) = on_path(&program) {
@@ -212,6 +213,11 @@ impl Reader {
 
     /// Processes of the binary that run in the reader's directories.
     pub fn left_behind(&self) -> Vec<u32> {
+        self.processes(&binary())
+    }
+
+    /// Processes of a program that run in the reader's directories.
+    pub fn processes(&self, program: &Path) -> Vec<u32> {
         let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|e| e.file_name().into_string().ok()?.parse::<u32>().ok());
         let home = self.home.path().display().to_string();
@@ -220,9 +226,16 @@ impl Reader {
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let mine = command.contains(&home) || String::from_utf8_lossy(&environment).contains(&home);
-            link("exe") == binary() && (mine || link("cwd").starts_with(self.home.path()))
+            link("exe") == program && (mine || link("cwd").starts_with(self.home.path()))
         });
         ours.collect()
+    }
+
+    /// The command `name` as the reader has it, where scenarios begin.
+    pub fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.path("bin").join(name));
+        command.current_dir(self.path("work"));
+        command
     }
 }
 
@@ -234,10 +247,17 @@ impl Default for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        for pid in self.left_behind() {
+        let etcd = on_path(&etcd()).and_then(|etcd| etcd.canonicalize().ok());
+        let members = etcd.map(|etcd| self.processes(&etcd)).unwrap_or_default();
+        for pid in self.left_behind().into_iter().chain(members) {
             kill(pid, Signal::SIGKILL);
         }
     }
+}
+
+/// An etcd of 3.5, where `make test` has unpacked one, else the one on the PATH.
+pub fn etcd() -> PathBuf {
+    std::env::var_os("WHERRY_ETCD_3_5").map_or_else(|| "etcd".into(), PathBuf::from)
 }
 
 /// The absolute path of a program, if the machine has it.

@@ -146,7 +146,7 @@ impl Api {
             .expect("the API server starts");
         api.wait_ready().await;
         let cluster = bootstrap::Cluster {
-            advertise: Ipv4Addr::new(192, 0, 2, 1).into(),
+            advertise: vec![Ipv4Addr::new(192, 0, 2, 1).into()],
             advertise_port: 6443,
             service_range: SERVICE_RANGE.parse().expect("a range"),
             kubernetes_address: KUBERNETES,

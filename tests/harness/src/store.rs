@@ -57,8 +57,10 @@ impl Backend for Weathered {
         self.fail("writing")?;
         let outcome = self.inner.write(write).await?;
         self.weather.delay().await;
-        self.fail("waiting for a commit")?;
-        Ok(outcome)
+        match self.fail("waiting for a commit") {
+            Ok(()) => Ok(outcome),
+            Err(error) => Err(Error::undecided("committing", error)),
+        }
     }
 
     async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, Error> {

@@ -10,7 +10,7 @@ pub use objects::{
     service_range,
 };
 pub use policy::policy;
-pub use reconcile::{Error, reconcile};
+pub use reconcile::{Error, reconcile, reconcile_endpoints};
 
 #[cfg(test)]
 mod tests;

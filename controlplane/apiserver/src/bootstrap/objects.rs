@@ -16,8 +16,8 @@ const SERVICE_PORT: u16 = 443;
 /// What the objects depend on.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Where the API server answers, as pods and nodes see it.
-    pub advertise: IpAddr,
+    /// Where API servers answer, as pods and nodes see it: all of one family. Empty while that is not known.
+    pub advertise: Vec<IpAddr>,
     pub advertise_port: u16,
     pub service_range: Ipv4Net,
     /// The address of the `kubernetes` Service.
@@ -69,17 +69,20 @@ fn service_port(cluster: &Cluster) -> u16 {
 
 /// Who answers for `default/kubernetes`, in the older form and as a slice.
 pub fn kubernetes_endpoints(cluster: &Cluster) -> [Object; 2] {
-    let (ip, port) = (cluster.advertise.to_string(), cluster.advertise_port);
+    let port = cluster.advertise_port;
+    let addresses = || cluster.advertise.iter().map(IpAddr::to_string);
+    let is_ipv4 = cluster.advertise.iter().all(IpAddr::is_ipv4);
     let mut endpoints = in_default("v1", "Endpoints");
     endpoints.set_label("endpointslice.kubernetes.io/skip-mirror", "true");
     endpoints.set(
         "subsets",
-        json!([{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]),
+        json!([{"addresses": addresses().map(|ip| json!({"ip": ip})).collect::<Vec<_>>(), "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]),
     );
     let mut slice = in_default("discovery.k8s.io/v1", "EndpointSlice");
     slice.set_label("kubernetes.io/service-name", SERVICE);
-    slice.set("addressType", if cluster.advertise.is_ipv4() { "IPv4" } else { "IPv6" });
-    slice.set("endpoints", json!([{"addresses": [ip], "conditions": {"ready": true}}]));
+    slice.set("addressType", if is_ipv4 { "IPv4" } else { "IPv6" });
+    let answering = addresses().map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}));
+    slice.set("endpoints", answering.collect::<Vec<_>>());
     slice.set("ports", json!([{"name": "https", "port": port, "protocol": "TCP"}]));
     [endpoints, slice]
 }
@@ -137,7 +140,7 @@ mod tests {
     #[test]
     fn the_cluster_s_own_objects() {
         let cluster = Cluster {
-            advertise: Ipv4Addr::new(10, 128, 0, 1).into(),
+            advertise: vec![Ipv4Addr::new(10, 128, 0, 1).into()],
             advertise_port: 6443,
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),

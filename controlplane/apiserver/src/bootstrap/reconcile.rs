@@ -52,7 +52,14 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         .chain(own)
         .chain(classes)
         .chain(standard::objects());
-    ensure_all(client, rest.chain(kubernetes_endpoints(cluster))).await
+    // Where several servers answer, they agree on that among themselves.
+    let endpoints = Some(cluster).filter(|cluster| !cluster.advertise.is_empty());
+    ensure_all(client, rest.chain(endpoints.into_iter().flat_map(kubernetes_endpoints))).await
+}
+
+/// Makes `cluster.advertise` the endpoints of the `kubernetes` Service, through an administrator's client.
+pub async fn reconcile_endpoints(client: &kube::Client, cluster: &Cluster) -> Result<(), Error> {
+    ensure_all(client, kubernetes_endpoints(cluster)).await
 }
 
 async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
@@ -313,7 +320,7 @@ mod tests {
         let seen = asked.clone();
         let service = tower::service_fn(move |request| answer(seen.clone(), request));
         let cluster = Cluster {
-            advertise: Ipv4Addr::new(10, 128, 0, 1).into(),
+            advertise: vec![Ipv4Addr::new(10, 128, 0, 1).into()],
             advertise_port: 6443,
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),

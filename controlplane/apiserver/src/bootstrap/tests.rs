@@ -30,7 +30,7 @@ impl Drop for World {
 
 fn cluster() -> Cluster {
     Cluster {
-        advertise: Ipv4Addr::new(10, 128, 0, 1).into(),
+        advertise: vec![Ipv4Addr::new(10, 128, 0, 1).into()],
         advertise_port: 6443,
         service_range: "10.96.0.0/16".parse().expect("a range"),
         kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),

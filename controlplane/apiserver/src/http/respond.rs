@@ -142,9 +142,23 @@ pub(crate) fn store_error(error: store::Error) -> Status {
             Status::internal(&format!("the store has no space left: free space on {place}"))
         }
         Error::Closed => Status::service_unavailable("the server is shutting down".to_owned()),
+        Error::TooLarge => Status::too_large("Request entity too large: the object is larger than the store takes"),
+        // Not 503, which clients take for "not done" and answer by doing it again.
+        Error::Undecided { .. } => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the outcome of a write is not known"
+            );
+            Status::timeout(
+                "the store did not say whether the request was carried out: look before trying again",
+                0,
+            )
+        }
         Error::Unavailable { .. } | Error::Corrupt { .. } => {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-            Status::service_unavailable("the store is unavailable, try again".to_owned())
+            let mut status = Status::service_unavailable("the store is unavailable, try again".to_owned());
+            status.details.get_or_insert_default().retry_after_seconds = 1;
+            status
         }
     }
 }

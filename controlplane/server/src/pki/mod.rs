@@ -147,6 +147,14 @@ impl Pki {
     }
 }
 
+/// Makes, or reads, what all control planes of a cluster have in common: the authorities and the service account key.
+pub(crate) fn make_roots(directory: &Path, now: Timestamp) -> Result<(), Error> {
+    files::make_directory(directory)?;
+    Authority::ensure(directory, "ca", "wherry-ca", now)?;
+    Authority::ensure(directory, "front-proxy-ca", "wherry-front-proxy-ca", now)?;
+    service_account_key(directory).map(drop)
+}
+
 fn service_account_key(directory: &Path) -> Result<String, Error> {
     let path = directory.join("sa.key");
     if let Some(key) = files::read(&path)? {

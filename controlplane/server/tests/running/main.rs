@@ -13,7 +13,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use api::Object;
 use client::{Client, Informer, Informers, Kind, Scope};
-use server::{Config, Server};
+use server::{Config, Server, Store};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -38,6 +38,10 @@ impl Plane {
         let kubeconfig = directory.path().join("kubeconfig");
         let server = Server::start(Config {
             data_dir: directory.path().to_owned(),
+            store: Store::Redb(directory.path().join("store.redb")),
+        kms_endpoint: None,
+        tls_san: Vec::new(),
+        advertise: None,
             api_bind: (Ipv4Addr::LOCALHOST, 0).into(),
             kubeconfig: kubeconfig.clone(),
             node_name: "n1".into(),

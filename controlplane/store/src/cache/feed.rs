@@ -109,34 +109,44 @@ impl<I: Index> Feed<'_, I> {
         let Options { fresh, rest, .. } = self.shared.options;
         let mut age = tokio::time::interval(fresh);
         age.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut left = None;
         loop {
+            if let Some(signal) = left.take() {
+                left = self.take(signal, &mut watch)?;
+                tokio::task::yield_now().await;
+                continue;
+            }
             // A history that is short anyway wakes nobody.
             let long = self.shared.state.read().exceeds(rest);
             tokio::select! {
-                signal = watch.next() => self.take(signal.ok_or_else(ended)??, &mut watch)?,
+                signal = watch.next() => left = self.take(signal.ok_or_else(ended)??, &mut watch)?,
                 () = self.shared.ask.notified() => watch.request_progress(),
                 _ = age.tick(), if long => self.shared.state.write().age(rest),
             }
         }
     }
 
-    /// Takes in a signal and whatever else is there already, indexed before the lock is taken.
-    fn take(&self, first: Signal, watch: &mut Watch) -> Result<(), Error> {
-        let mut batch = Vec::new();
+    /// Takes in a signal and whatever else is there already, indexed before the lock is taken. Returns a signal that is
+    /// to be taken in next: the revision before it is whole only now that it has come.
+    fn take(&self, first: Signal, watch: &mut Watch) -> Result<Option<Signal>, Error> {
+        let mut batch: Vec<Indexed<I::Entry>> = Vec::new();
         let mut progress = Revision::default();
         let mut next = Some(Ok(first));
-        let mut failed = None;
+        let (mut failed, mut left) = (None, None);
         while let Some(signal) = next {
+            let at = batch.last().map(|last| last.revision);
             match signal {
+                Ok(Signal::Change(change)) if batch.len() >= BATCH && at != Some(change.revision) => {
+                    left = Some(Signal::Change(change));
+                    break;
+                }
                 Ok(Signal::Change(change)) => batch.extend(self.indexed(change)),
                 Ok(Signal::Progress(revision)) => progress = revision,
                 Err(error) => failed = Some(error),
             }
-            let more = batch.len() < BATCH && failed.is_none();
-            next = if more {
-                watch.next().now_or_never().flatten()
-            } else {
-                None
+            next = match failed {
+                None => watch.next().now_or_never().flatten(),
+                Some(_) => None,
             };
         }
         {
@@ -145,7 +155,7 @@ impl<I: Index> Feed<'_, I> {
             state.progress(progress);
         }
         self.publish();
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(left), Err)
     }
 
     fn publish(&self) {

@@ -67,12 +67,21 @@ impl<E> State<E> {
         self.generation += 1;
     }
 
-    /// Takes in a change, unless it is known already, as some are after the backend's watch was resumed.
+    /// Takes in a change, unless it is known already, as some are after the backend's watch was resumed. Of one revision
+    /// there are several only where values expired together; a deletion that is known finds nothing to delete.
     pub(super) fn apply(&mut self, change: Indexed<E>) {
-        if change.revision <= self.revision {
+        let (revision, deleted) = (change.revision, change.deleted);
+        if revision < self.revision || (revision == self.revision && !deleted) {
             return;
         }
-        let (revision, deleted) = (change.revision, change.deleted);
+        if revision == self.revision
+            && self
+                .items
+                .get(&change.key)
+                .is_some_and(|item| item.revision >= revision)
+        {
+            return;
+        }
         let item = change.into_item();
         let prev = match deleted {
             true => self.items.remove(&item.key),
@@ -123,7 +132,8 @@ impl<E> State<E> {
         }
     }
 
-    /// The events after `from` under `prefix`, at most `limit`, and the revision up to which that is all of them.
+    /// The events after `from` under `prefix`, and the revision up to which that is all of them: at most `limit`, and
+    /// what else happened at the revision of the last.
     pub(super) fn events(
         &self,
         prefix: &str,
@@ -136,10 +146,14 @@ impl<E> State<E> {
             .after(from)?
             .filter(|(_, event)| event.item.key.starts_with(prefix))
         {
-            found.push(event.clone());
-            if found.len() == limit {
-                return Ok((found, event.revision));
+            if let Some(last) = found
+                .last()
+                .filter(|last: &&Event<E>| found.len() >= limit && last.revision < event.revision)
+            {
+                let revision = last.revision;
+                return Ok((found, revision));
             }
+            found.push(event.clone());
         }
         Ok((found, self.revision.max(from)))
     }

@@ -3,7 +3,7 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use super::{Encrypted, KeyError, Keys, MARK};
+use super::{Encrypted, KeyError, Keyring, Keys, MARK};
 use crate::memory::Memory;
 use crate::{Backend, Error, Outcome, Page, Revision, Signal, Write, suite};
 
@@ -88,6 +88,38 @@ async fn older_keys_open_and_writing_again_seals_anew() {
 }
 
 #[tokio::test]
+async fn keys_are_replaced_under_the_store_and_everything_is_sealed_anew() {
+    let memory = Memory::new();
+    let ring = Keyring::from(keys("k1", 1));
+    let store = Encrypted::new(memory.clone(), ring.clone(), |key| key.starts_with("secrets/"));
+    for n in 0..250 {
+        store
+            .write(Write::put(format!("secrets/{n:03}"), n.to_string()))
+            .await
+            .unwrap();
+    }
+    store.write(Write::put("maps/a", "plain")).await.unwrap();
+    memory.write(Write::put("secrets/plain", "from before")).await.unwrap();
+    let store = store.plaintext(true);
+    let mut watch = store.watch("secrets/", Revision::FIRST).await.unwrap();
+    ring.replace(keys("k2", 2).with_older("k1", &Zeroizing::new([1; 32])).unwrap());
+    assert_eq!(ring.current(), "k2");
+    assert_eq!(store.reseal("").await.unwrap(), 251);
+    assert_eq!(store.reseal("").await.unwrap(), 0, "once is enough");
+    for kv in memory.range("secrets/", Page::all(), None).await.unwrap().items {
+        assert!(kv.value.starts_with(b"sealed:v1:k2:"), "{}", kv.key);
+    }
+    assert_eq!(raw(&memory, "maps/a").await, "plain");
+    ring.replace(keys("k2", 2));
+    assert_eq!(read(&store, "secrets/007").await.unwrap(), "7");
+    let first = watch.next().await.unwrap();
+    assert!(
+        matches!(first, Err(Error::Corrupt { .. })),
+        "history still needs the older key: {first:?}"
+    );
+}
+
+#[tokio::test]
 async fn plain_values_open_only_where_allowed() {
     let memory = Memory::new();
     memory.write(Write::put("secrets/a", "{}")).await.unwrap();
@@ -152,13 +184,13 @@ proptest! {
         let sealed = keys.current.seal(&path, &value);
         prop_assert_eq!(&sealed, &keys.current.seal(&path, &value));
         prop_assert_eq!(value == other, sealed == keys.current.seal(&path, &other));
-        let envelope = super::Envelope { keys, chosen: std::sync::Arc::new(|_| false), plaintext: false };
+        let envelope = super::Envelope { keys: keys.into(), chosen: std::sync::Arc::new(|_| false), plaintext: false };
         prop_assert_eq!(envelope.open(&path, sealed).unwrap(), value);
     }
 
     #[test]
     fn plain_values_come_back_whatever_they_look_like(tail: Vec<u8>, marked: bool) {
-        let envelope = super::Envelope { keys: keys("k", 9), chosen: std::sync::Arc::new(|_| false), plaintext: false };
+        let envelope = super::Envelope { keys: keys("k", 9).into(), chosen: std::sync::Arc::new(|_| false), plaintext: false };
         let value = Bytes::from([if marked { MARK } else { b"" }, &tail[..]].concat());
         prop_assert_eq!(envelope.open("p", envelope.seal("p", value.clone())).unwrap(), value);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{commit, next_change};
-use crate::{Backend, Expect, Write};
+use super::{changes_up_to, commit, next_change};
+use crate::{Backend, Change, Expect, Write};
 
 const SOON: Duration = Duration::from_millis(30);
 const MUCH_LATER: Duration = Duration::from_secs(3600);
@@ -49,5 +49,39 @@ pub(super) async fn a_later_write_decides_anew(backend: &impl Backend) {
     );
     for key in ["t/forever", "t/longer", "t/again"] {
         assert!(backend.get(key).await.unwrap().value.is_some(), "{key} is still there");
+    }
+}
+
+pub(super) async fn what_expires_together_is_told_in_full(backend: &impl Backend) {
+    const MANY: usize = 20;
+    let mut last = commit(backend, Write::create("t/stays", "x")).await;
+    for n in 0..MANY {
+        last = commit(backend, Write::create(format!("t/{n:02}"), "x").ttl(SOON)).await;
+    }
+    let mut watch = backend.watch("t/", last).await.unwrap();
+    let mut gone: Vec<Change> = Vec::new();
+    while gone.len() < MANY {
+        gone.push(next_change(&mut watch).await);
+    }
+    assert!(gone.iter().all(|change| change.value.is_none()), "{gone:?}");
+    assert!(
+        gone.is_sorted_by_key(|change| change.revision),
+        "in the order of revisions"
+    );
+    let mut keys: Vec<_> = gone.iter().map(|change| change.key.clone()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), MANY, "each once");
+    for change in &gone {
+        let after: Vec<_> = gone
+            .iter()
+            .filter(|later| later.revision > change.revision)
+            .cloned()
+            .collect();
+        let marker = commit(backend, Write::put("t/stays", change.key.to_string())).await;
+        let mut resumed = backend.watch("t/", change.revision).await.unwrap();
+        let told = changes_up_to(&mut resumed, marker).await;
+        let told: Vec<_> = told.into_iter().filter(|change| &*change.key != "t/stays").collect();
+        assert_eq!(told, after, "after {}", change.revision);
     }
 }

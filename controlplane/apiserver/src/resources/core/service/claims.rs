@@ -126,6 +126,5 @@ pub(super) fn claimed_at(claim: Claim, value: &[u8]) -> Option<Timestamp> {
 }
 
 pub(super) fn unavailable(error: store::Error) -> Status {
-    tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a claim");
-    Status::service_unavailable("the store is not available")
+    crate::http::respond::store_error(error)
 }

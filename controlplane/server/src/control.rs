@@ -1,0 +1,135 @@
+//! The socket by which commands on the same machine reach a running control plane: `DIR/control.sock`, open to its owner
+//! only. A command sends one word and a line end; what comes back is its answer, and ends with the connection.
+//!
+//! `backup` answers with the backup itself, which has its own end mark. `rotate-encryption-key` answers with one line.
+
+use std::{
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Error, identity, in_full,
+    stores::{Medium, Stores},
+};
+
+/// How long a command may take to say what it wants, and how long that may be.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST: u64 = 64;
+/// Pieces of a backup that wait to be sent, and their size.
+const PIECES: usize = 8;
+const PIECE: usize = 256 * 1024;
+/// What an answer begins with when the command failed.
+pub(crate) const FAILED: &str = "error: ";
+
+/// Where the socket of a data directory is.
+pub(crate) fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Serves the socket until `shutdown`.
+pub(crate) fn serve(stores: &Arc<Stores>, tasks: &TaskTracker, shutdown: &CancellationToken) -> io::Result<()> {
+    let path = socket(&stores.data_dir);
+    // What a killed process left; the data directory is ours alone.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (stores, shutdown, spawner) = (stores.clone(), shutdown.clone(), tasks.clone());
+    tasks.spawn(async move {
+        while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+            if let Ok((stream, _)) = accepted {
+                let (stores, shutdown) = (stores.clone(), shutdown.clone());
+                spawner.spawn(async move { shutdown.run_until_cancelled(answer(stream, &stores)).await });
+            }
+        }
+        let _ = std::fs::remove_file(&path);
+    });
+    Ok(())
+}
+
+async fn answer(stream: UnixStream, stores: &Arc<Stores>) {
+    let (from, mut to) = stream.into_split();
+    let mut word = String::new();
+    let mut from = BufReader::new(from.take(LONGEST));
+    let read = tokio::time::timeout(PATIENCE, from.read_line(&mut word)).await;
+    if !matches!(read, Ok(Ok(1..))) {
+        return;
+    }
+    let answered = match word.trim() {
+        "backup" => backup(stores, &mut to).await,
+        "rotate-encryption-key" => rotate(stores).await,
+        other => Err(format!(
+            "unknown command \"{other}\"; is this program older than the command?"
+        )),
+    };
+    let text = match answered {
+        Ok(text) => text,
+        Err(reason) => format!("{FAILED}{reason}\n"),
+    };
+    // A command that went away does not care.
+    let _ = to.write_all(text.as_bytes()).await;
+    let _ = to.shutdown().await;
+}
+
+async fn rotate(stores: &Stores) -> Result<String, String> {
+    let rotated = stores.rotate().await.map_err(|error| in_full(&error))?;
+    Ok(format!(
+        "key \"{}\" seals now; {} Secrets were sealed anew\n",
+        rotated.key, rotated.resealed
+    ))
+}
+
+/// Sends the backup as it is made; a command that reads slowly slows it down.
+async fn backup(stores: &Arc<Stores>, to: &mut (impl AsyncWriteExt + Unpin)) -> Result<String, String> {
+    let Medium::Redb(redb) = stores.medium.clone() else {
+        return Err("the store is on etcd: take its backup there, with: etcdctl snapshot save FILE".to_owned());
+    };
+    let identity = backed_up_identity(&stores.data_dir).map_err(|error| in_full(&error))?;
+    let (pieces, mut made) = mpsc::channel(PIECES);
+    let making = tokio::task::spawn_blocking(move || {
+        let out = io::BufWriter::with_capacity(PIECE, Pieces(pieces));
+        redb.backup(&identity, out)
+    });
+    while let Some(piece) = made.recv().await {
+        if to.write_all(&piece).await.is_err() {
+            break; // the maker notices that nobody takes its pieces
+        }
+    }
+    drop(made);
+    match making.await {
+        Ok(Ok(_)) => Ok(String::new()),
+        Ok(Err(error)) => Err(in_full(&error)),
+        Err(error) => Err(in_full(&error)),
+    }
+}
+
+/// What a backup holds beside the objects: what reads them, and what clients know the cluster by.
+pub(crate) fn backed_up_identity(data_dir: &Path) -> Result<Vec<u8>, Error> {
+    let files = identity::read(data_dir)?.ok_or(identity::Error::Damaged)?;
+    Ok(identity::to_json(&files).to_vec())
+}
+
+/// Hands pieces to the task that sends them.
+struct Pieces(mpsc::Sender<Vec<u8>>);
+
+impl Write for Pieces {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(piece.to_vec());
+        sent.map(|()| piece.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

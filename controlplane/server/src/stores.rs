@@ -1,0 +1,127 @@
+//! The store of a control plane: opened, with its Secrets encrypted, and what can be done to it while it is used.
+
+use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
+
+use client::Clock;
+use store::{Backend, encrypt::Encrypted, encrypt::Keyring};
+use store_etcd::Etcd;
+use store_redb::Redb;
+use tokio::sync::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Error, SECRETS,
+    identity::{self, Token},
+    keys,
+    kms::Kms,
+};
+
+/// Where a control plane keeps its objects.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a file, which it has for itself.
+    Redb(PathBuf),
+    /// On an etcd cluster, which it shares with others that know the token.
+    Etcd { options: store_etcd::Options, token: Token },
+}
+
+/// How often history is compacted, as kube-apiserver does.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// The medium that an open store is on.
+#[derive(Clone)]
+pub(crate) enum Medium {
+    Redb(Arc<Redb>),
+    Etcd(Etcd, Token),
+}
+
+impl Medium {
+    fn backend(&self) -> Arc<dyn Backend> {
+        match self {
+            Medium::Redb(redb) => redb.clone(),
+            Medium::Etcd(etcd, _) => Arc::new(etcd.clone()),
+        }
+    }
+}
+
+/// An open store.
+pub(crate) struct Stores {
+    pub(crate) medium: Medium,
+    pub(crate) encrypted: Arc<Encrypted<Arc<dyn Backend>>>,
+    pub(crate) keyring: Keyring,
+    pub(crate) kms: Option<Kms>,
+    pub(crate) data_dir: PathBuf,
+    /// Held while keys are replaced.
+    pub(crate) rotating: Mutex<()>,
+}
+
+impl Stores {
+    /// Opens the store; where it is shared, the data directory holds the cluster's identity afterwards.
+    pub(crate) async fn open(
+        store: &Store,
+        kms_endpoint: Option<&str>,
+        data_dir: &Path,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let keys_dir = data_dir.join("keys");
+        let kms = kms_endpoint.map(Kms::at).transpose().map_err(keys::Error::Kms)?;
+        let (medium, file) = match store {
+            Store::Redb(path) => {
+                let file = keys::ensure(&keys_dir, path.exists())?;
+                (
+                    Medium::Redb(Arc::new(Redb::open(path, store_redb::Options::default())?)),
+                    file,
+                )
+            }
+            Store::Etcd { options, token } => {
+                let etcd = Etcd::connect(options.clone()).await?;
+                identity::ensure(&etcd, token, data_dir, clock.now()).await?;
+                (Medium::Etcd(etcd, token.clone()), keys::ensure(&keys_dir, true)?)
+            }
+        };
+        let keyring = Keyring::from(file.open(kms.as_ref()).await?);
+        let encrypted = Encrypted::new(medium.backend(), keyring.clone(), |key| key.starts_with(SECRETS));
+        let stores = Stores {
+            medium,
+            encrypted: Arc::new(encrypted),
+            keyring,
+            kms,
+            data_dir: data_dir.to_owned(),
+            rotating: Mutex::default(),
+        };
+        stores.follow_kms().await?;
+        Ok(stores)
+    }
+
+    /// What the API server reads and writes.
+    pub(crate) fn backend(&self) -> Arc<dyn Backend> {
+        self.encrypted.clone()
+    }
+
+    /// Whether other control planes use it as well.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.medium, Medium::Etcd(..))
+    }
+
+    /// Starts what the store needs while it is used.
+    pub(crate) fn keep(self: &Arc<Self>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+        if let Medium::Etcd(etcd, _) = &self.medium {
+            let (etcd, end) = (etcd.clone(), shutdown.clone());
+            tasks.spawn(async move { etcd.keep_compacted(COMPACT_EVERY, end).await });
+            let (stores, end) = (self.clone(), shutdown.clone());
+            tasks.spawn(async move { end.run_until_cancelled(stores.follow_keys()).await });
+        }
+        if self.kms.is_some() {
+            let (stores, end) = (self.clone(), shutdown.clone());
+            tasks.spawn(async move { end.run_until_cancelled(stores.keep_following_kms()).await });
+        }
+    }
+
+    /// Finishes what is under way.
+    pub(crate) async fn close(&self) {
+        match &self.medium {
+            Medium::Redb(redb) => redb.close().await,
+            Medium::Etcd(etcd, _) => etcd.close(),
+        }
+    }
+}
