@@ -68,14 +68,17 @@ impl Shared {
         let Err(error) = self.revision().await else {
             return Ok(());
         };
-        let source = std::error::Error::source(&error);
+        let source = match &error {
+            Error::Unavailable { source, .. } => Some(&**source),
+            _ => None,
+        };
         match source.and_then(|source| source.downcast_ref::<Refused>()) {
             Some(refused) => Err(OpenError::Refused {
                 root: self.root.clone(),
                 reason: refused.0.message().to_owned(),
             }),
             None => {
-                let reason = source.map_or_else(|| error.to_string(), in_full);
+                let reason = source.map_or_else(|| error.to_string(), |source| in_full(source));
                 // A server that refuses a certificate in TLS 1.3 just ends the connection.
                 let refused = self.endpoints.contains("https://") && reason.contains("closed");
                 Err(OpenError::Away {

@@ -96,8 +96,9 @@ async fn reads_go_on_writes_say_when_to_try_again_and_nothing_is_deleted() {
     );
     // Whoever leads now leads on: a new pod takes the place of one that is deleted.
     let victim = list(&plane.admin).await.unwrap();
-    let path = format!("{pods}/{}?gracePeriodSeconds=0", victim[0].name());
-    let (code, _) = ask(&client, "DELETE", &path, Value::Null).await;
+    let path = format!("{pods}/{}", victim[0].name());
+    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+    let (code, _) = ask(&client, "DELETE", &path, options).await;
     assert_eq!(code, StatusCode::OK);
     until("controllers go on", async || {
         uids(&plane.admin).await.filter(|after| *after != before)
