@@ -1,8 +1,8 @@
 //! The catalogue: every built-in kind, one file each. A new kind is one file and one line in [`catalogue`].
 
 mod admissionregistration;
-mod apiregistration;
 pub(crate) mod apiextensions;
+mod apiregistration;
 mod apps;
 mod autoscaling;
 mod batch;

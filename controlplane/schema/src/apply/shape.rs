@@ -205,11 +205,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    fn key_element(
-        self,
-        item: &'a Value,
-        names: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<Element<'a>, String> {
+    fn key_element(self, item: &'a Value, names: impl Iterator<Item = &'a str> + Clone) -> Result<Element<'a>, String> {
         let map = match item {
             Value::Object(map) => map,
             Value::Null => return Err("associative list with keys may not have a null element".to_owned()),

@@ -39,9 +39,9 @@ impl Plane {
         let server = Server::start(Config {
             data_dir: directory.path().to_owned(),
             store: Store::Redb(directory.path().join("store.redb")),
-        kms_endpoint: None,
-        tls_san: Vec::new(),
-        advertise: None,
+            kms_endpoint: None,
+            tls_san: Vec::new(),
+            advertise: None,
             api_bind: (Ipv4Addr::LOCALHOST, 0).into(),
             kubeconfig: kubeconfig.clone(),
             node_name: "n1".into(),
