@@ -101,7 +101,7 @@ fn config_map(n: u32) -> Value {
 
 fn cluster() -> Result<bootstrap::Cluster, Failure> {
     Ok(bootstrap::Cluster {
-        advertise: Ipv4Addr::new(10, 128, 0, 1).into(),
+        advertise: vec![Ipv4Addr::new(10, 128, 0, 1).into()],
         advertise_port: 6443,
         service_range: "10.96.0.0/16".parse()?,
         kubernetes_address: SERVICE_ADDRESS,

@@ -132,9 +132,9 @@ impl File {
             .remove(&self.current)
             .ok_or_else(|| Error::NeedsKms(self.current.clone()))?;
         let keys = Keys::new(&self.current, &current).map_err(refused)?;
-        let older = secrets.iter();
-        older.fold(Ok(keys), |keys, (name, secret)| {
-            keys.and_then(|keys| keys.with_older(name, secret).map_err(refused))
+        let mut older = secrets.iter();
+        older.try_fold(keys, |keys, (name, secret)| {
+            keys.with_older(name, secret).map_err(refused)
         })
     }
 

@@ -13,14 +13,14 @@ pub(crate) enum Turn {
     /// At once, until the end.
     Alone,
     /// Whenever it is this process's turn.
-    Elected(lease::Election, Client),
+    Elected(Box<lease::Election>, Client),
 }
 
 impl Turn {
     /// Takes part in the election for the Lease `name`, writing it as `client`.
     pub(crate) fn elected(name: &'static str, identity: &str, client: Client) -> Self {
         let at = NamespacedName::new("kube-system", name);
-        Turn::Elected(lease::Election::new(at, identity.to_owned()), client)
+        Turn::Elected(Box::new(lease::Election::new(at, identity.to_owned())), client)
     }
 
     /// Runs `component` when it is its turn, with tasks of its own that end with each term, until `shutdown`.

@@ -45,20 +45,17 @@ async fn passes_the_suite_on_3_4_which_is_not_believed_about_progress() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn survives_crashes_of_etcd() {
     let program = need_etcd!(Version::V3_5);
-    let cluster = RefCell::new(Cluster::start(&program, 1, "http", &[]));
+    let cluster = tokio::sync::Mutex::new(Cluster::start(&program, 1, "http", &[]));
     let open = async || {
-        let options = {
-            let mut cluster = cluster.borrow_mut();
-            if !cluster.members[0].runs() {
-                cluster.members[0].start();
-            }
-            cluster.options()
-        };
-        let cluster = cluster.borrow();
+        let mut cluster = cluster.lock().await;
+        if !cluster.members[0].runs() {
+            cluster.members[0].start();
+        }
+        let options = cluster.options();
         cluster.connect_with(options).await
     };
     let crash = async |etcd| {
-        cluster.borrow_mut().members[0].kill();
+        cluster.lock().await.members[0].kill();
         drop(etcd);
     };
     suite::survives_crashes(open, crash).await;
