@@ -2,6 +2,8 @@
 //! lack is added (never anything taken away), unless `rbac.authorization.kubernetes.io/autoupdate` says `"false"`. A binding
 //! to another role, which cannot be changed, is made anew.
 
+use std::time::Duration;
+
 use api::Object;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::{Method, Request, StatusCode, header};
@@ -72,7 +74,7 @@ async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Obj
 
 async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
     match get(client, wanted).await? {
-        None => create(client, wanted).await,
+        None => create_beside_others(client, wanted).await,
         Some(stored) if binds_another_role(&stored, wanted) => {
             delete(client, &stored).await?;
             create(client, wanted).await
@@ -82,6 +84,25 @@ async fn ensure(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
             None => Ok(()),
         },
     }
+}
+
+/// How often, and how long apart, it is looked whether another server has made what this one could not.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+
+/// Creates an object that another server may be creating as well: a Service's address is claimed before the Service is
+/// there, so that the later of two is refused, and finds it in a moment.
+async fn create_beside_others(client: &kube::Client, wanted: &Object) -> Result<(), Error> {
+    let Err(refused) = create(client, wanted).await else {
+        return Ok(());
+    };
+    for _ in 0..LOOKS {
+        if get(client, wanted).await?.is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+    Err(refused)
 }
 
 /// Whether a default binding has been replaced by one to another role, by somebody who did not say that it is theirs now.
