@@ -1,32 +1,4 @@
 #!/usr/bin/env bash
-# kubectl.sh SUITE DEST   Prints the path of a stock kubectl, unpacked under DEST from the Debian suite named
-# (trixie: 1.32, forky: 1.36) without touching the system's packages. Needs no root. A second call only prints.
-set -euo pipefail
-suite=$1
-dest=$(mkdir -p "$2" && cd "$2" && pwd)
-kubectl=$dest/usr/bin/kubectl
-if [ -x "$kubectl" ]; then
-  echo "$kubectl"
-  exit 0
-fi
-apt=$dest/.apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | head -n 1)
-if [ -z "$mirror" ]; then
-  echo "kubectl.sh: apt knows no package lists yet; run 'apt-get update' once as root" >&2
-  exit 1
-fi
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
-# Some users have no name; apt changes to another user only as root.
-user=$(id -un 2>/dev/null || id -u)
-options=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
-  -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User="$user"
-  -o Acquire::Languages=none -o Debug::NoLocking=1
-  # A mirror that lags behind has a kubectl that is signed all the same.
-  -o Acquire::Check-Valid-Until=false)
-echo "unpacking kubectl from Debian $suite" >&2
-apt-get "${options[@]}" -qq update >&2
-(cd "$apt/debs" && apt-get "${options[@]}" -qq download "kubectl/$suite") >&2
-for deb in "$apt"/debs/kubectl_*.deb; do dpkg-deb -x "$deb" "$dest"; done
-rm -rf "$apt"
-echo "$kubectl"
+# kubectl.sh SUITE DEST   Prints the path of a stock kubectl of the Debian suite named (trixie: 1.32, forky: 1.36), unpacked
+# under DEST.
+exec "$(dirname "$0")/unpack.sh" "$1" "$2" kubectl kubectl

@@ -118,6 +118,20 @@ pub(crate) enum Command {
     Compile,
 }
 
+/// What a cluster takes of its machines' addresses and ports.
+#[derive(Args)]
+pub(crate) struct Ranges {
+    /// Addresses for pods, split among the nodes. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_cluster_range())]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Addresses for Services. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_service_range())]
+    pub(crate) service_cidr: Ipv4Net,
+    /// Ports for Services of type NodePort.
+    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
+    pub(crate) service_node_port_range: PortRange,
+}
+
 #[derive(Args)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -142,15 +156,8 @@ pub(crate) struct Up {
     /// refused with the reason.
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
     pub(crate) containerd: Option<PathBuf>,
-    /// Addresses for pods, split among the nodes. Without root these are loopback addresses.
-    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_cluster_range())]
-    pub(crate) cluster_cidr: Ipv4Net,
-    /// Addresses for Services. Without root these are loopback addresses.
-    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_service_range())]
-    pub(crate) service_cidr: Ipv4Net,
-    /// Ports for Services of type NodePort.
-    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
-    pub(crate) service_node_port_range: PortRange,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
     /// Install this as a service and start it, in place of running in the foreground.
     ///
     /// Copies this program to /usr/local/bin and writes a systemd unit with the flags given here; without root, to

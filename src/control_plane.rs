@@ -9,7 +9,7 @@ use server::{EtcdOptions, EtcdTls, Server, Store, Token};
 use crate::{
     cli,
     datadir::{self, DataDir, require_cluster},
-    machine,
+    footprint, machine,
     notify::{Manager, State},
     rootless, up,
 };
@@ -17,10 +17,10 @@ use crate::{
 /// Runs a control plane until SIGTERM.
 pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
-    rootless::check_ranges(options.cluster_cidr, options.service_cidr)?;
+    rootless::check_ranges(options.ranges.cluster_cidr, options.ranges.service_cidr)?;
     let store = store(&options)?;
     let directory = DataDir::hold(&options.data.path()?)?;
-    let gateway = agent::gateway(machine::first_subnet(options.cluster_cidr, up::NODE_PREFIX)?);
+    let gateway = agent::gateway(machine::first_subnet(options.ranges.cluster_cidr, up::NODE_PREFIX)?);
     let store = store.unwrap_or_else(|| Store::Redb(default_store(directory.path())));
     let server = Server::start(server::Config {
         data_dir: directory.path().to_owned(),
@@ -35,16 +35,19 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         node_name: machine::host_name(),
         node_addresses: Vec::new(),
         gateway,
-        cluster_range: options.cluster_cidr,
-        service_range: options.service_cidr,
-        node_ports: options.service_node_port_range.ports(),
+        cluster_range: options.ranges.cluster_cidr,
+        service_range: options.ranges.service_cidr,
+        node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
     });
     let server = Box::pin(server).await?;
     tracing::info!(address = %server.address(), "the API answers");
     cli::say("ready");
     manager.tell(State::Ready);
-    let stopped = up::stopped(&manager).await;
+    let stopped = tokio::select! {
+        stopped = up::stopped(&manager) => stopped,
+        never = footprint::stay_small() => match never {},
+    };
     server.stop().await;
     stopped.map(drop)
 }

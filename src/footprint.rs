@@ -75,7 +75,11 @@ unsafe extern "C" {
 /// Unmaps the pages of code and constants, which nobody writes to: reading one maps it again.
 fn unmap_program() {
     let (from, to) = (&raw const PROGRAM, &raw const END_OF_CODE);
-    let pages = (to.addr() - from.addr()) & !4095;
+    // SAFETY: asks for a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Ok(page) = usize::try_from(page) else { return };
+    // A last page that is not all code stays.
+    let pages = (to.addr() - from.addr()) / page * page;
     // SAFETY: the range is the read-only part of this program's file, mapped by the kernel, private and never written: its
     // pages come back from the file as they were.
     unsafe { libc::madvise(from.cast_mut().cast(), pages, libc::MADV_DONTNEED) };

@@ -62,8 +62,8 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 pub(crate) fn addresses(data_dir: &Path, options: &cli::Up) -> Option<agent::Claim> {
     (!machine::makes_networks()).then(|| agent::Claim {
         cluster_id: machine::cluster_id(data_dir),
-        pods: options.cluster_cidr,
-        services: options.service_cidr,
+        pods: options.ranges.cluster_cidr,
+        services: options.ranges.service_cidr,
     })
 }
 

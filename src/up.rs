@@ -35,13 +35,13 @@ const KUBELET_PORT: u16 = 10250;
 /// Runs a cluster.
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
-    rootless::check_ranges(options.cluster_cidr, options.service_cidr)?;
+    rootless::check_ranges(options.ranges.cluster_cidr, options.ranges.service_cidr)?;
     let directory = DataDir::hold(&options.data.path()?)?;
     let users = claim(&directory, &options)?;
     let addresses = rootless::addresses(directory.path(), &options).filter(|_| !options.no_node);
     let _held = addresses.as_ref().map(agent::Claim::hold).transpose()?;
     let node_name = options.node_name.clone().unwrap_or_else(machine::host_name);
-    let gateway = agent::gateway(machine::first_subnet(options.cluster_cidr, NODE_PREFIX)?);
+    let gateway = agent::gateway(machine::first_subnet(options.ranges.cluster_cidr, NODE_PREFIX)?);
     let node_ip = server::primary_address().unwrap_or(IpAddr::V4(gateway));
     if let Some(socket) = &options.containerd {
         tracing::warn!(socket = %socket.display(), "this version runs Wasm images only; pods of OCI images are refused");
@@ -60,9 +60,9 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         node_name: node_name.clone(),
         node_addresses: vec![node_ip, IpAddr::V4(gateway)],
         gateway,
-        cluster_range: options.cluster_cidr,
-        service_range: options.service_cidr,
-        node_ports: options.service_node_port_range.ports(),
+        cluster_range: options.ranges.cluster_cidr,
+        service_range: options.ranges.service_cidr,
+        node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
     })
     .await?;
@@ -125,7 +125,7 @@ impl Node<'_> {
         quit: &CancellationToken,
     ) -> anyhow::Result<bool> {
         let path = self.directory.path();
-        let services = Some(self.options.service_cidr);
+        let services = Some(self.options.ranges.service_cidr);
         let settings = machine::runtime(path, self.users, services)?;
         let wasm = wasm::Runtime::start(settings, tasks.clone(), quit.clone()).await?;
         let user = format!("system:node:{}", self.name);
@@ -142,9 +142,9 @@ impl Node<'_> {
                 server: None,
                 domain: "cluster.local".to_owned(),
             },
-            network: machine::network(path, self.options.cluster_cidr, self.options.service_cidr),
+            network: machine::network(path, self.options.ranges.cluster_cidr, self.options.ranges.service_cidr),
             service_proxy: machine::service_proxy(path, self.addresses),
-            limitation: rootless::limitation(self.options.cluster_cidr),
+            limitation: rootless::limitation(self.options.ranges.cluster_cidr),
             runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
             api_listener: kubelet_listener(self.address)?,
             api_tls: kubelet_tls(control_plane)?,
@@ -175,9 +175,9 @@ fn claim(directory: &DataDir, options: &cli::Up) -> anyhow::Result<Option<u32>> 
         return Ok(None);
     }
     let ranges = Ranges {
-        cluster_range: options.cluster_cidr,
-        service_range: options.service_cidr,
-        node_ports: options.service_node_port_range,
+        cluster_range: options.ranges.cluster_cidr,
+        service_range: options.ranges.service_cidr,
+        node_ports: options.ranges.service_node_port_range,
     };
     let claim = Claim::make(directory.path(), ranges)?;
     Ok(machine::changes_users().then(|| claim.first_user()))

@@ -3,10 +3,8 @@
 use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
-use ipnet::Ipv4Net;
 
-use super::DataDir;
-use crate::{ports::PortRange, rootless};
+use super::{DataDir, Ranges};
 
 #[derive(Args)]
 pub(crate) struct ControlPlane {
@@ -47,15 +45,8 @@ pub(crate) struct ControlPlane {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
-    /// Addresses for pods, split among the nodes. Without root these are loopback addresses.
-    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_cluster_range())]
-    pub(crate) cluster_cidr: Ipv4Net,
-    /// Addresses for Services. Without root these are loopback addresses.
-    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_service_range())]
-    pub(crate) service_cidr: Ipv4Net,
-    /// Ports for Services of type NodePort.
-    #[arg(long, value_name = "FIRST-LAST", default_value = "30000-32767")]
-    pub(crate) service_node_port_range: PortRange,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
 }
 
 #[derive(Args)]

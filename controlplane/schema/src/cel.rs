@@ -27,7 +27,7 @@ pub(crate) use check::object;
 pub use estimate::Extent;
 pub use kube_cel::cel::Value;
 pub use meter::Need;
-pub use values::{Shape, escape, from_json, from_map, optional};
+pub use values::{Shape, escape, from_json, from_map, is_reserved, optional};
 
 /// What one evaluation may cost, as Kubernetes' `PerCallLimit`.
 pub const CALL_LIMIT: u64 = 1_000_000;

@@ -128,6 +128,7 @@ pub fn optional(value: Option<Value>) -> Value {
     Value::Opaque(Arc::new(optional))
 }
 
+/// Words of the expression language that cannot be names.
 const RESERVED: [&str; 21] = [
     "as",
     "break",
@@ -152,9 +153,14 @@ const RESERVED: [&str; 21] = [
     "while",
 ];
 
+/// Whether a word belongs to the expression language, so that nothing can be called that.
+pub fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
 /// A field's name as expressions write it; `None` when they cannot.
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if is_reserved(name) {
         return Some(format!("__{name}__"));
     }
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {

@@ -11,31 +11,6 @@ use crate::registry::resource::Operation;
 use crate::resources::validation::At;
 use crate::resources::validation::names::{is_dns1035_label, is_dns1123_subdomain};
 
-/// Words of the expression language that cannot be names.
-const RESERVED: [&str; 21] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "false",
-    "for",
-    "function",
-    "if",
-    "import",
-    "in",
-    "let",
-    "loop",
-    "namespace",
-    "null",
-    "package",
-    "return",
-    "true",
-    "var",
-    "void",
-    "while",
-];
-
 /// The first part of a policy's spec, as far as its variables.
 pub(super) fn head(op: &Operation<'_>, spec: &At<'_>, errors: &mut FieldErrors) {
     spec.child("failurePolicy").require_one_of(errors, FAILURE_POLICIES);
@@ -120,7 +95,7 @@ pub(super) fn variables(at: &At<'_>, errors: &mut FieldErrors) {
 fn is_identifier(text: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    begins && text.chars().all(letter) && !RESERVED.contains(&text)
+    begins && text.chars().all(letter) && !schema::cel::is_reserved(text)
 }
 
 /// `group/version/Kind` of a policy's parameters, for its row.

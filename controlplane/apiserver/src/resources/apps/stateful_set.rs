@@ -14,7 +14,7 @@ use crate::resources::print::{columns, containers};
 use crate::resources::validation::names::is_dns1123_label;
 use crate::resources::validation::share::{amount, at_most_all, count_or_percent};
 use crate::resources::validation::{At, labels, meta, pod};
-use crate::resources::{copy_field, unlike};
+use crate::resources::{keep_status_apart, unlike};
 
 /// What an update may change; all else decides about pods and volumes that exist already.
 const CHANGEABLE: &[&str] = &[
@@ -51,12 +51,7 @@ impl Strategy for StatefulSets {
         if op.old().is_none_or(|old| old.at(MAX_UNAVAILABLE).is_none()) {
             new.remove(MAX_UNAVAILABLE);
         }
-        match op {
-            Operation::Create => new.set("status", json!({"replicas": 0, "availableReplicas": 0})),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(op, new, || json!({"replicas": 0, "availableReplicas": 0}));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

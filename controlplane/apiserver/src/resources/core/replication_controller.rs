@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
 use crate::resources::apps::workload;
-use crate::resources::copy_field;
+use crate::resources::keep_status_apart;
 use crate::resources::print::{columns, containers, label_list};
 use crate::resources::validation::names::is_dns1123_subdomain;
 use crate::resources::validation::{At, meta, pod};
@@ -32,12 +32,7 @@ struct Controllers;
 
 impl Strategy for Controllers {
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
-        match op {
-            Operation::Create => new.set("status", json!({"replicas": 0})),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(op, new, || json!({"replicas": 0}));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

@@ -6,13 +6,11 @@ use api::table::Column;
 use api::time::Timestamp;
 use api::{FieldErrors, Object};
 use k8s_openapi::api::core::v1::ResourceQuota;
-#[cfg(test)]
-use serde_json::json;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
-use crate::resources::copy_field;
+use crate::resources::keep_status_apart;
 use crate::resources::print::columns;
 use crate::resources::validation::names::is_dns1123_subdomain;
 use crate::resources::validation::quantity::{is_counted, non_negative, parse, resource_name};
@@ -74,12 +72,7 @@ struct Quotas;
 
 impl Strategy for Quotas {
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
-        match op {
-            Operation::Create => new.set("status", Map::new()),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(op, new, || json!({}));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

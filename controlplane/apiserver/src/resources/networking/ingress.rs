@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ingress_class::object_reference;
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
-use crate::resources::copy_field;
+use crate::resources::keep_status_apart;
 use crate::resources::print::columns;
 use crate::resources::validation::names::{
     ip as is_ip, is_dns1123_label, is_dns1123_subdomain, is_port_name, wildcard_subdomain,
@@ -35,12 +35,7 @@ struct Ingresses;
 
 impl Strategy for Ingresses {
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
-        match op {
-            Operation::Create => new.set("status", json!({"loadBalancer": {}})),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(op, new, || json!({"loadBalancer": {}}));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

@@ -5,13 +5,11 @@ use api::time::Timestamp;
 use api::{FieldErrors, Object};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-#[cfg(test)]
-use serde_json::json;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
-use crate::resources::copy_field;
+use crate::resources::keep_status_apart;
 use crate::resources::print::columns;
 use crate::resources::validation::names::is_dns1123_subdomain;
 use crate::resources::validation::{At, meta};
@@ -28,12 +26,7 @@ struct Ranges;
 
 impl Strategy for Ranges {
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
-        match op {
-            Operation::Create => new.set("status", Map::new()),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(op, new, || json!({}));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
-use crate::resources::copy_field;
+use crate::resources::keep_status_apart;
 use crate::resources::print::columns;
 use crate::resources::validation::names::is_dns1123_subdomain;
 use crate::resources::validation::share::{at_most_all, count_or_percent};
@@ -29,15 +29,11 @@ struct Budgets;
 
 impl Strategy for Budgets {
     fn prepare(&self, _cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
-        match op {
-            Operation::Create => new.set(
-                "status",
-                json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
-            ),
-            Operation::Update { old } => copy_field(old, new, "status"),
-            Operation::UpdateStatus { old } => copy_field(old, new, "spec"),
-            Operation::Delete { .. } => {}
-        }
+        keep_status_apart(
+            op,
+            new,
+            || json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}),
+        );
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {

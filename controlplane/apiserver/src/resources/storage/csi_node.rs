@@ -85,9 +85,9 @@ fn unchanged(old: &[Value], new: &At<'_>, errors: &mut FieldErrors) {
         driver
     };
     for before in old.iter().map(fixed) {
-        let now = new.items().into_iter().filter_map(|at| at.value().map(fixed));
-        for now in now.filter(|now| now.get("name") == before.get("name") && *now != before) {
-            errors.push(new.invalid_as(now, "field is immutable"));
+        let after = new.items().into_iter().filter_map(|at| at.value().map(fixed));
+        for changed in after.filter(|after| after.get("name") == before.get("name") && *after != before) {
+            errors.push(new.invalid_as(changed, "field is immutable"));
         }
     }
 }
