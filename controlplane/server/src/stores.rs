@@ -4,7 +4,7 @@ use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use client::Clock;
 use store::{Backend, encrypt::Encrypted, encrypt::Keyring};
-use store_etcd::Etcd;
+use store_etcd::{Etcd, OpenError};
 use store_redb::Redb;
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -27,6 +27,10 @@ pub enum Store {
 
 /// How often history is compacted, as kube-apiserver does.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
+/// How long etcd may take until it first answers, and the pauses between attempts.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The medium that an open store is on.
 #[derive(Clone)]
@@ -74,7 +78,7 @@ impl Stores {
                 )
             }
             Store::Etcd { options, token } => {
-                let etcd = Etcd::connect(options.clone()).await?;
+                let etcd = once_it_answers(options).await?;
                 identity::ensure(&etcd, token, data_dir, clock.now()).await?;
                 (Medium::Etcd(etcd, token.clone()), keys::ensure(&keys_dir, true)?)
             }
@@ -123,5 +127,21 @@ impl Stores {
             Medium::Redb(redb) => redb.close().await,
             Medium::Etcd(etcd, _) => etcd.close(),
         }
+    }
+}
+
+/// Connects to etcd, which may be starting as well.
+async fn once_it_answers(options: &store_etcd::Options) -> Result<Etcd, OpenError> {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match Etcd::connect(options.clone()).await {
+            Err(error @ OpenError::Away { .. }) if tokio::time::Instant::now() + pause < until => {
+                tracing::warn!(%error, ?pause, "waiting for etcd");
+            }
+            done => return done,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

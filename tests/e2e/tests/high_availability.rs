@@ -94,7 +94,6 @@ fn numbered(pids: Vec<u32>, mark: &str) -> BTreeMap<usize, u32> {
 }
 
 #[test]
-#[ignore = "issue 4: the example comes up by hand, and not yet in the namespaces of this test"]
 fn one_member_and_two_control_planes_are_not_missed() {
     need_root!();
     let program: PathBuf = etcd();
