@@ -1,4 +1,4 @@
-//! Measures what this store adds to a direct put: `cargo run --release -p store-etcd --example writes -- ENDPOINT [SECONDS]`.
+//! Measures what this store adds to a direct put: `cargo run --release -p store-etcd --example puts -- ENDPOINT [SECONDS]`.
 //!
 //! For 1 and 16 clients that each have one write under way, prints writes per second, latency and the CPU time of this
 //! process per write: first by a put of etcd's own on the same kind of connection, then by the store, once creating keys
