@@ -108,6 +108,10 @@ impl Seen {
 
 /// Collects until `shutdown`.
 pub(crate) async fn collect(shared: Arc<Shared>, shutdown: CancellationToken) {
+    // Until the pods are known, no image is known to be needed: after a reboot no container tells of it either.
+    if shutdown.run_until_cancelled(shared.pods.synced()).await.is_none() {
+        return;
+    }
     let mut seen = Seen::default();
     let mut pause = Duration::ZERO;
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {

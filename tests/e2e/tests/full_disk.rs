@@ -1,8 +1,14 @@
-//! A node whose disk is full can be taken down.
+//! A node whose disk is full can be taken down, and one whose disk fills loses nothing that it needs.
 
-use std::{fs::File, io::Write, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+    time::Duration,
+};
 
-use e2e::{Cluster, Options, need_root, repository, run, until};
+use e2e::{Cluster, Options, kill, need_root, repository, run, until};
+use nix::sys::{signal::Signal, statvfs::statvfs};
 
 const SOON: Duration = Duration::from_secs(60);
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: hello, image: 'hello:1', \
@@ -57,4 +63,52 @@ fn a_node_is_taken_down_on_a_full_disk() {
     cluster
         .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
         .ok();
+}
+
+/// Leaves this share of the disk, in percent.
+fn leave(share: u64, path: &Path) {
+    let disk = statvfs(path).expect("a mounted disk");
+    let bytes = |blocks: u64| blocks * disk.fragment_size();
+    let (capacity, free) = (bytes(disk.blocks()), bytes(disk.blocks_available()));
+    let size = free.saturating_sub(capacity * share / 100);
+    let mut file = File::create(path.join("filler")).expect("a file");
+    std::io::copy(&mut std::io::repeat(b'x').take(size), &mut file).expect("it fits");
+}
+
+#[test]
+fn a_reboot_while_the_disk_fills_leaves_the_images_of_pods() {
+    need_root!();
+    let mut cluster = Cluster::start(Options {
+        disk: Some(256),
+        ..Options::default()
+    });
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
+    until("the namespace has its service account", SOON, || {
+        let made = cluster.kubectl(&["get", "serviceaccount", "default"]);
+        if made.success { Ok(()) } else { Err(made.stderr) }
+    });
+    cluster.apply(POD).ok();
+    let ready = |cluster: &Cluster| {
+        cluster
+            .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+            .ok()
+    };
+    ready(&cluster);
+    // Above the threshold of 85 % at which images go, below that at which pods do.
+    leave(13, &cluster.data());
+    cluster.crash();
+    for host in cluster.processes("sandbox-host") {
+        kill(host, Signal::SIGKILL);
+    }
+    cluster.up();
+    until("the pod runs again", SOON, || {
+        let pod = cluster.get(&["pod", "web"]);
+        let status = &pod["status"]["containerStatuses"][0];
+        match status["ready"] == true && status["restartCount"] == 1 {
+            true => Ok(()),
+            false => Err(pod["status"].to_string()),
+        }
+    });
 }
