@@ -151,7 +151,9 @@ pub fn building(mut steps: Vec<Step>) -> Option<(Vec<Step>, String)> {
 /// group (`set -m`) and ends as one with the script.
 const BEGIN: &str = r#"set -euo pipefail
 exec 3>&2
-trap 'for job in $(jobs -p); do kill -- "-$job" || true; done; wait' EXIT
+left=()
+# What a block itself puts into the background goes on, as it would for its reader.
+trap 'for job in "${left[@]}"; do kill -- "-$job" || true; wait "$job" || true; done' EXIT
 at() { printf -- '--- line %s\n' "$1" >&3; }
 left_running() { # FILE WORD: waits until the job's output has a line with the word
   local line
@@ -185,7 +187,7 @@ pub fn script(steps: &[Step]) -> String {
             }
             Kind::Until(word) => write!(
                 script,
-                "at {line}; mkfifo \"$OUT/{line}\"\nset -m\n{{\n{text}}} >\"$OUT/{line}\" &\nset +m\nleft_running \"$OUT/{line}\" '{word}'\n"
+                "at {line}; mkfifo \"$OUT/{line}\"\nset -m\n{{\n{text}}} >\"$OUT/{line}\" &\nleft+=($!)\nset +m\nleft_running \"$OUT/{line}\" '{word}'\n"
             ),
             Kind::File(path) => write!(
                 script,
