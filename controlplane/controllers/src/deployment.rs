@@ -115,16 +115,13 @@ impl Shell {
     }
 
     async fn carry_out(&self, deployment: &view::Deployment, plan: Plan) -> Result<Action, Error> {
-        let mut generation = deployment.metadata.generation;
         for step in &plan.steps {
             match self.step(deployment, step).await? {
                 Then::GoOn => {}
                 Then::StartOver => return Ok(Action::After(SOON)),
-                Then::Generation(now) => generation = now,
             }
         }
-        if let Some(mut status) = plan.status {
-            status.observed_generation = generation;
+        if let Some(status) = plan.status {
             self.write_status(deployment, serde_json::to_value(status).unwrap_or_default())
                 .await?;
         }
@@ -179,11 +176,12 @@ impl Shell {
             Step::SetRevision(revision) => {
                 let annotations = json!({annotations::REVISION: revision.to_string()});
                 let change = json!({"metadata": {"annotations": annotations}});
-                let updated = self.update(deployment, None, &change).await?;
-                // an annotation counts as one generation; more means that somebody has changed the spec meanwhile
-                let generation = updated.map(|updated| updated.generation());
-                let ours = generation.filter(|now| *now <= deployment.metadata.generation + 1);
-                return Ok(ours.map_or(Then::StartOver, Then::Generation));
+                // by way of the status, so that it counts as no generation: another means that somebody has changed the spec
+                let updated = self.update(deployment, Some("status"), &change).await?;
+                let as_planned = |updated: &Object| updated.generation() == deployment.metadata.generation;
+                if !updated.as_ref().is_some_and(as_planned) {
+                    return Ok(Then::StartOver);
+                }
             }
         }
         Ok(Then::GoOn)
@@ -307,6 +305,4 @@ impl Shell {
 enum Then {
     GoOn,
     StartOver,
-    /// Go on; the annotation that was written has given the Deployment, whose spec is as planned for, this generation.
-    Generation(i64),
 }
