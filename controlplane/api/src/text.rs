@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 /// Quotes as Go's `strconv.Quote`: double quotes, the usual escapes, and `\x`, `\u` for what does not print.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -11,6 +13,23 @@ pub fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// As Go prints a value with `%v`; maps in the order of their keys.
+pub fn go(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 fn push_quoted(out: &mut String, c: char) {
@@ -44,7 +63,15 @@ pub fn prints(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use serde_json::json;
+
+    use super::{go, quote};
+
+    #[test]
+    fn prints_values_as_go_does() {
+        let value = json!({"b": [1, "x", null], "a": {"c": true}});
+        assert_eq!(go(&value), "map[a:map[c:true] b:[1 x <nil>]]");
+    }
 
     #[test]
     fn quotes_as_go_does() {

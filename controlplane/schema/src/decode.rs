@@ -5,6 +5,7 @@
 //! error, a warning or nothing. A null field is absent. Quantities, times and base64 come out in canonical form.
 
 mod context;
+mod found;
 mod scalar;
 mod syntax;
 #[cfg(test)]
@@ -120,7 +121,19 @@ pub fn decode_yaml(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
 /// # Errors
 /// When a value has the wrong type or the tree is too deep; the tree is then spoilt.
 pub fn check(value: &mut Value, schema: &Schema) -> Result<Vec<String>, DecodeError> {
-    let mut context = Context::default();
+    fit(value, schema, Context::default())
+}
+
+/// The same for a tree that a strategic merge patch made. Kubernetes turns that into an object without encoding it, and
+/// says of what does not fit what its converter says.
+///
+/// # Errors
+/// As [`check`], in other words.
+pub fn check_merged(value: &mut Value, schema: &Schema) -> Result<Vec<String>, DecodeError> {
+    fit(value, schema, Context::converting())
+}
+
+fn fit(value: &mut Value, schema: &Schema, mut context: Context) -> Result<Vec<String>, DecodeError> {
     let checked = run(value.take(), schema, &mut context);
     let json = |error: serde_json::Error| DecodeError::Json {
         message: error.to_string(),
@@ -128,6 +141,42 @@ pub fn check(value: &mut Value, schema: &Schema) -> Result<Vec<String>, DecodeEr
     let Decoded { object, problems } = finish(checked, schema, context, json)?;
     *value = object.into_value();
     Ok(problems)
+}
+
+/// A JSON map.
+///
+/// # Errors
+/// When the bytes are none, in the words of Go's decoder.
+pub(crate) fn json_map(bytes: &[u8]) -> Result<Value, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(map @ Value::Object(_)) => Ok(map),
+        Ok(other) => Err(not_a_map(&other)),
+        Err(error) => Err(syntax::fault(bytes).unwrap_or_else(|| error.to_string())),
+    }
+}
+
+/// Whether bytes are a JSON list of maps, as a JSON Patch is.
+///
+/// # Errors
+/// When they are not, in the words of Go's decoder.
+pub(crate) fn json_maps(bytes: &[u8]) -> Result<(), String> {
+    let refused = |value: &Value, type_| {
+        let found = scalar::json_type(value);
+        Err(format!("json: cannot unmarshal {found} into Go value of type {type_}"))
+    };
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Array(items)) => match items.iter().find(|item| !item.is_object()) {
+            Some(item) => refused(item, "handlers.jsonPatchOp"),
+            None => Ok(()),
+        },
+        Ok(other) => refused(&other, "[]handlers.jsonPatchOp"),
+        Err(error) => Err(syntax::fault(bytes).unwrap_or_else(|| error.to_string())),
+    }
+}
+
+fn not_a_map(value: &Value) -> String {
+    let found = scalar::json_type(value);
+    format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
 }
 
 fn run<'de, D: Deserializer<'de>>(from: D, schema: &Schema, context: &mut Context) -> Result<Value, D::Error> {
@@ -145,10 +194,8 @@ fn finish<E>(
         return Err(error);
     }
     let value = decoded.map_err(other)?;
-    let found = scalar::json_type(&value);
-    let mut object = Object::from_value(value).map_err(|_| DecodeError::Type {
-        message: format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"),
-    })?;
+    let message = not_a_map(&value);
+    let mut object = Object::from_value(value).map_err(|_| DecodeError::Type { message })?;
     if let Some(structural) = schema.custom() {
         let gone = structural.prune(&mut object);
         problems.extend(

@@ -29,6 +29,14 @@ pub enum PatchError {
     Directive { message: String },
 }
 
+/// Reads a merge patch or a strategic merge patch, which are maps.
+///
+/// # Errors
+/// When the bytes are no JSON map, in the words of Go's decoder.
+pub fn map(patch: &[u8]) -> Result<Value, String> {
+    crate::decode::json_map(patch)
+}
+
 /// Merges as RFC 7396 says: maps are merged, null removes, everything else replaces.
 pub fn merge(document: &mut Value, patch: &Value) {
     json_patch::merge(document, patch);

@@ -170,14 +170,13 @@ pub(crate) fn patch_error(error: schema::patch::PatchError) -> Status {
         PatchError::Malformed { .. } | PatchError::Directive { .. } => Status::bad_request(error.to_string()),
         PatchError::TooManyOperations { .. } | PatchError::TooLarge { .. } => Status::too_large(&error.to_string()),
         PatchError::Unapplicable { message } => {
-            // Kubernetes answers with a generic 422 that carries the reason as its cause.
-            let mut status = Status::internal(message);
+            // Kubernetes answers with a generic 422 that keeps the reason to itself.
+            tracing::debug!(why = %message, "a patch does not apply");
+            let mut status = Status::internal("");
             status.code = StatusCode::UNPROCESSABLE_ENTITY.as_u16();
             "Invalid".clone_into(&mut status.reason);
             "the server rejected our request due to an error in our request".clone_into(&mut status.message);
-            for cause in status.details.iter_mut().flat_map(|details| &mut details.causes) {
-                "UnexpectedServerResponse".clone_into(&mut cause.reason);
-            }
+            status.details = Some(Box::default());
             status
         }
     }

@@ -56,7 +56,8 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     };
     // What is refused while a definition goes is refused by its verbs, in words of their own.
     let verbs = subresource.map_or(endpoint.resource().verbs, Subresource::verbs);
-    if !verbs.contains(&info.verb) {
+    let nameless = info.name.is_empty() && matches!(info.verb, "update" | "patch");
+    if nameless || !verbs.contains(&info.verb) {
         return Err(Status::method_not_supported(&endpoint.group_resource(), info.verb));
     }
     let accepted = accepted(route, endpoint, subresource)?;
@@ -239,7 +240,7 @@ async fn part(
     };
     match (subresource, call.info.verb) {
         (Subresource::Scale { .. }, "get") => {
-            let scale = verbs::get_scale(&call).await?;
+            let scale = verbs::get_scale(&call, include).await?;
             Ok(respond::document(
                 StatusCode::OK,
                 scale,

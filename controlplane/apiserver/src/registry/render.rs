@@ -2,6 +2,7 @@
 //!
 //! What many readers share is made once per object and remembered on the cached item; tables are not, since ages move.
 
+use api::table::Column;
 use api::time::Timestamp;
 use api::{Object, Row};
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 use super::catalog::{CachedItem, Endpoint};
 use super::encode;
 use super::index::parse;
+use super::printer::age;
 use super::verbs::from_storage;
 use crate::http::accept::{Form, Include};
 
@@ -147,7 +149,7 @@ pub(crate) fn table(endpoint: &Endpoint, include: Include, bytes: &[u8], now: Ti
 }
 
 /// The columns of a kind's table in the version of the endpoint.
-pub(crate) fn columns_of(endpoint: &Endpoint) -> &[api::table::Column] {
+pub(crate) fn columns_of(endpoint: &Endpoint) -> &[Column] {
     match &endpoint.served().view {
         Some(view) => &view.columns,
         None => &endpoint.resource().columns,
@@ -173,11 +175,63 @@ fn row_of(endpoint: &Endpoint, include: Include, mut tree: Object, now: Timestam
             from_storage(endpoint, &mut tree);
             tree.into_value()
         }
-        Include::Metadata => {
-            let mut partial = Object::new("meta.k8s.io/v1", "PartialObjectMetadata");
-            partial.set("metadata", tree.remove("metadata").unwrap_or_default());
-            partial.into_value()
-        }
+        Include::Metadata => partial(&mut tree),
     };
     Row { cells, object }
+}
+
+/// What a row holds of its object when nobody asked for all of it or nothing.
+fn partial(tree: &mut Object) -> Value {
+    let mut partial = Object::new("meta.k8s.io/v1", "PartialObjectMetadata");
+    partial.set("metadata", tree.remove("metadata").unwrap_or_default());
+    partial.into_value()
+}
+
+/// A Scale, which is a part of any kind, in any form.
+pub(crate) fn scale(scale: Value, form: Form, include: Include, now: Timestamp) -> Bytes {
+    match form {
+        Form::Object => scale.to_string().into(),
+        Form::Metadata => metadata(scale.to_string().as_bytes()),
+        Form::Table => scale_table(scale, include, now),
+    }
+}
+
+fn scale_columns() -> Vec<Column> {
+    let (desired, available) = (
+        "desired number of instances for the scaled object.",
+        "actual number of observed instances of the scaled object.",
+    );
+    vec![
+        Column::name(),
+        Column::new("Desired", "integer", desired),
+        Column::new("Available", "integer", available),
+        Column::new("Age", "string", "How long ago the object was created."),
+    ]
+}
+
+fn scale_table(scale: Value, include: Include, now: Timestamp) -> Bytes {
+    let Ok(mut tree) = Object::from_value(scale) else {
+        return Bytes::new();
+    };
+    let count = |path| tree.i64_at(path).unwrap_or_default().into();
+    let (desired, available) = (count("spec.replicas"), count("status.replicas"));
+    let cells = vec![
+        tree.name().into(),
+        desired,
+        available,
+        age(tree.creation_timestamp(), now),
+    ];
+    let resource_version = tree.resource_version().map(str::to_owned);
+    let object = match include {
+        Include::None => Value::Null,
+        Include::Object => tree.into_value(),
+        Include::Metadata => partial(&mut tree),
+    };
+    let table = api::Table {
+        columns: scale_columns(),
+        rows: vec![Row { cells, object }],
+        resource_version,
+        ..api::Table::default()
+    };
+    table.to_json().to_string().into()
 }

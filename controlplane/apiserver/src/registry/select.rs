@@ -20,7 +20,7 @@ impl Selection {
     /// selects that one object.
     pub(crate) fn parse(query: &Query<'_>, endpoint: &Endpoint, name: Option<&str>) -> Result<Self, Status> {
         let labels = query.get("labelSelector").map(LabelSelector::parse).transpose();
-        let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = labels.map_err(Status::bad_request)?;
         let mut text = query.get("fieldSelector").unwrap_or_default().to_owned();
         if let Some(name) = name {
             text = format!("metadata.name={name}");

@@ -214,12 +214,10 @@ async fn an_apply_may_state_what_it_is_based_on() {
     let mut other = config_map("x", json!({"n": "2"}));
     other["metadata"]["uid"] = "another".into();
     let other = f.apply(&target, "fieldManager=me", other).await;
-    assert_eq!(other.code, StatusCode::CONFLICT);
-    assert!(
-        other
-            .message()
-            .contains("Precondition failed: UID in precondition: another"),
-        "{other:?}"
+    assert_eq!(other.code, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        other.message(),
+        "ConfigMap \"x\" is invalid: metadata.uid: Invalid value: \"another\": field is immutable"
     );
 }
 

@@ -113,8 +113,8 @@ async fn says_no_in_kubernetes_words() {
             "PUT",
             "/api/v1/namespaces/a/configmaps",
             "{}",
-            404,
-            "configmaps \"\" not found",
+            405,
+            "update is not supported on resources of kind \"configmaps\"",
         ),
         (
             "POST",
@@ -315,4 +315,88 @@ async fn a_caller_acts_as_another_only_if_it_may() {
         as_nobody.message()
     );
     assert_eq!(ask("tester", "jane").await.code, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn patches_that_make_no_sense_are_refused_in_kubernetes_words() {
+    let f = Fixture::new().await;
+    let target = "/apis/apps/v1/namespaces/a/deployments/d";
+    let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let made = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": pod}});
+    let made = f.post("/apis/apps/v1/namespaces/a/deployments", made).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+    let generic = "the server rejected our request due to an error in our request";
+    let cases = [
+        (
+            "json",
+            json!([{"op": "test", "path": "/spec/replicas", "value": 9}]),
+            422,
+            generic,
+        ),
+        ("json", json!([{"op": "remove", "path": "/spec/none"}]), 422, generic),
+        (
+            "json",
+            json!({"op": "test"}),
+            400,
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            "merge",
+            json!([]),
+            400,
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            "strategic-merge",
+            json!("x"),
+            400,
+            "json: cannot unmarshal string into Go value of type map[string]interface {}",
+        ),
+        (
+            "strategic-merge",
+            json!({"spec": {"replicas": "x", "paused": true}}),
+            422,
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[paused:true replicas:x]]\": unrecognized type: int32",
+        ),
+        (
+            "strategic-merge",
+            json!({"metadata": {"name": "e"}}),
+            400,
+            "the name of the object (e) does not match the name on the URL (d)",
+        ),
+        (
+            "merge",
+            json!({"metadata": {"namespace": "b"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            "merge",
+            json!({"metadata": {"uid": "u"}}),
+            422,
+            "Deployment.apps \"d\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable",
+        ),
+    ];
+    for (kind, patch, code, message) in cases {
+        let answer = f.patch(target, kind, patch.clone()).await;
+        assert_eq!(
+            (answer.code.as_u16(), answer.message()),
+            (code, message.to_owned()),
+            "{kind} {patch}"
+        );
+    }
+    let other = json!({"kind": "Pod", "apiVersion": "v2"});
+    let kept = f.patch(target, "strategic-merge", other).await;
+    assert_eq!(
+        (kept.code, kept.at("/kind"), kept.at("/apiVersion")),
+        (StatusCode::OK, json!("Deployment"), json!("apps/v1"))
+    );
+}
+
+#[tokio::test]
+async fn a_label_selector_that_cannot_be_read_is_told_once() {
+    let f = Fixture::new().await;
+    let answer = f.get(&format!("{MAPS}?labelSelector=a%20in")).await;
+    let message = "unable to parse requirement: found '' expected: '('".to_owned();
+    assert_eq!((answer.code, answer.message()), (StatusCode::BAD_REQUEST, message));
 }

@@ -168,3 +168,29 @@ async fn a_claim_grows_but_does_not_shrink() {
     let shrunk = f.patch(&target, "merge", size("500Mi")).await;
     assert_eq!(shrunk.code, StatusCode::UNPROCESSABLE_ENTITY, "{shrunk:?}");
 }
+
+#[tokio::test]
+async fn a_scale_is_shown_as_a_table() {
+    let f = Fixture::new().await;
+    let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": pod});
+    f.post(
+        "/apis/apps/v1/namespaces/a/deployments",
+        json!({"metadata": {"name": "d"}, "spec": spec}),
+    )
+    .await;
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let target = "/apis/apps/v1/namespaces/a/deployments/d/scale";
+    let table = f.send_with("GET", target, &accept, Vec::new()).await;
+    let columns = table.at("/columnDefinitions");
+    let names: Vec<_> = columns
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|column| column["name"].clone())
+        .collect();
+    assert_eq!(json!(names), json!(["Name", "Desired", "Available", "Age"]));
+    let cells = table.at("/rows/0/cells");
+    assert_eq!((&cells[0], &cells[1], &cells[2]), (&json!("d"), &json!(3), &json!(0)));
+    assert_eq!(table.at("/rows/0/object/kind"), json!("PartialObjectMetadata"));
+}

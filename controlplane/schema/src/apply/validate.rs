@@ -1,6 +1,7 @@
 //! Whether a configuration may be applied: its fields must be those of the schema and of the right type, and items that
 //! are told apart must be there once. The words are those of `structured-merge-diff`, which users see.
 
+use api::text::go;
 use serde_json::{Map, Value};
 
 use super::{
@@ -109,23 +110,6 @@ fn wrong_scalar(type_: &Type, value: &Value) -> Option<String> {
             Some(format!("expected any scalar, got &{{{}}}", go(value)))
         }
         _ => None,
-    }
-}
-
-/// As Go prints a value with `%v`.
-fn go(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(list) => {
-            let items: Vec<String> = list.iter().map(go).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(map) => {
-            let entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", go(value))).collect();
-            format!("map[{}]", entries.join(" "))
-        }
-        other => other.to_string(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use api::text::quote;
 
-use super::DecodeError;
+use super::{DecodeError, found::Found};
 use crate::model::Type;
 
 /// Kubernetes' decoder keeps this many problems, too.
@@ -16,9 +16,19 @@ pub(super) struct Context {
     depth: usize,
     problems: Vec<String>,
     error: Option<DecodeError>,
+    /// Whether what does not fit is told as Go's decoder or as Kubernetes' converter tells it.
+    converting: bool,
 }
 
 impl Context {
+    /// For a tree that is no text to be decoded.
+    pub(super) fn converting() -> Self {
+        Self {
+            converting: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn finish(self) -> (Vec<String>, Option<DecodeError>) {
         (self.problems, self.error)
     }
@@ -72,8 +82,14 @@ impl Context {
         self.error.get_or_insert(error);
     }
 
-    /// Go's words for a value that does not fit: `found` is `string`, `number 1.5`, `object`, …
-    pub(super) fn mismatch(&self, found: &str, type_: &Type, owner: Option<&str>) -> DecodeError {
+    /// The words for a value that does not fit.
+    pub(super) fn mismatch(&self, found: Found<'_>, type_: &Type, owner: Option<&str>) -> DecodeError {
+        if self.converting
+            && let Some(message) = found.converted(type_)
+        {
+            return DecodeError::Type { message };
+        }
+        let found = found.decoded(type_);
         let target = match owner {
             Some(owner) => format!(
                 "Go struct field {owner}.{} of type {}",

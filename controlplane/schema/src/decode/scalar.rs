@@ -7,6 +7,7 @@ use base64::{
 };
 use serde_json::{Number, Value};
 
+use super::found::Found;
 use crate::model::Type;
 
 /// Go accepts any bits behind the last symbol, and asks for padding.
@@ -33,20 +34,12 @@ pub(super) enum Refused {
 }
 
 impl Scalar<'_> {
-    /// As Go's decoder names what it met: the number itself only where a number was wanted.
-    pub(super) fn found(&self, wanted: &Type) -> String {
-        let numeric = matches!(wanted, Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString);
+    /// For the words that refuse it.
+    pub(super) fn found(&self) -> Found<'_> {
         match self {
-            Self::Number(number) if numeric => format!("number {number}"),
-            other => other.bare().to_owned(),
-        }
-    }
-
-    fn bare(&self) -> &'static str {
-        match self {
-            Self::Bool(_) => "bool",
-            Self::Number(_) => "number",
-            Self::Text(_) => "string",
+            Self::Bool(_) => Found::Bool,
+            Self::Number(number) => Found::Number(Some(number)),
+            Self::Text(_) => Found::Text,
         }
     }
 
@@ -89,7 +82,7 @@ pub(super) fn accept(type_: &Type, scalar: &Scalar<'_>) -> Result<Value, Refused
         (Type::MicroTime, Scalar::Text(text)) => timestamp(text, "2006-01-02T15:04:05.000000Z07:00", time::micro),
         (Type::Time | Type::MicroTime, _) => Err(Refused::Text(format!(
             "json: cannot unmarshal {} into Go value of type string",
-            scalar.bare()
+            scalar.found().json()
         ))),
         _ => Err(Refused::Type),
     }
@@ -105,7 +98,7 @@ fn int32(number: &Number) -> Option<Value> {
 fn not_an_int32(scalar: &Scalar<'_>) -> Refused {
     Refused::Text(format!(
         "json: cannot unmarshal {} into Go value of type int32",
-        scalar.found(&Type::IntOrString)
+        scalar.found().decoded(&Type::IntOrString)
     ))
 }
 

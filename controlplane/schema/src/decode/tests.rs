@@ -116,6 +116,33 @@ fn words_wrong_types_as_go_does() {
 }
 
 #[test]
+fn words_what_a_strategic_merge_patch_made_as_the_converter_does() {
+    for (tree, want) in [
+        (json!({"spec": {"replicas": "x"}}), "unrecognized type: int32"),
+        (json!({"spec": {"replicas": 1.5}}), "cannot convert float64 to int32"),
+        (json!({"spec": {"paused": "x"}}), "unrecognized type: bool"),
+        (json!({"spec": []}), "cannot restore struct from: slice"),
+        (
+            json!({"spec": {"template": {"spec": {"containers": {}}}}}),
+            "cannot restore slice from map",
+        ),
+        (
+            json!({"spec": {"template": {"spec": {"containers": [{"image": 5}]}}}}),
+            "cannot convert int64 to string",
+        ),
+        (json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+        (
+            json!({"metadata": {"labels": {"a": true}}}),
+            "unrecognized type: string",
+        ),
+    ] {
+        let mut spoilt = tree.clone();
+        let refused = check_merged(&mut spoilt, &deployment()).expect_err("it does not fit");
+        assert_eq!(refused.to_string(), want, "{tree}");
+    }
+}
+
+#[test]
 fn stores_the_canonical_form() {
     let decoded = decode(
         r#"{"metadata":{"creationTimestamp":"2026-01-01T02:00:00.5+02:00"},

@@ -8,6 +8,7 @@ use serde_json::{Map, Number, Value};
 use super::{
     DecodeError,
     context::Context,
+    found::Found,
     scalar::{self, Scalar},
 };
 use crate::model::{Field, Struct, Type};
@@ -38,14 +39,14 @@ impl<'a> Seed<'a> {
         match scalar::accept(self.type_, &scalar) {
             Ok(value) => Ok(value),
             Err(scalar::Refused::Type) => {
-                let error = self.context.mismatch(&scalar.found(self.type_), self.type_, self.owner);
+                let error = self.context.mismatch(scalar.found(), self.type_, self.owner);
                 Err(self.fail(error))
             }
             Err(scalar::Refused::Text(message)) => Err(self.fail(DecodeError::Type { message })),
         }
     }
 
-    fn mismatch<E: serde::de::Error>(self, found: &str) -> E {
+    fn mismatch<E: serde::de::Error>(self, found: Found<'_>) -> E {
         let error = match self.type_ {
             Type::Quantity => DecodeError::Type {
                 message: api::quantity::BadQuantity::Format.to_string(),
@@ -89,7 +90,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         match Number::from_f64(value) {
             Some(number) => self.scalar(Scalar::Number(number)),
-            None => Err(self.mismatch("number")),
+            None => Err(self.mismatch(Found::Number(None))),
         }
     }
 
@@ -118,7 +119,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let item_type = match self.type_ {
             Type::Any => &Type::Any,
             Type::List(item) => item,
-            _ => return Err(self.mismatch("array")),
+            _ => return Err(self.mismatch(Found::List)),
         };
         let mut list = Vec::new();
         loop {
@@ -142,7 +143,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Type::Any => read_map(entries, &Type::Any, self.owner, self.context),
             Type::Map(value) => read_map(entries, value, self.owner, self.context),
             Type::Struct(link) => read_struct(entries, link.body(), link.go_name(), self.context),
-            _ => Err(self.mismatch("object")),
+            _ => Err(self.mismatch(Found::Map)),
         }
     }
 }

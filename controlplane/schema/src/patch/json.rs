@@ -19,9 +19,7 @@ const MAX_COPIED: usize = 3 << 20;
 /// # Errors
 /// When the bytes are no JSON Patch, an operation does not apply, or the result would be out of bounds.
 pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
-    let operations: Patch = serde_json::from_slice(patch).map_err(|error| PatchError::Malformed {
-        message: error.to_string(),
-    })?;
+    let operations = read(patch)?;
     let got = operations.0.len();
     if got > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations {
@@ -37,6 +35,17 @@ pub fn json(document: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
         })?;
     }
     Ok(())
+}
+
+/// The operations. What is no list of maps was never a patch, in the words of Go's decoder; of a map that is no operation
+/// Kubernetes finds out when it applies it.
+fn read(patch: &[u8]) -> Result<Patch, PatchError> {
+    serde_json::from_slice(patch).map_err(|error| match crate::decode::json_maps(patch) {
+        Err(message) => PatchError::Malformed { message },
+        Ok(()) => PatchError::Unapplicable {
+            message: error.to_string(),
+        },
+    })
 }
 
 fn check_bounds(document: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), PatchError> {

@@ -140,7 +140,7 @@ pub(super) async fn authorize_create(call: &Call<'_>) -> Result<(), Status> {
 }
 
 /// Name and namespace must be those of the URL.
-fn check_identity(call: &Call<'_>, object: &Object) -> Result<(), Status> {
+pub(super) fn check_identity(call: &Call<'_>, object: &Object) -> Result<(), Status> {
     let (given, name) = (object.name(), call.name());
     if given.is_empty() {
         return Err(Status::bad_request(format!(

@@ -56,6 +56,26 @@ pub(super) fn patched(
     Ok(object)
 }
 
+/// The same for what a strategic merge patch made, which Kubernetes does not encode again: what does not fit is told in
+/// other words, and kind and version, which the path has, are not looked at.
+pub(super) fn merged(
+    call: &Call<'_>,
+    tree: &mut Value,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Object, String> {
+    let served = call.endpoint.served();
+    let mut problems = schema::check_merged(tree, served.schema()).map_err(|error| error.to_string())?;
+    problems.sort();
+    judge(problems, validation, warnings)?;
+    let mut object = Object::from_value(std::mem::take(tree)).map_err(|error| error.to_string())?;
+    object.set("apiVersion", served.api_version.as_ref());
+    object.set("kind", call.endpoint.resource().kind.as_ref());
+    schema::default(&mut object, served.schema());
+    to_storage(call.endpoint, &mut object);
+    Ok(object)
+}
+
 /// What strict decoding found: an error, warnings, or nothing, as the caller wants it.
 fn judge(problems: Vec<String>, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<(), String> {
     match validation {

@@ -135,7 +135,8 @@ fn check_preconditions(call: &Call<'_>, old: &Object, new: &mut Object) -> Resul
         given if given == old.resource_version() => call.info.verb == "update",
         Some(_) => return Err(Status::modified(&call.endpoint.group_resource(), call.name())),
     };
-    if !new.uid().is_empty() && new.uid() != old.uid() {
+    // Of a patch, validation says that it may not change the uid.
+    if call.info.verb == "update" && !new.uid().is_empty() && new.uid() != old.uid() {
         let why = format!(
             "Precondition failed: UID in precondition: {}, UID in object meta: {}",
             new.uid(),

@@ -4,7 +4,7 @@ use api::names::GroupKind;
 use api::{FieldError, Object, Path, Status};
 use serde_json::Value;
 
-use super::apply::apply;
+use super::apply::{apply, check_identity};
 use super::decode::{self, from_storage};
 use super::modify::{Flavour, New, modify};
 use super::options::WriteOptions;
@@ -57,10 +57,16 @@ pub(crate) async fn patch(
         from_storage(call.endpoint, &mut object);
         let mut tree = object.into_value();
         patch.apply(&mut tree, call.endpoint.served().schema())?;
-        let text = tree.to_string();
         let mut warnings = Vec::new();
-        let mut object =
-            decode::patched(call, &mut tree, options.validation, &mut warnings).map_err(|why| unfit(&text, &why))?;
+        let mut object = match &patch {
+            Patch::Strategic(given) => decode::merged(call, &mut tree, options.validation, &mut warnings)
+                .map_err(|why| unfit(&api::text::go(given), &why)),
+            Patch::Json(_) | Patch::Merge(_) => {
+                let text = tree.to_string();
+                decode::patched(call, &mut tree, options.validation, &mut warnings).map_err(|why| unfit(&text, &why))
+            }
+        }?;
+        check_identity(call, &object)?;
         warnings.extend(metadata::without_duplicate_owners(
             &mut object,
             " after mutating admission happens",
@@ -86,15 +92,14 @@ impl<'a> Patch<'a> {
         if patch_type == PatchType::Json {
             return Ok(Patch::Json(body));
         }
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-        match (value, patch_type) {
-            (value @ Value::Object(_), PatchType::Strategic) => Ok(Patch::Strategic(value)),
-            (value @ Value::Object(_), _) => Ok(Patch::Merge(value)),
-            _ => Err(Status::bad_request(
-                "error decoding patch: the patch must be a JSON object".to_owned(),
-            )),
-        }
+        let map = schema::patch::map(body).map_err(|error| match patch_type {
+            PatchType::Strategic => Status::bad_request(error.to_string()),
+            _ => Status::bad_request(format!("error decoding patch: {error}")),
+        })?;
+        Ok(match patch_type {
+            PatchType::Strategic => Patch::Strategic(map),
+            _ => Patch::Merge(map),
+        })
     }
 
     pub(super) fn apply(&self, tree: &mut Value, schema: &schema::Schema) -> Result<(), Status> {
@@ -110,8 +115,8 @@ impl<'a> Patch<'a> {
     }
 }
 
-/// The patched tree is not an object of the kind.
-fn unfit(tree: &str, why: &str) -> Status {
-    let error = FieldError::invalid(&Path::root("patch"), tree, why);
+/// The patched tree is not an object of the kind. `shown` is that tree or, of a strategic merge patch, the patch.
+fn unfit(shown: &str, why: &str) -> Status {
+    let error = FieldError::invalid(&Path::root("patch"), shown, why);
     Status::invalid(&GroupKind::new("", ""), "", vec![error])
 }

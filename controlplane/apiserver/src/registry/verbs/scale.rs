@@ -14,10 +14,11 @@ use super::modify::{Current, Flavour, New, modify};
 use super::options::WriteOptions;
 use super::patch::{Patch, PatchType};
 use super::{Call, Reply};
+use crate::http::accept::Include;
 use crate::http::decode::{Media, parse};
 use crate::registry::index::parse as parse_stored;
-use crate::registry::managed;
 use crate::registry::resource::Subresource;
+use crate::registry::{managed, render};
 
 const API_VERSION: &str = "autoscaling/v1";
 
@@ -94,12 +95,13 @@ fn selector(value: &Value) -> Option<LabelSelector> {
     }
 }
 
-pub(crate) async fn get_scale(call: &Call<'_>) -> Result<Bytes, Status> {
+pub(crate) async fn get_scale(call: &Call<'_>, include: Include) -> Result<Bytes, Status> {
     let paths = Paths::of(call)?;
     let current = Current::load(call.endpoint, call.namespace(), call.name()).await?;
     let current = current.ok_or_else(|| call.not_found(call.name()))?;
     paths.check(call, &current.object)?;
-    Ok(paths.scale(&current.object).to_string().into())
+    let scale = paths.scale(&current.object);
+    Ok(render::scale(scale, call.accepted.form, include, call.now))
 }
 
 pub(crate) async fn update_scale(call: &Call<'_>, body: &[u8], media: Media) -> Result<Reply, Status> {

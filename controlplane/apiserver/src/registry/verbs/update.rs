@@ -3,7 +3,7 @@
 use api::{Object, Status};
 use http::StatusCode;
 
-use super::apply::authorize_create;
+use super::apply::{authorize_create, check_identity};
 use super::create::create_object;
 use super::modify::{Flavour, New, modify};
 use super::options::WriteOptions;
@@ -15,7 +15,7 @@ pub(crate) async fn update(call: &Call<'_>, flavour: Flavour, body: &[u8], media
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
     let mut warnings = Vec::new();
     let mut object = decode::object(call, body, media, options.validation, &mut warnings)?;
-    check_identity(call, &mut object)?;
+    check_identity(call, &object)?;
     warnings.extend(metadata::without_duplicate_owners(&mut object, ""));
     let replace = |_: &Object| {
         Ok(New {
@@ -40,19 +40,4 @@ pub(crate) async fn update(call: &Call<'_>, flavour: Flavour, body: &[u8], media
 
 fn creates(call: &Call<'_>, flavour: Flavour) -> bool {
     flavour == Flavour::Whole && call.endpoint.resource().strategy.allow_create_on_update()
-}
-
-/// Name and namespace in the body must be those of the URL; a name left out is the URL's.
-fn check_identity(call: &Call<'_>, object: &mut Object) -> Result<(), Status> {
-    let name = call.name();
-    if object.name().is_empty() {
-        object.set_name(name);
-    }
-    if object.name() != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            object.name()
-        )));
-    }
-    metadata::check_namespace(object, call.namespace())
 }

@@ -56,13 +56,22 @@ fn refuses_what_does_not_apply() {
             })
         );
     }
-    assert!(matches!(
-        apply(json!({}), json!({"op": "add"})),
-        Err(PatchError::Malformed { .. })
-    ));
+    for (patch, want) in [
+        (
+            json!({"op": "add"}),
+            "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            json!(["add"]),
+            "json: cannot unmarshal string into Go value of type handlers.jsonPatchOp",
+        ),
+    ] {
+        let message = want.to_owned();
+        assert_eq!(apply(json!({}), patch), Err(PatchError::Malformed { message }));
+    }
     assert!(matches!(
         apply(json!({}), json!([{"op": "grow", "path": "/a"}])),
-        Err(PatchError::Malformed { .. })
+        Err(PatchError::Unapplicable { .. })
     ));
 }
 
