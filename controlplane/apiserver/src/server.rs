@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::admission::dynamic::{Dynamic, plans};
 use crate::authn::certificate::Certificates;
 use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
+    /// Admission that users bring along.
+    pub(crate) dynamic: Dynamic,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
     pub(crate) version: String,
@@ -154,6 +157,7 @@ impl ApiServer {
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
             webhooks: Arc::new(webhook::Caller::new(reader.clone())),
+            dynamic: Dynamic::new(),
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),
@@ -169,6 +173,7 @@ impl ApiServer {
             ending: shutdown.child_token(),
         };
         let shared = Arc::new(shared);
+        tasks.spawn(plans::run(shared.clone(), shutdown.clone()));
         tasks.spawn(extensions::run(shared.clone(), shutdown));
         Ok(Arc::new(ApiServer { shared }))
     }

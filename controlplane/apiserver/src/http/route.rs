@@ -18,6 +18,7 @@ use super::metrics::Target;
 use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
+use crate::admission::dynamic::{Annotations, connect};
 use crate::authn::UserInfo;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
@@ -63,6 +64,8 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
     let agent = route.parts.headers.get(http::header::USER_AGENT);
     let agent = agent.and_then(|agent| agent.to_str().ok());
     let manager = verbs::manager(route.query.get("fieldManager"), agent);
+    let own = Annotations::default();
+    let annotations = annotations(route, &own);
     let call = Call {
         server: route.server,
         endpoint,
@@ -71,6 +74,7 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         query: route.query,
         accepted,
         manager: &manager,
+        annotations: Some(annotations),
         now: route.server.now(),
     };
     let mut response = match subresource {
@@ -86,6 +90,12 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         respond::warn(response.headers_mut(), &[words.to_owned()]);
     }
     Ok(response)
+}
+
+/// Where admission puts what the audit log is told: what the request brings along, else what is forgotten with it.
+fn annotations<'a>(route: Route<'a>, own: &'a Annotations) -> &'a Annotations {
+    let given = route.parts.extensions.get::<Arc<Annotations>>();
+    given.map_or(own, |annotations| annotations)
 }
 
 /// What a request is counted as.
@@ -198,14 +208,10 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
             let options = delete_options(&call, route.parts, body).await?;
             match verbs::delete(&call, &options).await? {
                 Answer::Object(reply) => finish(&call, include, reply),
-                Answer::Status(status) => {
+                Answer::Status(status, warnings) => {
                     let bytes = status.to_vec().into();
-                    Ok(respond::document(
-                        StatusCode::OK,
-                        bytes,
-                        call.accepted.encoding,
-                        call.accepted.pretty,
-                    ))
+                    let code = StatusCode::OK;
+                    as_it_is(&call, Reply { code, bytes, warnings })
                 }
             }
         }
@@ -404,6 +410,9 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
+    let own = Annotations::default();
+    let connects = connect::admit(route.server, route.user, info, route.query, annotations(route, &own));
+    let warnings = Box::pin(connects).await?;
     let accepted = accepted_plain(route);
     let context = VirtualContext {
         user: route.user.clone(),
@@ -420,7 +429,8 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     *request.uri_mut() = route.parts.uri.clone();
     *request.headers_mut() = route.parts.headers.clone();
     *request.extensions_mut() = route.parts.extensions.clone();
-    let response = found.handler.call(context, request).await?;
+    let mut response = found.handler.call(context, request).await?;
+    respond::warn(response.headers_mut(), &warnings);
     // What is no object (a log, a stream) goes out whatever the caller accepts.
     Ok(match accepted {
         Ok(accepted) => respond::in_encoding(response, accepted),

@@ -5,14 +5,17 @@ pub mod log;
 
 use api::{GroupKind, Object, Status, StatusDetails};
 
-use crate::registry::verbs::{Call, Flavour, New, WriteOptions, modify};
+use crate::admission::dynamic::KindName;
+use crate::registry::verbs::{Call, Flavour, New, WriteOptions, approve_part, modify};
 
 pub(crate) use evict::evict;
 
 /// Assigns a pod to the node a Binding names, by compare-and-set.
-pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Status> {
+pub(crate) async fn bind(call: &Call<'_>, mut binding: Object) -> Result<Status, Status> {
     check_name(call, &binding)?;
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let kind = KindName::new("", "v1", "Binding");
+    approve_part(call, kind, &mut binding, options.dry_run).await?;
     let assign = |pod: &Object| {
         let mut object = pod.clone();
         crate::resources::core::pod::bind(&mut object, &binding, call.now)?;

@@ -23,21 +23,23 @@ use api::time::Timestamp;
 use bytes::Bytes;
 use http::StatusCode;
 
+pub(crate) use approve::approve_part;
 pub(crate) use collection::delete_collection;
 pub(crate) use create::create;
-pub(crate) use decode::from_storage;
+pub(crate) use decode::{from_storage, to_storage};
 pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use modify::{Current, Flavour, New, modify};
 pub(crate) use options::{DeleteOptions, WriteOptions, manager, wrong_manager};
 pub(crate) use patch::{PatchType, patch};
-pub(crate) use scale::{get_scale, patch_scale, update_scale};
+pub(crate) use scale::{as_scale, get_scale, patch_scale, take_scale, update_scale};
 pub(crate) use update::update;
 pub(crate) use watch::watch;
 
 use super::catalog::Endpoint;
 use super::resource::Context;
+use crate::admission::dynamic::Annotations;
 use crate::authn::UserInfo;
 use crate::http::accept::Accepted;
 use crate::http::info::RequestInfo;
@@ -55,6 +57,8 @@ pub(crate) struct Call<'a> {
     pub(crate) accepted: Accepted,
     /// Who comes to own the fields that the request changes: the field manager it names, else its user agent's name.
     pub(crate) manager: &'a str,
+    /// What admission tells the audit log; `None` for what the server does of itself, on which users' admission has no say.
+    pub(crate) annotations: Option<&'a Annotations>,
     pub(crate) now: Timestamp,
 }
 
