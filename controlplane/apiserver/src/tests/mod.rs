@@ -8,13 +8,16 @@ mod conversion;
 mod custom;
 mod deletes;
 mod discovery;
+mod hooks;
 mod lists;
 mod logs;
 mod managed;
 mod pods;
+mod policies;
 mod refusals;
 mod sockets;
 mod watches;
+mod webhooks;
 mod workloads;
 mod writes;
 

@@ -22,7 +22,11 @@ pub(crate) async fn settle(shared: &Shared, policies: &[Arc<Object>]) {
         if policy.i64_at("status.observedGeneration") == Some(policy.generation()) {
             continue;
         }
-        let Some(revision) = policy.resource_version().and_then(|version| version.parse().ok()).map(store::Revision) else {
+        let Some(revision) = policy
+            .resource_version()
+            .and_then(|version| version.parse().ok())
+            .map(store::Revision)
+        else {
             continue;
         };
         let mut settled = (**policy).clone();
