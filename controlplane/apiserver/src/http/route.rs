@@ -263,22 +263,14 @@ async fn part(
             as_it_is(&call, verbs::patch_scale(&call, patch_type, &bytes).await?)
         }
         (Subresource::Binding, _) => {
-            let status = crate::pods::bind(&call, object(route.parts, body).await?).await?;
-            Ok(respond::document(
-                StatusCode::CREATED,
-                status.to_vec().into(),
-                call.accepted.encoding,
-                call.accepted.pretty,
-            ))
+            let (status, warnings) = crate::pods::bind(&call, object(route.parts, body).await?).await?;
+            let (code, bytes) = (StatusCode::CREATED, status.to_vec().into());
+            as_it_is(&call, Reply { code, bytes, warnings })
         }
         (Subresource::Eviction, _) => {
-            let status = crate::pods::evict(&call, object(route.parts, body).await?).await?;
-            Ok(respond::document(
-                StatusCode::CREATED,
-                status.to_vec().into(),
-                call.accepted.encoding,
-                call.accepted.pretty,
-            ))
+            let (status, warnings) = crate::pods::evict(&call, object(route.parts, body).await?).await?;
+            let (code, bytes) = (StatusCode::CREATED, status.to_vec().into());
+            as_it_is(&call, Reply { code, bytes, warnings })
         }
         (_, "get") => {
             let item = verbs::get(&call).await?;

@@ -23,7 +23,7 @@ pub(super) type Answering = fn(&Value) -> Value;
 pub(super) struct Hook {
     pub(super) url: String,
     pub(super) bundle: String,
-    pub(super) calls: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
     /// What it was asked.
     pub(super) asked: Arc<Mutex<Vec<Value>>>,
     stop: CancellationToken,

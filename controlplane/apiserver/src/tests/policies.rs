@@ -26,16 +26,26 @@ impl Fixture {
 
     /// Binds a policy, and waits until that is heeded.
     async fn bind(&self, kind: &str, name: &str, policy: &str, mut spec: Value) {
-        let before = self.planned().await;
         spec["policyName"] = json!(policy);
         let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1",
             "kind": format!("{kind}AdmissionPolicyBinding"), "metadata": {"name": name}, "spec": spec});
         let target = format!("{POLICIES}/{}admissionpolicybindings", kind.to_lowercase());
         let created = self.post(&target, binding).await;
         assert_eq!(created.code, 201, "{created:?}");
-        self.until_planned(before).await;
-        // Both may come at once, or one after the other.
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        let heeded = async {
+            while !self.is_bound(name).await {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), heeded)
+            .await
+            .expect("heeded");
+    }
+
+    async fn is_bound(&self, binding: &str) -> bool {
+        let plans = self.server.shared.dynamic.plans().await.expect("plans");
+        let mut bound = plans.validating_policies.iter().chain(&plans.mutating_policies);
+        bound.any(|bound| bound.bindings.iter().any(|known| known.name == binding))
     }
 
     /// Puts a policy to work that denies.

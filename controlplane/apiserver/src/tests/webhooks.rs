@@ -39,7 +39,7 @@ impl Fixture {
 
     pub(super) async fn planned(&self) -> usize {
         let plans = self.server.shared.dynamic.plans().await.expect("plans");
-        std::sync::Arc::as_ptr(&plans) as usize
+        Arc::as_ptr(&plans) as usize
     }
 
     /// Waits for other plans than those.
@@ -407,6 +407,52 @@ async fn a_binding_may_be_refused() {
     let refused = fixture.post(&format!("{pods}/p/binding"), binding).await;
     assert_eq!(refused.code, 403, "{refused:?}");
     assert_eq!(webhook.asked.lock()[0]["request"]["object"]["target"]["name"], "n");
+}
+
+/// Answers whoever gets through.
+struct Through;
+
+#[async_trait]
+impl crate::registry::virtuals::Virtual for Through {
+    async fn call(
+        &self,
+        _: crate::registry::virtuals::VirtualContext,
+        _: crate::registry::virtuals::Request,
+    ) -> Result<crate::registry::virtuals::Response, api::Status> {
+        Ok(http::Response::new(Body::empty()))
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_be_refused() {
+    let attach = crate::registry::virtuals::VirtualRoute {
+        group: "",
+        version: "v1",
+        resource: "pods",
+        subresource: Some("attach"),
+        namespaced: true,
+        kind: "PodAttachOptions",
+        kind_group_version: None,
+        definition: None,
+        verbs: &["create", "get"],
+        handler: Arc::new(Through),
+    };
+    let fixture = Fixture::with(Arc::new(Memory::default()), Vec::new(), Box::new(move |_| vec![attach])).await;
+    let webhook = Hook::new(deny).await;
+    let target = "/api/v1/namespaces/a/pods/p/attach?container=c&stdin=true";
+    assert_eq!(fixture.post(target, json!({})).await.code, 200);
+    let connects = |hook: &mut Value| {
+        hook["rules"] = json!([{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["pods/attach"]}]);
+    };
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "v", connects)]))
+        .await;
+    assert_eq!(fixture.post(target, json!({})).await.code, 403);
+    let asked = webhook.asked.lock()[0]["request"].clone();
+    assert_eq!((&asked["operation"], &asked["name"]), (&json!("CONNECT"), &json!("p")));
+    let options = json!({"kind": "PodAttachOptions", "apiVersion": "v1", "container": "c", "stdin": true});
+    assert_eq!(asked["object"], options);
 }
 
 /// What a webhook that is no good does, and the words for it.

@@ -75,10 +75,13 @@ fn eval(source: &str, variables: &[(&str, &str)]) -> Result<Json, String> {
     to_json(&result.map_err(|error| error.to_string())?)
 }
 
+/// An expression, the variables it may name, and what it comes to.
+type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Result<Json, &'c str>);
+
 #[test]
 fn variables_are_evaluated_when_they_are_asked_for() {
     let broken = ("broken", "object.nothing");
-    let cases: &[(&str, &[(&str, &str)], Result<Json, &str>)] = &[
+    let cases: &[Case] = &[
         ("variables.n + 1", &[("n", "object.n")], Ok(json!(4))),
         (
             "variables.b",

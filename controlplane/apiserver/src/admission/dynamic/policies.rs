@@ -325,7 +325,9 @@ impl ParamRef {
         if let Some(selector) = &self.selector {
             let resource = endpoint.resource();
             let kind = GroupResource::new(&resource.group, &resource.plural);
-            for object in request.server.reader.list(&kind, namespace) {
+            let reader = &request.server.reader;
+            reader.fresh(&kind).await.map_err(|status| status.message)?;
+            for object in reader.list(&kind, namespace) {
                 if selector.matches(|key| object.label(key)) {
                     found.push((*object).clone());
                 }
