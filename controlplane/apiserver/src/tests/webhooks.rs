@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::custom::{widget, widgets};
 use super::hooks::{Answering, Hook, answer, patch};
 use super::*;
 use crate::admission::dynamic::Annotations;
@@ -213,6 +214,44 @@ async fn a_mutation_must_fit_the_kind() {
         .await;
     let created = fixture.map("x", json!({"k": "v"})).await;
     assert_eq!((created.code.as_u16(), created.at("/surplus")), (201, Value::Null));
+}
+
+#[tokio::test]
+async fn what_a_webhook_adds_to_a_custom_resource_is_pruned_and_judged() {
+    fn grow(review: &Value) -> Value {
+        let operations = json!([{"op": "add", "path": "/spec/surplus", "value": 1},
+            {"op": "add", "path": "/spec/color", "value": "green"}]);
+        patch(review, operations)
+    }
+    let (fixture, webhook) = (Fixture::new().await, Hook::new(grow).await);
+    fixture.define(widgets(|_| {})).await;
+    let about = |hook: &mut Value| {
+        hook["rules"] = json!([{"operations": ["CREATE"], "apiGroups": ["example.com"], "apiVersions": ["*"],
+            "resources": ["widgets"]}]);
+    };
+    fixture
+        .hooks("Mutating", "m", json!([hook(&webhook, "m", about)]))
+        .await;
+    let target = "/apis/example.com/v1/namespaces/a/widgets";
+    let created = fixture.post(target, widget("w", json!({"size": 2}))).await;
+    assert_eq!(created.at("/spec"), json!({"size": 2, "color": "green"}), "{created:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_warnings_is_cut() {
+    fn flood(review: &Value) -> Value {
+        let warnings: Vec<String> = (0..50_000).map(|i| format!("{i} {}", "w".repeat(300))).collect();
+        answer(review, json!({"allowed": true, "warnings": warnings}))
+    }
+    let (fixture, webhook) = (Fixture::new().await, Hook::new(flood).await);
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "v", |_| {})]))
+        .await;
+    let created = fixture.map("x", json!({})).await;
+    assert_eq!(
+        (created.code.as_u16(), created.headers.get_all("warning").iter().count()),
+        (201, 16)
+    );
 }
 
 #[tokio::test]

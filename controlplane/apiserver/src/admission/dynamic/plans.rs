@@ -47,7 +47,7 @@ impl Plans {
     }
 }
 
-/// What has been compiled, by uid and resourceVersion.
+/// What has been compiled, by uid and generation.
 struct Remembered<T>(HashMap<String, Arc<T>>);
 
 impl<T> Default for Remembered<T> {
@@ -62,7 +62,7 @@ impl<T> Remembered<T> {
         let mut kept = HashMap::new();
         let mut all = Vec::with_capacity(objects.len());
         for object in objects {
-            let key = format!("{}/{}", object.uid(), object.resource_version().unwrap_or_default());
+            let key = format!("{}/{}", object.uid(), object.generation());
             let compiled = self.0.remove(&key).unwrap_or_else(|| Arc::new(compile(object)));
             kept.insert(key, compiled.clone());
             all.push(compiled);
@@ -136,6 +136,9 @@ async fn follow(shared: &Shared) {
         }
     }
     let mut compiled = Compiled::default();
+    if changes.is_empty() {
+        return shared.dynamic.store(Plans::default());
+    }
     loop {
         changes.iter_mut().for_each(watch::Receiver::mark_unchanged);
         let plans = compiled.plans(|plural| shared.reader.list(&kind(plural), None));
