@@ -91,6 +91,8 @@ pub enum Error {
     File(#[from] files::Error),
     #[error(transparent)]
     Pki(#[from] pki::Error),
+    #[error("the cluster's authority cannot sign")]
+    Authority(#[from] controllers::AuthorityError),
     #[error(transparent)]
     Keys(#[from] keys::Error),
     #[error(transparent)]
@@ -130,6 +132,8 @@ pub struct Server {
     api: Arc<ApiServer>,
     store: Arc<Stores>,
     pki: Pki,
+    /// Signs requests for certificates.
+    authority: Arc<controllers::Authority>,
     address: SocketAddr,
     clock: Clock,
     /// Components, and the API they use: ended in this order.
@@ -206,6 +210,7 @@ impl Server {
         api.wait_ready().await;
 
         let server = Self {
+            authority: Arc::new(controllers::Authority::new(&pki.ca, &pki.ca_key)?),
             address: plan.local_address(),
             clock,
             loops: Default::default(),
@@ -330,6 +335,7 @@ impl Server {
             cluster_range: config.cluster_range,
             node_prefix: config.node_prefix,
             root_ca: self.pki.ca.clone(),
+            authority: Some(self.authority.clone()),
             clock: clock.clone(),
         };
         let (controlling, end) = (
