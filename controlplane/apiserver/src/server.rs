@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::authn::certificate::Certificates;
-use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
+use crate::authn::{AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
 use crate::extensions;
 use crate::http::body::Body;
@@ -237,11 +237,15 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
     let published = tokens.published();
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
     virtuals.extend(tokens.virtuals());
+    let bootstrap = crate::tokens::bootstrap::Bootstrap {
+        reader: deps.reader.clone(),
+        clock: config.clock.clone(),
+    };
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps),
         authorizer,
-        tokens: Some(tokens),
+        tokens: Some(Arc::new(FirstOf(vec![tokens, Arc::new(bootstrap)]))),
         virtuals,
         published,
     })

@@ -64,7 +64,11 @@ mod tests {
                 add("a.io/y", || "other".to_owned());
             })
             .await;
-        let said: Vec<String> = annotations.said().into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let said: Vec<String> = annotations
+            .said()
+            .into_iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         assert_eq!(said, ["a.io/x=first", "a.io/y=other"]);
     }
 

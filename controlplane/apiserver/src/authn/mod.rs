@@ -32,6 +32,25 @@ pub trait TokenAuthenticator: Send + Sync + 'static {
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, Status>;
 }
 
+/// Several authenticators, asked in their order; the first that recognises a token decides.
+pub(crate) struct FirstOf(pub(crate) Vec<Arc<dyn TokenAuthenticator>>);
+
+#[async_trait]
+impl TokenAuthenticator for FirstOf {
+    async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, Status> {
+        let mut failed = None;
+        for authenticator in &self.0 {
+            match authenticator.authenticate(token).await {
+                Ok(None) => {}
+                Ok(user) => return Ok(user),
+                // Another may still know the token; only if none does, this one is missed.
+                Err(status) => failed = failed.or(Some(status)),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+}
+
 /// What is known of a caller before its request is looked at.
 #[derive(Clone, Debug)]
 pub(crate) enum Certified {

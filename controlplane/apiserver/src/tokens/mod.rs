@@ -3,6 +3,7 @@
 //! A token names its service account and the object it is bound to, both with their UIDs: it ends with its time, with the
 //! account and with that object, whichever is first. Nothing is stored.
 
+pub(crate) mod bootstrap;
 mod claims;
 mod keys;
 mod request;
