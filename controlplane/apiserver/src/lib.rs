@@ -10,7 +10,7 @@
 )]
 
 pub mod admission;
-pub(crate) mod audit;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

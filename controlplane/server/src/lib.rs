@@ -38,6 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
 
+pub use apiserver::audit::{Config as AuditConfig, log::Output as AuditOutput, policy::Policy as AuditPolicy};
 pub use identity::Token;
 pub use listen::{bind, primary_address};
 pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
@@ -82,6 +83,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Prefix length of a node's pod range.
     pub node_prefix: u8,
+    /// What is written down of requests, and where.
+    pub audit: Option<AuditConfig>,
 }
 
 /// Why a control plane does not start. Each is one line that says what to do.
@@ -202,6 +205,7 @@ impl Server {
                 admission: Vec::new(),
                 virtuals: virtuals(&pki, &caches.0, components.clone())?,
                 checks: vec![bootstrap_check(bootstrapped.clone())],
+                audit: config.audit.clone(),
             },
             caches.0.clone(),
             caches.1.clone(),
