@@ -255,16 +255,16 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
     let published = tokens.published();
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
-    virtuals.extend(tokens.virtuals());
-    let bootstrap = crate::tokens::bootstrap::Bootstrap {
+    let bootstrap = Arc::new(crate::tokens::bootstrap::Bootstrap {
         reader: deps.reader.clone(),
         clock: config.clock.clone(),
-    };
+    });
+    virtuals.extend(tokens.virtuals(bootstrap.clone()));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps),
         authorizer,
-        tokens: Some(Arc::new(FirstOf(vec![tokens, Arc::new(bootstrap)]))),
+        tokens: Some(Arc::new(FirstOf(vec![tokens, bootstrap]))),
         virtuals,
         published,
     })
