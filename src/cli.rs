@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
+mod audit;
 mod control_plane;
 mod words;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ipnet::Ipv4Net;
 
 use crate::{ports::PortRange, rootless};
+pub(crate) use audit::Audit;
 pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
 pub(crate) use words::service_words;
 
@@ -152,6 +154,8 @@ pub(crate) struct Up {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
     /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
     /// refused with the reason.
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]

@@ -39,6 +39,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
+        audit: options.audit.config()?,
     });
     let server = Box::pin(server).await?;
     tracing::info!(address = %server.address(), "the API answers");

@@ -64,6 +64,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
+        audit: options.audit.config()?,
     })
     .await?;
     tracing::info!(address = %control_plane.address(), "the API answers");

@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
 
-use super::{DataDir, Ranges};
+use super::{Audit, DataDir, Ranges};
 
 #[derive(Args)]
 pub(crate) struct ControlPlane {
@@ -45,6 +45,8 @@ pub(crate) struct ControlPlane {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
 }

@@ -12,8 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::admission::dynamic::{Dynamic, plans};
+use crate::audit::log::Log;
+use crate::audit::{self, Audit};
 use crate::authn::certificate::Certificates;
-use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
+use crate::authn::{AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
 use crate::extensions;
 use crate::http::body::Body;
@@ -56,6 +58,8 @@ pub struct Config {
     pub virtuals: Virtuals,
     /// What `/readyz` asks beyond the server's own checks.
     pub checks: Vec<Check>,
+    /// What is written down of requests, and where.
+    pub audit: Option<audit::Config>,
 }
 
 /// The replaceable parts of a server.
@@ -75,6 +79,8 @@ pub enum StartError {
     ClientCa(#[source] rustls::server::VerifierBuilderError),
     #[error("the certificate of a client certificate authority cannot be used")]
     Certificate(#[source] rustls::Error),
+    #[error("the audit log cannot be written; see --audit-log-path")]
+    AuditLog(#[source] std::io::Error),
     #[error("service account tokens cannot be made or checked")]
     Tokens(#[source] crate::tokens::Error),
 }
@@ -97,6 +103,7 @@ pub(crate) struct Shared {
     pub(crate) dynamic: Dynamic,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) version: String,
     clock: Clock,
     /// Cancelled when watches are to end.
@@ -151,6 +158,17 @@ impl ApiServer {
             true => None,
             false => Some(Certificates::new(config.client_ca)?),
         };
+        let audit = match config.audit {
+            None => None,
+            Some(wanted) => Some(Arc::new(Audit {
+                log: Log::open(wanted.output, config.clock.clone(), &tasks, shutdown.clone())
+                    .map_err(StartError::AuditLog)?,
+                policy: wanted.policy,
+                clock: config.clock.clone(),
+            })),
+        };
+        let metrics = Metrics::new();
+        audit.iter().for_each(|audit| metrics.show_audit(audit.log.counters()));
         let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
         let shared = Shared {
             discovery: Discovery::new(&registry, &virtuals),
@@ -166,8 +184,9 @@ impl ApiServer {
             certificates,
             virtuals,
             published: parts.published,
-            metrics: Metrics::new(),
+            metrics,
             checks: config.checks,
+            audit,
             version: config.version,
             clock: config.clock,
             ending: shutdown.child_token(),
@@ -241,12 +260,16 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
     let published = tokens.published();
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
-    virtuals.extend(tokens.virtuals());
+    let bootstrap = Arc::new(crate::tokens::bootstrap::Bootstrap {
+        reader: deps.reader.clone(),
+        clock: config.clock.clone(),
+    });
+    virtuals.extend(tokens.virtuals(bootstrap.clone()));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps),
         authorizer,
-        tokens: Some(tokens),
+        tokens: Some(Arc::new(FirstOf(vec![tokens, bootstrap]))),
         virtuals,
         published,
     })

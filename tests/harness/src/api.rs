@@ -140,6 +140,7 @@ impl Api {
             admission: Vec::new(),
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
+            audit: None,
         };
         let api = ApiServer::start(config, tasks.clone(), shutdown.clone())
             .await

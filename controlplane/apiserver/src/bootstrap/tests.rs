@@ -66,6 +66,7 @@ impl World {
             admission: Vec::new(),
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
+            audit: None,
         };
         let server = ApiServer::start(config, TaskTracker::new(), shutdown.clone())
             .await

@@ -181,6 +181,13 @@ impl Metrics {
         Watching(Raised::new(self.watchers.get_or_create(&labels).clone()))
     }
 
+    /// Shows what the audit log counts: events written and lost.
+    pub(crate) fn show_audit(&self, [written, lost]: [Counter; 2]) {
+        let mut collected = self.collected.lock();
+        collected.register("apiserver_audit_event", "Audit events written", written);
+        collected.register("apiserver_audit_error", "Audit events lost", lost);
+    }
+
     /// Everything in Prometheus' text format.
     pub(crate) fn text(&self, registry: &Registry) -> String {
         for kind in registry.kinds() {

@@ -3,8 +3,9 @@
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use api::Status;
@@ -20,6 +21,7 @@ use super::body::Body;
 use super::info::RequestInfo;
 use super::query::Query;
 use super::{compress, respond, route};
+use crate::audit::{Entry, annotations};
 use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
 use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
@@ -37,9 +39,21 @@ pub(crate) enum Caller {
     Connection {
         certified: Certified,
         loopback: bool,
+        /// The peer's address.
+        peer: Option<IpAddr>,
     },
     /// A caller in this process, known by construction.
     Internal(Arc<UserInfo>),
+}
+
+impl Caller {
+    /// Where the caller is.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Caller::Connection { peer, .. } => *peer,
+            Caller::Internal(_) => Some(Ipv4Addr::LOCALHOST.into()),
+        }
+    }
 }
 
 /// Answers one request; never fails and never panics.
@@ -47,7 +61,7 @@ pub(crate) async fn handle(server: Arc<Shared>, caller: Caller, request: Request
     let (parts, body) = request.into_parts();
     let id = request_id(&parts);
     let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri, id = ?id);
-    let work = AssertUnwindSafe(answer(&server, &caller, &parts, body))
+    let work = AssertUnwindSafe(answer(&server, &caller, &parts, &id, body))
         .catch_unwind()
         .instrument(span);
     let mut response = match Box::pin(work).await {
@@ -72,31 +86,27 @@ fn request_id(parts: &Parts) -> HeaderValue {
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut [0; 36])).expect("a UUID is ASCII")
 }
 
-async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body) -> Response<Body> {
+async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &HeaderValue, body: Body) -> Response<Body> {
     let begun = Instant::now();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let long = info.is_long_running();
-    let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+    let audited: OnceLock<Entry> = OnceLock::new();
     let work = async {
-        let user = identify(server, caller, parts).await?;
-        let user = impersonate(&*server.authorizer, &parts.headers, user).await?;
-        let _serving = match long {
-            true => None,
-            false => Some(admit_load(server, caller, &user, mutating)?),
+        let user = identify(server, caller, parts).await;
+        let Some(audit) = &server.audit else {
+            return serve(server, caller, parts, (&info, &query), user?, None, body).await;
         };
-        authorize(server, &info, &query, &user).await?;
-        route::dispatch(
-            route::Route {
-                server,
-                user: &user,
-                parts,
-                info: &info,
-                query: &query,
-            },
-            body,
-        )
-        .await
+        let id = id.to_str().unwrap_or_default();
+        let user = user.inspect_err(|_| audit.unauthenticated(id, parts, &info, caller.address()))?;
+        match audit.begin(id, parts, &info, &user, caller.address()) {
+            None => serve(server, caller, parts, (&info, &query), user, None, body).await,
+            Some(entry) => {
+                let entry = audited.get_or_init(|| entry);
+                let served = serve(server, caller, parts, (&info, &query), user, Some(entry), body);
+                entry.annotations().scope(served).await
+            }
+        }
     };
     let result = match long {
         true => work.await,
@@ -104,7 +114,10 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             .await
             .unwrap_or_else(|_| Err(timed_out())),
     };
-    let response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    let mut response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    if let Some(entry) = audited.into_inner() {
+        response = entry.answered(long, response).await;
+    }
     server.metrics.finished(
         &info,
         route::target(server, &info),
@@ -115,6 +128,42 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
         Caller::Connection { loopback: false, .. } if asks_gzip(parts) => compress::gzip(response),
         _ => response,
     }
+}
+
+/// What comes after it is known who asks.
+async fn serve(
+    server: &Arc<Shared>,
+    caller: &Caller,
+    parts: &Parts,
+    (info, query): (&RequestInfo<'_>, &Query<'_>),
+    caller_user: Arc<UserInfo>,
+    audited: Option<&Entry>,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let user = impersonate(&*server.authorizer, &parts.headers, caller_user.clone()).await?;
+    if let Some(entry) = audited.filter(|_| !Arc::ptr_eq(&user, &caller_user)) {
+        entry.impersonates(&user);
+    }
+    let _serving = match info.is_long_running() {
+        true => None,
+        false => {
+            let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+            Some(admit_load(server, caller, &user, mutating)?)
+        }
+    };
+    authorize(server, info, query, &user).await?;
+    let body = match audited {
+        Some(entry) => entry.request(info, &parts.headers, body).await?,
+        None => body,
+    };
+    let route = route::Route {
+        server,
+        user: &user,
+        parts,
+        info,
+        query,
+    };
+    route::dispatch(route, body).await
 }
 
 fn accept(parts: &Parts) -> Option<&str> {
@@ -174,12 +223,25 @@ async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, u
         is_resource: info.is_resource,
     };
     if user.groups.iter().any(|group| group == MASTERS) {
+        decided("allow", "");
         return Ok(());
     }
     match server.authorizer.authorize(&attributes).await {
-        Decision::Allow => Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
+        Decision::Allow => {
+            decided("allow", "");
+            Ok(())
+        }
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            decided("forbid", &reason);
+            Err(forbidden(&attributes, &reason))
+        }
     }
+}
+
+/// Says to the audit log what was decided.
+fn decided(decision: &str, reason: &str) {
+    annotations::add("authorization.k8s.io/decision", || decision.to_owned());
+    annotations::add("authorization.k8s.io/reason", || reason.to_owned());
 }
 
 /// 403 as Kubernetes words it.

@@ -1,6 +1,7 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
 mod apply;
+mod audit;
 mod certificates;
 mod components;
 mod content;
@@ -143,6 +144,20 @@ impl Fixture {
         client_ca: Vec<CertificateDer<'static>>,
         virtuals: crate::Virtuals,
     ) -> Self {
+        Self::made(backend, client_ca, virtuals, None).await
+    }
+
+    /// With an audit log.
+    pub(super) async fn audited(audit: crate::audit::Config) -> Self {
+        Self::made(Arc::default(), Vec::new(), Box::new(|_| Vec::new()), Some(audit)).await
+    }
+
+    async fn made(
+        backend: Arc<Memory>,
+        client_ca: Vec<CertificateDer<'static>>,
+        virtuals: crate::Virtuals,
+        audit: Option<crate::audit::Config>,
+    ) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
             backend: backend.clone(),
@@ -161,6 +176,7 @@ impl Fixture {
             admission: Vec::new(),
             virtuals,
             checks: Vec::new(),
+            audit,
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |deps, _| {
             Ok(Parts {
@@ -396,6 +412,7 @@ pub(super) fn stranger() -> Caller {
     Caller::Connection {
         certified: Certified::No,
         loopback: true,
+        peer: None,
     }
 }
 
