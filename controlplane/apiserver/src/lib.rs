@@ -10,6 +10,7 @@
 )]
 
 pub mod admission;
+mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -26,6 +27,7 @@ mod tests;
 pub mod tokens;
 mod webhook;
 
+pub use aggregation::ProxyClient;
 pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
 
 /// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.

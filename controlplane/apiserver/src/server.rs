@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::aggregation::{self, Aggregator, ProxyClient};
 use crate::authn::certificate::Certificates;
 use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
@@ -45,6 +46,8 @@ pub struct Config {
     pub clock: Clock,
     /// Who signs client certificates; several while one is being replaced.
     pub client_ca: Vec<CertificateDer<'static>>,
+    /// Shown to aggregated servers.
+    pub proxy_client: Option<ProxyClient>,
     pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
@@ -92,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
+    pub(crate) aggregator: Arc<Aggregator>,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
     pub(crate) version: String,
@@ -121,6 +125,7 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let clock = config.clock.clone();
         let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
+        tasks.spawn(aggregation::run(server.shared.clone(), shutdown.clone()));
         tasks.spawn(mend_claims(server.shared.clone(), clock.clone(), shutdown.clone()));
         tasks.spawn(count_quotas(server.shared.clone(), clock, shutdown));
         Ok(server)
@@ -148,12 +153,16 @@ impl ApiServer {
             true => None,
             false => Some(Certificates::new(config.client_ca)?),
         };
+        let webhooks = Arc::new(webhook::Caller::new(reader.clone()));
+        let aggregator = Aggregator::new(config.proxy_client, webhooks.clone(), tasks.clone());
+        let aggregator = Arc::new(aggregator);
         let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
         let shared = Shared {
-            discovery: Discovery::new(&registry, &virtuals),
+            discovery: Discovery::new(&registry, &virtuals, &aggregator),
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
-            webhooks: Arc::new(webhook::Caller::new(reader.clone())),
+            webhooks,
+            aggregator,
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),

@@ -183,6 +183,10 @@ impl Server {
                 version: VERSION.to_owned(),
                 clock: api_clock(&clock),
                 client_ca: tls::certificates(&pki.ca)?,
+                proxy_client: Some(apiserver::ProxyClient {
+                    certificates: tls::certificates(&pki.front_proxy.certificate)?,
+                    key: tls::private_key(&pki.front_proxy)?,
+                }),
                 service_accounts: apiserver::tokens::Config {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),
@@ -231,6 +235,7 @@ impl Server {
             service_range: config.service_range,
             kubernetes_address,
             client_ca: server.pki.ca.clone(),
+            front_proxy_ca: server.pki.front_proxy_ca.clone(),
         };
         let admin = server.api.as_user("system:apiserver", &["system:masters"]);
         bootstrap::reconcile(&admin, &cluster).await?;

@@ -346,6 +346,7 @@ mod tests {
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
             client_ca: "PEM".to_owned(),
+            front_proxy_ca: "PROXY".to_owned(),
         };
         reconcile(&kube::Client::new(service, "default"), &cluster)
             .await

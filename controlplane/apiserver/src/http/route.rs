@@ -18,6 +18,7 @@ use super::metrics::Target;
 use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
+use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
@@ -38,7 +39,10 @@ pub(super) struct Route<'a> {
 
 pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
     if !route.info.is_resource {
-        return document(route).await;
+        return document(route, body).await;
+    }
+    if let Some(remote) = route.server.aggregator.remote(route.info.group, route.info.version) {
+        return Ok(pass_on(route, &remote, body).await);
     }
     if let Some(found) = virtual_route(route.server, route.info) {
         return call_virtual(route, found, body).await;
@@ -428,11 +432,40 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     })
 }
 
+/// Has another server answer.
+async fn pass_on(route: Route<'_>, remote: &Remote, body: Body) -> Response<Body> {
+    let lasts = route.info.is_long_running();
+    Box::pin(aggregation::pass(
+        route.server,
+        remote,
+        route.user,
+        route.parts,
+        body,
+        lasts,
+    ))
+    .await
+}
+
+/// The server that describes a group and version, where a path asks for the discovery or the OpenAPI of one.
+fn remote_document(route: Route<'_>) -> Option<Arc<Remote>> {
+    let path = route.info.path.trim_matches('/');
+    let path = path.strip_prefix("openapi/v3/").unwrap_or(path);
+    let (group, version) = match path.split_once('/')? {
+        ("api", version) => ("", version),
+        ("apis", rest) => rest.split_once('/')?,
+        _ => return None,
+    };
+    route.server.aggregator.remote(group, version)
+}
+
 /// What is not a resource: discovery, OpenAPI, health, version, metrics.
-async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
+async fn document(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
     let Route {
         server, parts, query, ..
     } = route;
+    if let Some(remote) = remote_document(route) {
+        return Ok(pass_on(route, &remote, body).await);
+    }
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Status::no_such_path());
     }

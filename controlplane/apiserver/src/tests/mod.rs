@@ -1,5 +1,6 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
+mod aggregation;
 mod apply;
 mod certificates;
 mod components;
@@ -134,11 +135,39 @@ impl Fixture {
         Self::with(backend, client_ca, Box::new(|_| Vec::new())).await
     }
 
+    /// With a certificate for aggregated servers.
+    pub(super) async fn proxying(client: crate::ProxyClient) -> Self {
+        Self::made(
+            Arc::new(Memory::default()),
+            Vec::new(),
+            Box::new(|_| Vec::new()),
+            Some(client),
+        )
+        .await
+    }
+
+    /// Keeps APIServices, which a fixture does not by itself.
+    pub(super) fn aggregate(&self) {
+        tokio::spawn(crate::aggregation::run(
+            self.server.shared.clone(),
+            self.shutdown.clone(),
+        ));
+    }
+
     /// With endpoints of the test's own.
     pub(super) async fn with(
         backend: Arc<Memory>,
         client_ca: Vec<CertificateDer<'static>>,
         virtuals: crate::Virtuals,
+    ) -> Self {
+        Self::made(backend, client_ca, virtuals, None).await
+    }
+
+    async fn made(
+        backend: Arc<Memory>,
+        client_ca: Vec<CertificateDer<'static>>,
+        virtuals: crate::Virtuals,
+        proxy_client: Option<crate::ProxyClient>,
     ) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
@@ -146,6 +175,7 @@ impl Fixture {
             version: "v1.36.2+wherry".to_owned(),
             clock: Arc::new(time),
             client_ca,
+            proxy_client,
             service_accounts: crate::tokens::Config {
                 key: String::new(),
                 issuer: "https://test".to_owned(),
