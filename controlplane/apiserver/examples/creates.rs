@@ -117,6 +117,7 @@ fn config() -> Result<Config, Failure> {
         clock: Arc::new(jiff::Timestamp::now),
         client_ca: Vec::new(),
         proxy_client: None,
+        max_inflight: apiserver::MaxInflight::default(),
         service_accounts: tokens::Config {
             key: signing_key()?,
             issuer: "https://kubernetes.default.svc".to_owned(),

@@ -16,6 +16,7 @@ use crate::authn::certificate::Certificates;
 use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
 use crate::extensions;
+use crate::flowcontrol::{self, FlowControl, MaxInflight};
 use crate::http::body::Body;
 use crate::http::discovery::Discovery;
 use crate::http::health::Check;
@@ -48,6 +49,8 @@ pub struct Config {
     pub client_ca: Vec<CertificateDer<'static>>,
     /// Shown to aggregated servers.
     pub proxy_client: Option<ProxyClient>,
+    /// How many requests are served at once.
+    pub max_inflight: MaxInflight,
     pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
@@ -96,6 +99,7 @@ pub(crate) struct Shared {
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
     pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) flow_control: FlowControl,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
     pub(crate) version: String,
@@ -126,6 +130,7 @@ impl ApiServer {
         let clock = config.clock.clone();
         let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
         tasks.spawn(aggregation::run(server.shared.clone(), shutdown.clone()));
+        tasks.spawn(flowcontrol::run(server.shared.clone(), shutdown.clone()));
         tasks.spawn(mend_claims(server.shared.clone(), clock.clone(), shutdown.clone()));
         tasks.spawn(count_quotas(server.shared.clone(), clock, shutdown));
         Ok(server)
@@ -163,6 +168,7 @@ impl ApiServer {
             registry,
             webhooks,
             aggregator,
+            flow_control: FlowControl::new(config.max_inflight, tasks.clone()),
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),
@@ -211,13 +217,17 @@ impl ApiServer {
             groups,
             ..UserInfo::default()
         });
-        let shared = self.shared.clone();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
-            async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
-        });
-        kube::Client::new(service, "default")
+        in_process(self.shared.clone(), user)
     }
+}
+
+/// A client in this process.
+pub(crate) fn in_process(shared: Arc<Shared>, user: Arc<UserInfo>) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
+        async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
+    });
+    kube::Client::new(service, "default")
 }
 
 /// Frees and takes what Services hold, once the caches know all Services.

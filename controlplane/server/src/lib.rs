@@ -38,6 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
 
+pub use apiserver::MaxInflight;
 pub use identity::Token;
 pub use listen::{bind, primary_address};
 pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
@@ -68,6 +69,8 @@ pub struct Config {
     pub advertise: Option<IpAddr>,
     /// Where the API is served.
     pub api_bind: SocketAddr,
+    /// How many requests it serves at once.
+    pub max_inflight: MaxInflight,
     /// Where the administrator's kubeconfig is written.
     pub kubeconfig: PathBuf,
     /// The node on this machine; its kubelet gets a certificate.
@@ -187,6 +190,7 @@ impl Server {
                     certificates: tls::certificates(&pki.front_proxy.certificate)?,
                     key: tls::private_key(&pki.front_proxy)?,
                 }),
+                max_inflight: config.max_inflight,
                 service_accounts: apiserver::tokens::Config {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),

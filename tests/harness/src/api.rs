@@ -129,6 +129,7 @@ impl Api {
             clock: Arc::new(move || clock.now()),
             client_ca: Vec::new(),
             proxy_client: None,
+            max_inflight: apiserver::MaxInflight::default(),
             service_accounts: apiserver::tokens::Config {
                 key: self.keys.service_accounts.clone(),
                 issuer: ISSUER.into(),

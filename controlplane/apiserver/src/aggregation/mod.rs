@@ -8,7 +8,7 @@ mod availability;
 mod identity;
 mod local;
 mod offers;
-mod own;
+pub(crate) mod own;
 mod proxy;
 mod remote;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::authn::{AUTHENTICATED, MASTERS, UserInfo};
 use crate::http::body::Body;
 use crate::http::pipeline::{Caller, handle};
-use crate::server::Shared;
+use crate::server::{Shared, in_process};
 
 const AGENT: &str = "kube-apiserver";
 const MERGE: &str = "application/merge-patch+json";
@@ -36,6 +36,11 @@ pub(crate) async fn send(shared: &Arc<Shared>, method: Method, path: &str, body:
     let status: Option<Status> = body.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let why = status.map(|status| status.message).unwrap_or_default();
     tracing::warn!(%method, path, %why, "the server could not write what it keeps");
+}
+
+/// A client that acts as the same.
+pub(crate) fn client(shared: &Arc<Shared>) -> kube::Client {
+    in_process(shared.clone(), Arc::new(administrator()))
 }
 
 fn administrator() -> UserInfo {

@@ -64,6 +64,11 @@ pub async fn reconcile_endpoints(client: &kube::Client, cluster: &Cluster) -> Re
     ensure_all(client, kubernetes_endpoints(cluster)).await
 }
 
+/// Writes those that every cluster has of flow control.
+pub(crate) async fn flow_control(client: &kube::Client) -> Result<(), Error> {
+    ensure_all(client, standard::objects()).await
+}
+
 async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
     stream::iter(objects)
         .map(|wanted| async move { ensure(client, &wanted).await })

@@ -56,6 +56,7 @@ impl World {
             clock: Arc::new(now),
             client_ca: Vec::new(),
             proxy_client: None,
+            max_inflight: crate::MaxInflight::default(),
             service_accounts: tokens::Config {
                 key: signing_key(),
                 issuer: "https://kubernetes.default.svc".to_owned(),

@@ -1,4 +1,4 @@
-//! The request path, in order: request info, authentication, impersonation, limits, authorization, then the verb; around it
+//! The request path, in order: request info, authentication, impersonation, priority and fairness, authorization, then the verb; around it
 //! the request id, the timeout, the metrics, and a net that catches panics.
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
@@ -23,13 +23,11 @@ use super::{compress, respond, route};
 use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
 use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
+use crate::flowcontrol::{self, Admitted};
 use crate::server::Shared;
 
 /// How long a request may take, watches and streams excepted; as Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests served at once, by kind, before callers are told to come back; Kubernetes' defaults.
-const MAX_READS: i64 = 400;
-const MAX_WRITES: i64 = 200;
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -78,13 +76,28 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let long = info.is_long_running();
     let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+    let mut classified = None;
     let work = async {
         let user = identify(server, caller, parts).await?;
         let user = impersonate(&*server.authorizer, &parts.headers, user).await?;
-        let _serving = match long {
-            true => None,
-            false => Some(admit_load(server, caller, &user, mutating)?),
+        let _serving = (!long).then(|| server.metrics.serving(mutating));
+        // Watches wait for their beginning only; other streams are as long as their clients want.
+        let admitted = match !long || info.verb == "watch" {
+            true => server.flow_control.admit(server, &info, &query, &user).await,
+            false => None,
         };
+        let (class, _seat) = match admitted {
+            None => (None, None),
+            Some(Admitted { class, seat: Ok(seat) }) => (Some(class), Some(seat)),
+            Some(Admitted {
+                class,
+                seat: Err(after),
+            }) => {
+                classified = Some(class);
+                return Ok(flowcontrol::refusal(after));
+            }
+        };
+        classified = class;
         authorize(server, &info, &query, &user).await?;
         route::dispatch(
             route::Route {
@@ -104,7 +117,10 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             .await
             .unwrap_or_else(|_| Err(timed_out())),
     };
-    let response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    let mut response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    if let Some(class) = classified {
+        class.mark(response.headers_mut());
+    }
     server.metrics.finished(
         &info,
         route::target(server, &info),
@@ -134,25 +150,6 @@ async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc
         Caller::Internal(user) => Ok(user.clone()),
         Caller::Connection { certified, .. } => authenticate(certified, &parts.headers, server.tokens.as_deref()).await,
     }
-}
-
-/// Refuses work beyond what the server takes on at once; callers in this process and administrators pass.
-fn admit_load(
-    server: &Shared,
-    caller: &Caller,
-    user: &UserInfo,
-    mutating: bool,
-) -> Result<super::metrics::Serving, Status> {
-    let serving = server.metrics.serving(mutating);
-    let limit = if mutating { MAX_WRITES } else { MAX_READS };
-    let exempt = matches!(caller, Caller::Internal(_)) || user.groups.iter().any(|group| group == MASTERS);
-    if serving.level() > limit && !exempt {
-        return Err(Status::too_many_requests(
-            "too many requests, please try again later",
-            1,
-        ));
-    }
-    Ok(serving)
 }
 
 /// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.

@@ -20,6 +20,7 @@ use super::query::Query;
 use super::{health, respond};
 use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
+use crate::flowcontrol;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
 use crate::registry::resource::Subresource;
@@ -479,11 +480,17 @@ async fn document(route: Route<'_>, body: Body) -> Result<Response<Body>, Status
         "/metrics" => Ok(respond::with_type(
             StatusCode::OK,
             http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-            Body::from(server.metrics.text(&server.registry).into_bytes()),
+            Body::from(
+                (server.metrics.text(&server.registry) + &flowcontrol::metrics(&server.flow_control)).into_bytes(),
+            ),
         )),
         trimmed => {
             if trimmed == "/openapi/v2" {
                 return super::openapi::v2::answer(server, parts).await;
+            }
+            if let Some(name) = trimmed.strip_prefix("/debug/api_priority_and_fairness/") {
+                let text = flowcontrol::dump(&server.flow_control, name).ok_or_else(Status::no_such_path)?;
+                return Ok(respond::text(StatusCode::OK, text));
             }
             if let Some(rest) = trimmed.strip_prefix("/openapi/v3") {
                 return super::openapi::answer(server, rest.trim_start_matches('/'), parts, query).await;

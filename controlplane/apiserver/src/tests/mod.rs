@@ -9,6 +9,7 @@ mod conversion;
 mod custom;
 mod deletes;
 mod discovery;
+mod flow_control;
 mod lists;
 mod logs;
 mod managed;
@@ -169,6 +170,18 @@ impl Fixture {
         virtuals: crate::Virtuals,
         proxy_client: Option<crate::ProxyClient>,
     ) -> Self {
+        let max = crate::MaxInflight::default();
+        Self::limited(backend, client_ca, virtuals, proxy_client, max).await
+    }
+
+    /// That serves so many requests at once.
+    pub(super) async fn limited(
+        backend: Arc<Memory>,
+        client_ca: Vec<CertificateDer<'static>>,
+        virtuals: crate::Virtuals,
+        proxy_client: Option<crate::ProxyClient>,
+        max_inflight: crate::MaxInflight,
+    ) -> Self {
         let shutdown = CancellationToken::new();
         let config = Config {
             backend: backend.clone(),
@@ -176,6 +189,7 @@ impl Fixture {
             clock: Arc::new(time),
             client_ca,
             proxy_client,
+            max_inflight,
             service_accounts: crate::tokens::Config {
                 key: String::new(),
                 issuer: "https://test".to_owned(),
