@@ -10,6 +10,7 @@ mod check;
 mod estimate;
 mod functions;
 mod meter;
+mod shallow;
 #[cfg(test)]
 mod tests;
 pub mod values;
@@ -37,6 +38,8 @@ pub const OBJECT_BUDGET: u64 = 10_000_000;
 const MAX_SOURCE: usize = 16 << 10;
 /// How deep an expression may be: evaluation takes stack for each level.
 const MAX_DEPTH: usize = 100;
+/// Bytes; touched only where an expression is deep.
+const PARSER_STACK: usize = 8 << 20;
 
 /// What is known of a value before it is there.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,7 +193,15 @@ impl Program {
     }
 }
 
-/// Calls the parser or the interpreter, which are not ours and panic here and there; `None` when they do.
+/// Calls the parser, which takes 10 KB of stack for a bracket and panics here and there; `None` when it does.
+fn on_a_deep_stack<R: Send>(f: impl FnOnce() -> R + Send) -> Option<R> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK);
+        thread.spawn_scoped(scope, f).ok()?.join().ok()
+    })
+}
+
+/// Calls the interpreter, which is not ours and panics here and there; `None` when it does.
 fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
     // What they work on is dropped with the panic, or not changed by them.
     catch_unwind(AssertUnwindSafe(f)).ok()
@@ -224,11 +235,11 @@ fn parse(source: &str) -> Result<IdedExpr, CompileError> {
     if source.len() > MAX_SOURCE {
         return Err(CompileError::TooLarge("the expression is longer than 16384 bytes"));
     }
-    if !check::is_shallow(source, MAX_DEPTH) {
-        return Err(CompileError::TooLarge("the expression is nested too deeply"));
-    }
-    let parser = Parser::new().enable_optional_syntax(true);
-    let parsed = guarded(|| parser.parse(source).map_err(|errors| errors.to_string()));
+    shallow::check(source, MAX_DEPTH)?;
+    let parsed = on_a_deep_stack(|| {
+        let parser = Parser::new().enable_optional_syntax(true);
+        parser.parse(source).map_err(|errors| errors.to_string())
+    });
     let parsed = parsed.unwrap_or_else(|| Err("ERROR: <input>: Syntax error".to_owned()));
     let expression = parsed.map_err(CompileError::Syntax)?;
     match check::depth(&expression) > MAX_DEPTH {

@@ -352,47 +352,6 @@ pub(super) fn depth(of: &IdedExpr) -> usize {
     }
 }
 
-/// Whether a text, whatever it says, cannot become an expression much deeper than `max`: seen by its brackets, and by its
-/// operators in a row, of which `&&` and `||` are balanced by the parser.
-pub(super) fn is_shallow(source: &str, max: usize) -> bool {
-    let mut open: Vec<usize> = vec![0];
-    let mut chars = source.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' | '\'' => skip_text(&mut chars, c),
-            '(' | '[' | '{' => open.push(0),
-            ')' | ']' | '}' if open.len() > 1 => drop(open.pop()),
-            ',' | '&' | '|' => reset(&mut open),
-            '.' | '+' | '-' | '*' | '/' | '%' | '!' | '?' | '<' | '>' | '=' => {
-                if let Some(count) = open.last_mut() {
-                    *count += 1;
-                }
-            }
-            _ => {}
-        }
-        if open.len() > max || open.iter().sum::<usize>() > 4 * max {
-            return false;
-        }
-    }
-    true
-}
-
-fn reset(open: &mut [usize]) {
-    if let Some(count) = open.last_mut() {
-        *count = 0;
-    }
-}
-
-fn skip_text(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, quote: char) {
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => drop(chars.next()),
-            c if c == quote => return,
-            _ => {}
-        }
-    }
-}
-
 /// Declares fields.
 pub(crate) fn object(fields: impl IntoIterator<Item = (String, Type)>) -> Type {
     Type::Object(Arc::new(fields.into_iter().collect::<BTreeMap<_, _>>()))
