@@ -120,6 +120,26 @@ pub(crate) enum Command {
     Compile,
 }
 
+/// How many requests the API server takes on at once; priority levels share the sum of both.
+#[derive(Args)]
+pub(crate) struct Inflight {
+    /// Requests that are served at once.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    max_requests_inflight: u16,
+    /// Requests that change something, served at once beside them.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_mutating_requests_inflight: u16,
+}
+
+impl Inflight {
+    pub(crate) fn limits(&self) -> server::MaxInflight {
+        server::MaxInflight {
+            requests: self.max_requests_inflight.into(),
+            mutating: self.max_mutating_requests_inflight.into(),
+        }
+    }
+}
+
 /// What a cluster takes of its machines' addresses and ports.
 #[derive(Args)]
 pub(crate) struct Ranges {
@@ -142,6 +162,8 @@ pub(crate) struct Up {
     /// of the pod network.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) api_bind: SocketAddr,
+    #[command(flatten)]
+    pub(crate) inflight: Inflight,
     /// Where to write the administrator's kubeconfig [default: DIR/kubeconfig].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) kubeconfig: Option<PathBuf>,

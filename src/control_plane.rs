@@ -29,6 +29,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         tls_san: options.tls_san,
         advertise: options.advertise_address,
         api_bind: options.api_bind,
+        max_inflight: options.inflight.limits(),
         kubeconfig: options
             .kubeconfig
             .unwrap_or_else(|| directory.path().join("kubeconfig")),

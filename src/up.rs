@@ -53,6 +53,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         tls_san: Vec::new(),
         advertise: None,
         api_bind: options.api_bind,
+        max_inflight: options.inflight.limits(),
         kubeconfig: options
             .kubeconfig
             .clone()

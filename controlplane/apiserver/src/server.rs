@@ -12,12 +12,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::admission::dynamic::{Dynamic, plans};
+use crate::aggregation::{self, Aggregator, ProxyClient};
 use crate::audit::log::Log;
 use crate::audit::{self, Audit};
 use crate::authn::certificate::Certificates;
 use crate::authn::{AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
 use crate::extensions;
+use crate::flowcontrol::{self, FlowControl, MaxInflight};
 use crate::http::body::Body;
 use crate::http::discovery::Discovery;
 use crate::http::health::Check;
@@ -48,6 +50,10 @@ pub struct Config {
     pub clock: Clock,
     /// Who signs client certificates; several while one is being replaced.
     pub client_ca: Vec<CertificateDer<'static>>,
+    /// Shown to aggregated servers.
+    pub proxy_client: Option<ProxyClient>,
+    /// How many requests are served at once.
+    pub max_inflight: MaxInflight,
     pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
@@ -101,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) webhooks: Arc<webhook::Caller>,
     /// Admission that users bring along.
     pub(crate) dynamic: Dynamic,
+    pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) flow_control: FlowControl,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
     pub(crate) audit: Option<Arc<Audit>>,
@@ -131,6 +139,8 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let clock = config.clock.clone();
         let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
+        tasks.spawn(aggregation::run(server.shared.clone(), shutdown.clone()));
+        tasks.spawn(flowcontrol::run(server.shared.clone(), shutdown.clone()));
         tasks.spawn(mend_claims(server.shared.clone(), clock.clone(), shutdown.clone()));
         tasks.spawn(count_quotas(server.shared.clone(), clock, shutdown));
         Ok(server)
@@ -169,13 +179,18 @@ impl ApiServer {
         };
         let metrics = Metrics::new();
         audit.iter().for_each(|audit| metrics.show_audit(audit.log.counters()));
+        let webhooks = Arc::new(webhook::Caller::new(reader.clone()));
+        let aggregator = Aggregator::new(config.proxy_client, webhooks.clone(), tasks.clone());
+        let aggregator = Arc::new(aggregator);
         let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
         let shared = Shared {
-            discovery: Discovery::new(&registry, &virtuals),
+            discovery: Discovery::new(&registry, &virtuals, &aggregator),
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
-            webhooks: Arc::new(webhook::Caller::new(reader.clone())),
+            webhooks,
             dynamic: Dynamic::new(),
+            aggregator,
+            flow_control: FlowControl::new(config.max_inflight, tasks.clone()),
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),
@@ -226,13 +241,17 @@ impl ApiServer {
             groups,
             ..UserInfo::default()
         });
-        let shared = self.shared.clone();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
-            async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
-        });
-        kube::Client::new(service, "default")
+        in_process(self.shared.clone(), user)
     }
+}
+
+/// A client in this process.
+pub(crate) fn in_process(shared: Arc<Shared>, user: Arc<UserInfo>) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
+        async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
+    });
+    kube::Client::new(service, "default")
 }
 
 /// Frees and takes what Services hold, once the caches know all Services.

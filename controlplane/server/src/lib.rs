@@ -38,6 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
 
+pub use apiserver::MaxInflight;
 pub use apiserver::audit::{Config as AuditConfig, log::Output as AuditOutput, policy::Policy as AuditPolicy};
 pub use identity::Token;
 pub use listen::{bind, primary_address};
@@ -69,6 +70,8 @@ pub struct Config {
     pub advertise: Option<IpAddr>,
     /// Where the API is served.
     pub api_bind: SocketAddr,
+    /// How many requests it serves at once.
+    pub max_inflight: MaxInflight,
     /// Where the administrator's kubeconfig is written.
     pub kubeconfig: PathBuf,
     /// The node on this machine; its kubelet gets a certificate.
@@ -190,6 +193,11 @@ impl Server {
                 version: VERSION.to_owned(),
                 clock: api_clock(&clock),
                 client_ca: tls::certificates(&pki.ca)?,
+                proxy_client: Some(apiserver::ProxyClient {
+                    certificates: tls::certificates(&pki.front_proxy.certificate)?,
+                    key: tls::private_key(&pki.front_proxy)?,
+                }),
+                max_inflight: config.max_inflight,
                 service_accounts: apiserver::tokens::Config {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),
@@ -240,6 +248,7 @@ impl Server {
             service_range: config.service_range,
             kubernetes_address,
             client_ca: server.pki.ca.clone(),
+            front_proxy_ca: server.pki.front_proxy_ca.clone(),
         };
         let admin = server.api.as_user("system:apiserver", &["system:masters"]);
         bootstrap::reconcile(&admin, &cluster).await?;

@@ -32,6 +32,7 @@ fn config(directory: &TempDir) -> Config {
         node_ports: 30000..=32767,
         node_prefix: 17,
         audit: None,
+        max_inflight: server::MaxInflight::default(),
     }
 }
 

@@ -128,6 +128,8 @@ impl Api {
             version: "v1.36.2+wherry".into(),
             clock: Arc::new(move || clock.now()),
             client_ca: Vec::new(),
+            proxy_client: None,
+            max_inflight: apiserver::MaxInflight::default(),
             service_accounts: apiserver::tokens::Config {
                 key: self.keys.service_accounts.clone(),
                 issuer: ISSUER.into(),
@@ -152,6 +154,7 @@ impl Api {
             service_range: SERVICE_RANGE.parse().expect("a range"),
             kubernetes_address: KUBERNETES,
             client_ca: AUTHORITY.to_owned(),
+            front_proxy_ca: AUTHORITY.to_owned(),
         };
         let running = Running {
             number: self.started.fetch_add(1, Ordering::Relaxed),

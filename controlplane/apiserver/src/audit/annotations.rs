@@ -15,6 +15,9 @@ tokio::task_local! {
     static CURRENT: Annotations;
 }
 
+/// Bytes that the annotations of one request may have in all; webhooks and policies of users make them.
+const MAX: usize = 1 << 20;
+
 /// The annotations of one request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Annotations(Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>);
@@ -45,7 +48,12 @@ pub(crate) fn add(key: impl Into<Cow<'static, str>>, value: impl FnOnce() -> Str
         if said.contains_key(&key) {
             return tracing::warn!(%key, "an audit annotation is set already; the first value stays");
         }
-        said.insert(key, value());
+        let value = value();
+        let before: usize = said.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if before + key.len() + value.len() > MAX {
+            return tracing::warn!(%key, "an audit annotation is dropped: there are too many already");
+        }
+        said.insert(key, value);
     });
 }
 

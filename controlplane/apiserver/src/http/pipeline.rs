@@ -1,4 +1,4 @@
-//! The request path, in order: request info, authentication, impersonation, limits, authorization, then the verb; around it
+//! The request path, in order: request info, authentication, impersonation, priority and fairness, authorization, then the verb; around it
 //! the request id, the timeout, the metrics, and a net that catches panics.
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
@@ -25,13 +25,11 @@ use crate::audit::{Entry, annotations};
 use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
 use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
+use crate::flowcontrol::{self, Admitted, Class};
 use crate::server::Shared;
 
 /// How long a request may take, watches and streams excepted; as Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests served at once, by kind, before callers are told to come back; Kubernetes' defaults.
-const MAX_READS: i64 = 400;
-const MAX_WRITES: i64 = 200;
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -91,19 +89,20 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &Heade
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let long = info.is_long_running();
-    let audited: OnceLock<Entry> = OnceLock::new();
+    let (audited, classified) = (OnceLock::new(), OnceLock::new());
+    let asked = (parts, &info, &query);
     let work = async {
         let user = identify(server, caller, parts).await;
         let Some(audit) = &server.audit else {
-            return serve(server, caller, parts, (&info, &query), user?, None, body).await;
+            return serve(server, asked, user?, None, &classified, body).await;
         };
         let id = id.to_str().unwrap_or_default();
         let user = user.inspect_err(|_| audit.unauthenticated(id, parts, &info, caller.address()))?;
         match audit.begin(id, parts, &info, &user, caller.address()) {
-            None => serve(server, caller, parts, (&info, &query), user, None, body).await,
+            None => serve(server, asked, user, None, &classified, body).await,
             Some(entry) => {
                 let entry = audited.get_or_init(|| entry);
-                let served = serve(server, caller, parts, (&info, &query), user, Some(entry), body);
+                let served = serve(server, asked, user, Some(entry), &classified, body);
                 entry.annotations().scope(served).await
             }
         }
@@ -115,6 +114,9 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &Heade
             .unwrap_or_else(|_| Err(timed_out())),
     };
     let mut response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    if let Some(class) = classified.get() {
+        class.mark(response.headers_mut());
+    }
     if let Some(entry) = audited.into_inner() {
         response = entry.answered(long, response).await;
     }
@@ -130,25 +132,35 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &Heade
     }
 }
 
-/// What comes after it is known who asks.
+/// What comes after it is known who asks. `classified` is told how the request was classified.
 async fn serve(
     server: &Arc<Shared>,
-    caller: &Caller,
-    parts: &Parts,
-    (info, query): (&RequestInfo<'_>, &Query<'_>),
-    caller_user: Arc<UserInfo>,
+    (parts, info, query): (&Parts, &RequestInfo<'_>, &Query<'_>),
+    caller: Arc<UserInfo>,
     audited: Option<&Entry>,
+    classified: &OnceLock<Class>,
     body: Body,
 ) -> Result<Response<Body>, Status> {
-    let user = impersonate(&*server.authorizer, &parts.headers, caller_user.clone()).await?;
-    if let Some(entry) = audited.filter(|_| !Arc::ptr_eq(&user, &caller_user)) {
+    let user = impersonate(&*server.authorizer, &parts.headers, caller.clone()).await?;
+    if let Some(entry) = audited.filter(|_| !Arc::ptr_eq(&user, &caller)) {
         entry.impersonates(&user);
     }
-    let _serving = match info.is_long_running() {
-        true => None,
-        false => {
-            let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
-            Some(admit_load(server, caller, &user, mutating)?)
+    let long = info.is_long_running();
+    let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+    let _serving = (!long).then(|| server.metrics.serving(mutating));
+    // Watches wait for their beginning only; other streams are as long as their clients want.
+    let admitted = match !long || info.verb == "watch" {
+        true => server.flow_control.admit(server, info, query, &user).await,
+        false => None,
+    };
+    let _seat = match admitted {
+        None => None,
+        Some(Admitted { class, seat }) => {
+            let _ = classified.set(class);
+            match seat {
+                Ok(seat) => Some(seat),
+                Err(after) => return Ok(flowcontrol::refusal(after)),
+            }
         }
     };
     authorize(server, info, query, &user).await?;
@@ -183,25 +195,6 @@ async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc
         Caller::Internal(user) => Ok(user.clone()),
         Caller::Connection { certified, .. } => authenticate(certified, &parts.headers, server.tokens.as_deref()).await,
     }
-}
-
-/// Refuses work beyond what the server takes on at once; callers in this process and administrators pass.
-fn admit_load(
-    server: &Shared,
-    caller: &Caller,
-    user: &UserInfo,
-    mutating: bool,
-) -> Result<super::metrics::Serving, Status> {
-    let serving = server.metrics.serving(mutating);
-    let limit = if mutating { MAX_WRITES } else { MAX_READS };
-    let exempt = matches!(caller, Caller::Internal(_)) || user.groups.iter().any(|group| group == MASTERS);
-    if serving.level() > limit && !exempt {
-        return Err(Status::too_many_requests(
-            "too many requests, please try again later",
-            1,
-        ));
-    }
-    Ok(serving)
 }
 
 /// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.

@@ -266,7 +266,6 @@ impl Registry {
     }
 
     /// Tells when what is served changes.
-    #[cfg(test)]
     pub(crate) fn watch_version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -309,15 +308,6 @@ impl Registry {
         let mut kinds = self.built_in.kinds.clone();
         kinds.extend(self.custom.load().kinds.iter().cloned());
         kinds
-    }
-
-    /// The groups that have kinds of their own from the start.
-    pub(crate) fn built_in_groups(&self) -> Vec<String> {
-        let served = self.built_in.kinds.iter().flat_map(|kind| &kind.resource.served);
-        let mut groups: Vec<String> = served.map(|served| served.group.to_string()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
     }
 
     /// The custom kinds that are served.

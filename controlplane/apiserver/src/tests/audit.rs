@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Fixture, config_map, stranger, user};
+use super::{Fixture, Given, config_map, stranger, user};
 use crate::audit::{Config, log::Output, policy::Policy};
 use crate::http::body::Body;
 
@@ -37,7 +37,11 @@ async fn audited() -> (Fixture, PathBuf) {
         max_age: 0,
     };
     let policy = Policy::parse(POLICY).expect("a policy");
-    (Fixture::audited(Config { policy, output }).await, path)
+    let given = Given {
+        audit: Some(Config { policy, output }),
+        ..Given::default()
+    };
+    (Fixture::made(given).await, path)
 }
 
 /// The events, once there are as many; the file is removed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::custom::{widget, widgets};
 use super::*;
-use crate::admission::dynamic::Annotations;
+use crate::audit::annotations::Annotations;
 
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/a/configmaps";
@@ -132,17 +132,16 @@ async fn bindings_warn_and_audit() {
     fixture
         .bind("Validating", "b", "p", json!({"validationActions": ["Warn", "Audit"]}))
         .await;
-    let annotations = Arc::new(Annotations::default());
-    let mut request = Request::post(MAPS)
+    let annotations = Annotations::default();
+    let request = Request::post(MAPS)
         .header("content-type", "application/json")
         .body(Body::from(config_map("x", json!({})).to_string().into_bytes()))
         .expect("a request");
-    request.extensions_mut().insert(annotations.clone());
-    let created = fixture.request(user("tester"), request).await;
+    let created = annotations.scope(fixture.request(user("tester"), request)).await;
     assert_eq!(created.code, 201, "{created:?}");
     let warning = "299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no\"";
     assert_eq!(created.headers["warning"], warning);
-    let annotations = annotations.all();
+    let annotations = annotations.said();
     assert_eq!(annotations["p/named"], "name x");
     let failures: Value =
         serde_json::from_str(&annotations["validation.policy.admission.k8s.io/validation_failure"]).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::custom::{widget, widgets};
 use super::hooks::{Answering, Hook, answer, patch};
 use super::*;
-use crate::admission::dynamic::Annotations;
+use crate::audit::annotations::Annotations;
 
 const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/a/configmaps";
@@ -109,16 +109,15 @@ async fn warnings_and_annotations_are_passed_on() {
     fixture
         .hooks("Validating", "v", json!([hook(&webhook, "allow", |_| {})]))
         .await;
-    let annotations = Arc::new(Annotations::default());
-    let mut request = Request::post(MAPS)
+    let annotations = Annotations::default();
+    let request = Request::post(MAPS)
         .header("content-type", "application/json")
         .body(Body::from(config_map("x", json!({})).to_string().into_bytes()))
         .expect("a request");
-    request.extensions_mut().insert(annotations.clone());
-    let created = fixture.request(user("tester"), request).await;
+    let created = annotations.scope(fixture.request(user("tester"), request)).await;
     assert_eq!(created.code, 201, "{created:?}");
     assert_eq!(created.headers["warning"], "299 - \"look out\"");
-    assert_eq!(annotations.all()["allow.example.com/key"], "value");
+    assert_eq!(annotations.said()["allow.example.com/key"], "value");
     let deleted = fixture.delete(&format!("{MAPS}/x")).await;
     assert_eq!(
         (deleted.code.as_u16(), deleted.headers.contains_key("warning")),

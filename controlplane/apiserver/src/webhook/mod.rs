@@ -203,7 +203,7 @@ impl Caller {
     }
 
     /// Where a Service is reached: its ready endpoints, then its own address.
-    async fn endpoints(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
+    pub(crate) async fn endpoints(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
         let services = GroupResource::new("", "services");
         let found = self.reader.get_fresh(&services, Some(namespace), name).await;
         let Ok(Some(service)) = found else {
@@ -256,7 +256,7 @@ fn ready(slice: &api::Object, port_name: &str) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-async fn dial(
+pub(crate) async fn dial(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
     server: ServerName<'static>,
@@ -293,7 +293,8 @@ fn tls_words(error: &std::io::Error) -> String {
     }
 }
 
-fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+/// Whom a bundle has one believe; an empty one leaves it to the system.
+pub(crate) fn roots(ca_bundle: &[u8]) -> Result<RootCertStore, CallError> {
     let mut roots = RootCertStore::empty();
     if ca_bundle.is_empty() {
         roots.clone_from(system_roots());
@@ -304,6 +305,11 @@ fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
             return Err(CallError::CaBundle);
         }
     }
+    Ok(roots)
+}
+
+fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+    let roots = roots(ca_bundle)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|_| CallError::CaBundle)?;

@@ -47,6 +47,7 @@ fn config(cluster: &Cluster, directory: &Path, nth: u8) -> Config {
         node_ports: 30000..=32767,
         node_prefix: 17,
         audit: None,
+        max_inflight: server::MaxInflight::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use api::{Object, Status};
 use serde_json::{Map, Value};
 
-use super::{Annotations, KindName, Request, Subject, admit_passing};
+use super::{KindName, Request, Subject, admit_passing};
 use crate::authn::UserInfo;
 use crate::http::info::RequestInfo;
 use crate::http::query::Query;
@@ -34,7 +34,6 @@ pub(crate) async fn admit(
     user: &UserInfo,
     info: &RequestInfo<'_>,
     query: &Query<'_>,
-    annotations: &Annotations,
 ) -> Result<Vec<String>, Status> {
     let mut warnings = Vec::new();
     let Some(kind) = kind(info) else { return Ok(warnings) };
@@ -45,7 +44,6 @@ pub(crate) async fn admit(
     let request = Request {
         server,
         user,
-        annotations,
         subject: Subject::Passing(KindName::new("", "v1", kind)),
         operation: "CONNECT",
         group: info.group,

@@ -12,6 +12,7 @@ use super::matching::Matching;
 use super::request::{Matched, Request};
 use super::review::{self, Answer, Version};
 use super::rounds::Rounds;
+use crate::audit::annotations;
 use crate::webhook::{CallError, Target};
 
 const MUTATION: &str = "mutation.webhook.admission.k8s.io/";
@@ -135,7 +136,7 @@ impl Hook {
         let mut answer = review::answer(version, &uid, mutating, &body)
             .map_err(|why| Problem::Failed(format!("received invalid webhook response: {why}")))?;
         for (key, value) in std::mem::take(&mut answer.annotations) {
-            request.annotations.add(format!("{}/{key}", self.name), value);
+            annotations::add(format!("{}/{key}", self.name), || value);
         }
         warnings.append(&mut answer.warnings);
         match answer.allowed {
@@ -156,7 +157,7 @@ impl Hook {
     }
 
     /// What a problem comes to: nothing, where failures are ignored.
-    fn settle(&self, request: &Request<'_>, problem: Problem, mutating: bool, key: &str) -> Result<(), Status> {
+    fn settle(&self, problem: Problem, mutating: bool, key: &str) -> Result<(), Status> {
         let why = match problem {
             Problem::Refused(status) => return Err(*status),
             Problem::Failed(why) => format!("failed calling webhook {:?}: {why}", self.name),
@@ -167,7 +168,7 @@ impl Hook {
         tracing::warn!(webhook = %self.name, %why, "a webhook could not be asked, and the request goes on");
         let [validating, mutation] = FAILED_OPEN;
         let prefix = if mutating { mutation } else { validating };
-        request.annotations.add(format!("{prefix}{key}"), self.name.clone());
+        annotations::add(format!("{prefix}{key}"), || self.name.clone());
         Ok(())
     }
 }
@@ -204,7 +205,7 @@ pub(crate) async fn mutate(
         };
         let mutated = matches!(changed, Ok(true));
         let note = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
-        request.annotations.add(format!("{MUTATION}{key}"), note.to_string());
+        annotations::add(format!("{MUTATION}{key}"), || note.to_string());
         if mutated {
             rounds.hooks.changed();
             rounds.wanted = true;
@@ -213,7 +214,7 @@ pub(crate) async fn mutate(
             rounds.hooks.willing(&hook.id);
         }
         if let Err(problem) = changed {
-            hook.settle(request, problem, true, &key)?;
+            hook.settle(problem, true, &key)?;
         }
     }
     rounds.hooks.end(object.as_deref());
@@ -273,7 +274,7 @@ pub(crate) async fn validate(
     for (nth, ((answer, said), (hook, _))) in answers.into_iter().zip(&asked).enumerate() {
         warnings.extend(said);
         if let Err(problem) = answer {
-            let settled = hook.settle(request, problem, false, &format!("round_0_index_{nth}"));
+            let settled = hook.settle(problem, false, &format!("round_0_index_{nth}"));
             refused = refused.and(settled);
         }
     }

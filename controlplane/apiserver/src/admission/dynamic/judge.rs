@@ -11,6 +11,7 @@ use serde_json::json;
 use super::evaluate::{Facts, Failure};
 use super::policies::{Bound, Invocation, Policy, Validation};
 use super::request::Request;
+use crate::audit::annotations;
 
 /// Bytes of a message that an expression yields.
 const MAX_MESSAGE: usize = 5 << 10;
@@ -73,7 +74,7 @@ pub(crate) async fn validate(
         }
         for (key, values) in annotations {
             let key = format!("{}/{key}", bound.policy.name);
-            request.annotations.add(key, values.join(", "));
+            annotations::add(key, || values.join(", "));
         }
     }
     outcome.end(object)
@@ -115,10 +116,10 @@ impl Outcome<'_, '_> {
 
     fn end(self, object: Option<&Object>) -> Result<(), Status> {
         if !self.failures.is_empty() {
-            let key = "validation.policy.admission.k8s.io/validation_failure".to_owned();
-            self.request
-                .annotations
-                .add(key, serde_json::Value::Array(self.failures).to_string());
+            let failures = serde_json::Value::Array(self.failures);
+            annotations::add("validation.policy.admission.k8s.io/validation_failure", || {
+                failures.to_string()
+            });
         }
         let Some((message, reason)) = self.denied else {
             return Ok(());

@@ -3,7 +3,6 @@
 //! What decides on requests is compiled when it changes ([`plans`]) and found behind one pointer, so that it costs nothing
 //! where there is nothing. Policies change an object before webhooks do, and judge it before webhooks do.
 
-pub mod annotations;
 pub(crate) mod connect;
 pub(crate) mod environment;
 mod evaluate;
@@ -26,7 +25,6 @@ use api::{Object, Status};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-pub(crate) use annotations::Annotations;
 pub(crate) use plans::Plans;
 pub(crate) use request::{KindName, Request, Subject};
 pub(crate) use rounds::Rounds;

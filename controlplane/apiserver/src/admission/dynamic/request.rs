@@ -5,7 +5,6 @@ use std::sync::Arc;
 use api::{GroupResource, Object, Status};
 use serde_json::{Value, json};
 
-use super::annotations::Annotations;
 use super::rules::Asked;
 use crate::authn::UserInfo;
 use crate::registry::catalog::Endpoint;
@@ -49,7 +48,6 @@ pub(crate) enum Subject<'a> {
 pub(crate) struct Request<'a> {
     pub(crate) server: &'a Arc<Shared>,
     pub(crate) user: &'a UserInfo,
-    pub(crate) annotations: &'a Annotations,
     pub(crate) subject: Subject<'a>,
     pub(crate) operation: &'static str,
     pub(crate) group: &'a str,
@@ -78,7 +76,6 @@ impl<'a> Request<'a> {
     /// A write to a stored object.
     pub(crate) fn of(
         call: Call<'a>,
-        annotations: &'a Annotations,
         operation: &'static str,
         name: String,
         old: Option<&'a Object>,
@@ -88,7 +85,6 @@ impl<'a> Request<'a> {
         Request {
             server: call.server,
             user: call.user,
-            annotations,
             operation,
             group: call.info.group,
             version: call.info.version,

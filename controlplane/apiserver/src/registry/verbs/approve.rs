@@ -7,7 +7,7 @@ use api::{Object, Status};
 
 use super::Call;
 use super::options::{DeleteOptions, write_options};
-use crate::admission::dynamic::{Annotations, KindName, Plans, Request, Rounds, Subject, admit_passing};
+use crate::admission::dynamic::{KindName, Plans, Request, Rounds, Subject, admit_passing};
 use crate::admission::{Admission, AdmissionRequest};
 use crate::registry::metadata::{self, bump_generation};
 use crate::registry::resource::{EffectsContext, Operation, Rollback};
@@ -41,10 +41,9 @@ pub(super) async fn approve(
 ) -> Result<Claims, Status> {
     let plugins = plugins(call, operation);
     let plans = call.server.dynamic.plans().await?;
-    let annotations = call.annotations.filter(|_| plans.mutates() || plans.validates());
-    let asked = annotations.map(|annotations| Asked {
+    let asked = is_asked(call, &plans).then(|| Asked {
         plans: &plans,
-        request: dynamic_request(call, annotations, operation, object, dry_run),
+        request: dynamic_request(call, operation, object, dry_run),
     });
     let asked = asked.as_ref();
     admit(call, &plugins, asked, operation, object, dry_run, warnings).await?;
@@ -76,19 +75,18 @@ pub(super) async fn approve(
     }
 }
 
+/// Whether what users brought along is asked about a request.
+fn is_asked(call: &Call<'_>, plans: &Plans) -> bool {
+    call.extended && (plans.mutates() || plans.validates())
+}
+
 /// What users brought along to decide on a request, and the request as they see it.
 struct Asked<'r> {
     plans: &'r Plans,
     request: Request<'r>,
 }
 
-fn dynamic_request<'r>(
-    call: &Call<'r>,
-    annotations: &'r Annotations,
-    operation: &Operation<'r>,
-    object: &Object,
-    dry_run: bool,
-) -> Request<'r> {
+fn dynamic_request<'r>(call: &Call<'r>, operation: &Operation<'r>, object: &Object, dry_run: bool) -> Request<'r> {
     let (word, kind) = match (operation, call.info.verb) {
         (Operation::Create, _) => ("CREATE", "CreateOptions"),
         (_, "patch") => ("UPDATE", "PatchOptions"),
@@ -100,7 +98,7 @@ fn dynamic_request<'r>(
         _ => object.name().to_owned(),
     };
     let options = write_options(call.query, kind);
-    Request::of(*call, annotations, word, name, operation.old(), dry_run, options)
+    Request::of(*call, word, name, operation.old(), dry_run, options)
 }
 
 /// Refuses a removal that validating admission objects to; gives warnings.
@@ -119,18 +117,9 @@ pub(super) async fn approve_delete(
             plugin.admit(&mut request).await?;
         }
     }
-    let annotations = call.annotations.filter(|_| plans.mutates() || plans.validates());
-    let asked = annotations.map(|annotations| {
+    let asked = is_asked(call, &plans).then(|| {
         let name = old.name().to_owned();
-        Request::of(
-            *call,
-            annotations,
-            "DELETE",
-            name,
-            Some(old),
-            options.dry_run,
-            options.json(),
-        )
+        Request::of(*call, "DELETE", name, Some(old), options.dry_run, options.json())
     });
     if let Some(asked) = &asked {
         let mut rounds = Rounds::default();
@@ -158,18 +147,9 @@ pub(crate) async fn approve_part(
 ) -> Result<Vec<String>, Status> {
     let mut warnings = Vec::new();
     let plans = call.server.dynamic.plans().await?;
-    let annotations = call.annotations.filter(|_| plans.mutates() || plans.validates());
-    if let Some(annotations) = annotations {
+    if is_asked(call, &plans) {
         let options = write_options(call.query, "CreateOptions");
-        let mut request = Request::of(
-            *call,
-            annotations,
-            "CREATE",
-            call.name().to_owned(),
-            None,
-            dry_run,
-            options,
-        );
+        let mut request = Request::of(*call, "CREATE", call.name().to_owned(), None, dry_run, options);
         request.subject = Subject::Passing(kind);
         Box::pin(admit_passing(&plans, &request, object, &mut warnings)).await?;
     }

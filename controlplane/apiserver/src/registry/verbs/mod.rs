@@ -39,7 +39,6 @@ pub(crate) use watch::watch;
 
 use super::catalog::Endpoint;
 use super::resource::Context;
-use crate::admission::dynamic::Annotations;
 use crate::authn::UserInfo;
 use crate::http::accept::Accepted;
 use crate::http::info::RequestInfo;
@@ -57,8 +56,8 @@ pub(crate) struct Call<'a> {
     pub(crate) accepted: Accepted,
     /// Who comes to own the fields that the request changes: the field manager it names, else its user agent's name.
     pub(crate) manager: &'a str,
-    /// What admission tells the audit log; `None` for what the server does of itself, on which users' admission has no say.
-    pub(crate) annotations: Option<&'a Annotations>,
+    /// Whether the admission that users bring along has a say: not on what the server does of itself.
+    pub(crate) extended: bool,
     pub(crate) now: Timestamp,
 }
 
