@@ -130,6 +130,7 @@ fn config() -> Result<Config, Failure> {
         admission: Vec::new(),
         virtuals: Box::new(|_| Vec::new()),
         checks: Vec::new(),
+        audit: None,
     })
 }
 

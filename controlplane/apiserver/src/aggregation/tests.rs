@@ -41,7 +41,10 @@ fn what_is_managed_is_kept_as_it_should_be() {
     let built_in = ("apps", "v1", false);
     let own = stored("v1.a.example", Some("true"), 1000);
     assert_eq!(steps(&[custom], &[], false), ["create v1.a.example"]);
-    assert_eq!(steps(&[custom], &[own.clone()], false), Vec::<String>::new());
+    assert_eq!(
+        steps(&[custom], std::slice::from_ref(&own), false),
+        Vec::<String>::new()
+    );
     assert_eq!(
         steps(&[custom], &[stored("v1.a.example", Some("true"), 5)], false),
         ["update v1.a.example"]
@@ -58,7 +61,10 @@ fn what_is_managed_is_kept_as_it_should_be() {
     );
     // Built-in ones are set right at the start, and made again at any time.
     let changed = stored("v1.apps", Some("onstart"), 5);
-    assert_eq!(steps(&[built_in], &[changed.clone()], false), Vec::<String>::new());
+    assert_eq!(
+        steps(&[built_in], std::slice::from_ref(&changed), false),
+        Vec::<String>::new()
+    );
     assert_eq!(steps(&[built_in], &[changed], true), ["update v1.apps"]);
     assert_eq!(steps(&[built_in], &[], false), ["create v1.apps"]);
 }

@@ -54,6 +54,7 @@ impl Plane {
             node_ports: 30000..=32767,
             node_prefix: 17,
             audit: None,
+            max_inflight: server::MaxInflight::default(),
         });
         let server = server.await.unwrap();
         let admin = Client::from_kubeconfig(&kubeconfig).await.unwrap();
