@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
+mod audit;
 mod control_plane;
 mod words;
 
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use ipnet::Ipv4Net;
 
 use crate::{ports::PortRange, rootless};
+pub(crate) use audit::Audit;
 pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
 pub(crate) use words::service_words;
 
@@ -118,6 +120,26 @@ pub(crate) enum Command {
     Compile,
 }
 
+/// How many requests the API server takes on at once; priority levels share the sum of both.
+#[derive(Args)]
+pub(crate) struct Inflight {
+    /// Requests that are served at once.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    max_requests_inflight: u16,
+    /// Requests that change something, served at once beside them.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    max_mutating_requests_inflight: u16,
+}
+
+impl Inflight {
+    pub(crate) fn limits(&self) -> server::MaxInflight {
+        server::MaxInflight {
+            requests: self.max_requests_inflight.into(),
+            mutating: self.max_mutating_requests_inflight.into(),
+        }
+    }
+}
+
 /// What a cluster takes of its machines' addresses and ports.
 #[derive(Args)]
 pub(crate) struct Ranges {
@@ -140,6 +162,8 @@ pub(crate) struct Up {
     /// of the pod network.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) api_bind: SocketAddr,
+    #[command(flatten)]
+    pub(crate) inflight: Inflight,
     /// Where to write the administrator's kubeconfig [default: DIR/kubeconfig].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) kubeconfig: Option<PathBuf>,
@@ -152,6 +176,8 @@ pub(crate) struct Up {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
     /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
     /// refused with the reason.
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]

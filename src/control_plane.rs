@@ -29,6 +29,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         tls_san: options.tls_san,
         advertise: options.advertise_address,
         api_bind: options.api_bind,
+        max_inflight: options.inflight.limits(),
         kubeconfig: options
             .kubeconfig
             .unwrap_or_else(|| directory.path().join("kubeconfig")),
@@ -39,6 +40,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
+        audit: options.audit.config()?,
     });
     let server = Box::pin(server).await?;
     tracing::info!(address = %server.address(), "the API answers");

@@ -53,6 +53,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         tls_san: Vec::new(),
         advertise: None,
         api_bind: options.api_bind,
+        max_inflight: options.inflight.limits(),
         kubeconfig: options
             .kubeconfig
             .clone()
@@ -64,6 +65,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
+        audit: options.audit.config()?,
     })
     .await?;
     tracing::info!(address = %control_plane.address(), "the API answers");

@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
 
-use super::{DataDir, Ranges};
+use super::{Audit, DataDir, Inflight, Ranges};
 
 #[derive(Args)]
 pub(crate) struct ControlPlane {
@@ -31,6 +31,8 @@ pub(crate) struct ControlPlane {
     /// Where the Kubernetes API is served.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6443")]
     pub(crate) api_bind: SocketAddr,
+    #[command(flatten)]
+    pub(crate) inflight: Inflight,
     /// Where nodes, pods and the other control planes' clients reach this one; the endpoints of the Service `kubernetes`
     /// show it. Every control plane needs one of its own, with the same port [default: the address it listens on, or the
     /// machine's].
@@ -45,6 +47,8 @@ pub(crate) struct ControlPlane {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) audit: Audit,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
 }

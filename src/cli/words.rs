@@ -42,7 +42,10 @@ pub(crate) fn service_words(command: &Command, matches: &ArgMatches) -> anyhow::
 
 fn word(hint: ValueHint, value: OsString) -> anyhow::Result<String> {
     let value = match hint {
-        ValueHint::FilePath | ValueHint::DirPath => std::path::absolute(PathBuf::from(value))?.into_os_string(),
+        // `-` stands for a stream, not for a file of that name.
+        ValueHint::FilePath | ValueHint::DirPath if value != "-" => {
+            std::path::absolute(PathBuf::from(value))?.into_os_string()
+        }
         _ => value,
     };
     value

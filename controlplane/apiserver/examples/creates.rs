@@ -106,6 +106,7 @@ fn cluster() -> Result<bootstrap::Cluster, Failure> {
         service_range: "10.96.0.0/16".parse()?,
         kubernetes_address: SERVICE_ADDRESS,
         client_ca: String::new(),
+        front_proxy_ca: String::new(),
     })
 }
 
@@ -115,6 +116,8 @@ fn config() -> Result<Config, Failure> {
         version: "v1.36.2".to_owned(),
         clock: Arc::new(jiff::Timestamp::now),
         client_ca: Vec::new(),
+        proxy_client: None,
+        max_inflight: apiserver::MaxInflight::default(),
         service_accounts: tokens::Config {
             key: signing_key()?,
             issuer: "https://kubernetes.default.svc".to_owned(),
@@ -127,6 +130,7 @@ fn config() -> Result<Config, Failure> {
         admission: Vec::new(),
         virtuals: Box::new(|_| Vec::new()),
         checks: Vec::new(),
+        audit: None,
     })
 }
 

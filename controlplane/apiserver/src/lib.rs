@@ -10,11 +10,14 @@
 )]
 
 pub mod admission;
+mod aggregation;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod components;
 mod extensions;
+mod flowcontrol;
 pub mod http;
 pub mod pods;
 mod quota;
@@ -26,6 +29,8 @@ mod tests;
 pub mod tokens;
 mod webhook;
 
+pub use aggregation::ProxyClient;
+pub use flowcontrol::MaxInflight;
 pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
 
 /// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.

@@ -11,10 +11,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::admission::dynamic::{Dynamic, plans};
+use crate::aggregation::{self, Aggregator, ProxyClient};
+use crate::audit::log::Log;
+use crate::audit::{self, Audit};
 use crate::authn::certificate::Certificates;
-use crate::authn::{AUTHENTICATED, TokenAuthenticator, UserInfo};
+use crate::authn::{AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
 use crate::authz::Authorizer;
 use crate::extensions;
+use crate::flowcontrol::{self, FlowControl, MaxInflight};
 use crate::http::body::Body;
 use crate::http::discovery::Discovery;
 use crate::http::health::Check;
@@ -45,6 +50,10 @@ pub struct Config {
     pub clock: Clock,
     /// Who signs client certificates; several while one is being replaced.
     pub client_ca: Vec<CertificateDer<'static>>,
+    /// Shown to aggregated servers.
+    pub proxy_client: Option<ProxyClient>,
+    /// How many requests are served at once.
+    pub max_inflight: MaxInflight,
     pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
@@ -55,6 +64,8 @@ pub struct Config {
     pub virtuals: Virtuals,
     /// What `/readyz` asks beyond the server's own checks.
     pub checks: Vec<Check>,
+    /// What is written down of requests, and where.
+    pub audit: Option<audit::Config>,
 }
 
 /// The replaceable parts of a server.
@@ -74,6 +85,8 @@ pub enum StartError {
     ClientCa(#[source] rustls::server::VerifierBuilderError),
     #[error("the certificate of a client certificate authority cannot be used")]
     Certificate(#[source] rustls::Error),
+    #[error("the audit log cannot be written; see --audit-log-path")]
+    AuditLog(#[source] std::io::Error),
     #[error("service account tokens cannot be made or checked")]
     Tokens(#[source] crate::tokens::Error),
 }
@@ -92,8 +105,13 @@ pub(crate) struct Shared {
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
+    /// Admission that users bring along.
+    pub(crate) dynamic: Dynamic,
+    pub(crate) aggregator: Arc<Aggregator>,
+    pub(crate) flow_control: FlowControl,
     pub(crate) metrics: Metrics,
     pub(crate) checks: Vec<Check>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) version: String,
     clock: Clock,
     /// Cancelled when watches are to end.
@@ -121,6 +139,8 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let clock = config.clock.clone();
         let server = Self::assemble(config, tasks.clone(), shutdown.clone(), built_in)?;
+        tasks.spawn(aggregation::run(server.shared.clone(), shutdown.clone()));
+        tasks.spawn(flowcontrol::run(server.shared.clone(), shutdown.clone()));
         tasks.spawn(mend_claims(server.shared.clone(), clock.clone(), shutdown.clone()));
         tasks.spawn(count_quotas(server.shared.clone(), clock, shutdown));
         Ok(server)
@@ -148,12 +168,29 @@ impl ApiServer {
             true => None,
             false => Some(Certificates::new(config.client_ca)?),
         };
+        let audit = match config.audit {
+            None => None,
+            Some(wanted) => Some(Arc::new(Audit {
+                log: Log::open(wanted.output, config.clock.clone(), &tasks, shutdown.clone())
+                    .map_err(StartError::AuditLog)?,
+                policy: wanted.policy,
+                clock: config.clock.clone(),
+            })),
+        };
+        let metrics = Metrics::new();
+        audit.iter().for_each(|audit| metrics.show_audit(audit.log.counters()));
+        let webhooks = Arc::new(webhook::Caller::new(reader.clone()));
+        let aggregator = Aggregator::new(config.proxy_client, webhooks.clone(), tasks.clone());
+        let aggregator = Arc::new(aggregator);
         let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
         let shared = Shared {
-            discovery: Discovery::new(&registry, &virtuals),
+            discovery: Discovery::new(&registry, &virtuals, &aggregator),
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
-            webhooks: Arc::new(webhook::Caller::new(reader.clone())),
+            webhooks,
+            dynamic: Dynamic::new(),
+            aggregator,
+            flow_control: FlowControl::new(config.max_inflight, tasks.clone()),
             backend: config.backend,
             reader,
             admission: parts.admission.into_iter().chain(config.admission).collect(),
@@ -162,13 +199,15 @@ impl ApiServer {
             certificates,
             virtuals,
             published: parts.published,
-            metrics: Metrics::new(),
+            metrics,
             checks: config.checks,
+            audit,
             version: config.version,
             clock: config.clock,
             ending: shutdown.child_token(),
         };
         let shared = Arc::new(shared);
+        tasks.spawn(plans::run(shared.clone(), shutdown.clone()));
         tasks.spawn(extensions::run(shared.clone(), shutdown));
         Ok(Arc::new(ApiServer { shared }))
     }
@@ -202,13 +241,17 @@ impl ApiServer {
             groups,
             ..UserInfo::default()
         });
-        let shared = self.shared.clone();
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
-            async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
-        });
-        kube::Client::new(service, "default")
+        in_process(self.shared.clone(), user)
     }
+}
+
+/// A client in this process.
+pub(crate) fn in_process(shared: Arc<Shared>, user: Arc<UserInfo>) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (shared, caller) = (shared.clone(), Caller::Internal(user.clone()));
+        async move { Ok::<_, Infallible>(handle(shared, caller, request.map(Body::wrap)).await) }
+    });
+    kube::Client::new(service, "default")
 }
 
 /// Frees and takes what Services hold, once the caches know all Services.
@@ -236,12 +279,16 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
     let published = tokens.published();
     let mut virtuals = crate::authz::virtuals(authorizer.clone());
-    virtuals.extend(tokens.virtuals());
+    let bootstrap = Arc::new(crate::tokens::bootstrap::Bootstrap {
+        reader: deps.reader.clone(),
+        clock: config.clock.clone(),
+    });
+    virtuals.extend(tokens.virtuals(bootstrap.clone()));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps),
         authorizer,
-        tokens: Some(tokens),
+        tokens: Some(Arc::new(FirstOf(vec![tokens, bootstrap]))),
         virtuals,
         published,
     })

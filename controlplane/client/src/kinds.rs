@@ -13,6 +13,18 @@ pub static SERVICE_ACCOUNT: Kind = Kind::namespaced("", "v1", "ServiceAccount", 
 pub static EVENT: Kind = Kind::namespaced("", "v1", "Event", "events");
 pub static ENDPOINT_SLICE: Kind = Kind::namespaced("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
 pub static LEASE: Kind = Kind::namespaced("coordination.k8s.io", "v1", "Lease", "leases");
+pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind::cluster(
+    "certificates.k8s.io",
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+);
+pub static SUBJECT_ACCESS_REVIEW: Kind = Kind::cluster(
+    "authorization.k8s.io",
+    "v1",
+    "SubjectAccessReview",
+    "subjectaccessreviews",
+);
 pub static REPLICA_SET: Kind = Kind::namespaced("apps", "v1", "ReplicaSet", "replicasets");
 pub static DEPLOYMENT: Kind = Kind::namespaced("apps", "v1", "Deployment", "deployments");
 pub static POD_DISRUPTION_BUDGET: Kind =

@@ -4,6 +4,8 @@
 //! All read through one set of shared informers, as one identity, and each writes as its own service account, whose RBAC
 //! role is the bound of what a mistake in it can do.
 
+mod bootstrap_tokens;
+mod certificates;
 mod cluster_role_aggregation;
 mod deployment;
 mod discovery;
@@ -32,6 +34,8 @@ use tracing::Instrument;
 /// Every object is looked at again after this long, whatever happened.
 const RESYNC: Duration = Duration::from_secs(600);
 
+pub use certificates::authority::{Authority, AuthorityError};
+
 /// What the cluster is made of.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -41,6 +45,8 @@ pub struct Config {
     pub node_prefix: u8,
     /// Certificate of the cluster's CA in PEM, for `kube-root-ca.crt`.
     pub root_ca: String,
+    /// Signs requests for certificates; without it they wait for somebody who does.
+    pub authority: Option<Arc<Authority>>,
     pub clock: Clock,
 }
 
@@ -63,6 +69,26 @@ struct Controller {
 
 /// All controllers.
 static CATALOGUE: &[Controller] = &[
+    Controller {
+        name: "bootstrap-signer-controller",
+        service_account: "bootstrap-signer",
+        run: |context| Box::pin(bootstrap_tokens::sign(context)),
+    },
+    Controller {
+        name: "certificatesigningrequest-approving-controller",
+        service_account: "certificate-controller",
+        run: |context| Box::pin(certificates::approve::run(context)),
+    },
+    Controller {
+        name: "certificatesigningrequest-cleaner-controller",
+        service_account: "certificate-controller",
+        run: |context| Box::pin(certificates::clean::run(context)),
+    },
+    Controller {
+        name: "certificatesigningrequest-signing-controller",
+        service_account: "certificate-controller",
+        run: |context| Box::pin(certificates::sign::run(context)),
+    },
     Controller {
         name: "clusterrole-aggregation",
         service_account: "clusterrole-aggregation-controller",
@@ -127,6 +153,11 @@ static CATALOGUE: &[Controller] = &[
         name: "serviceaccount-controller",
         service_account: "service-account-controller",
         run: |context| Box::pin(service_account::run(context)),
+    },
+    Controller {
+        name: "token-cleaner-controller",
+        service_account: "token-cleaner",
+        run: |context| Box::pin(bootstrap_tokens::clean(context)),
     },
 ];
 

@@ -195,7 +195,16 @@ async fn delete_content(client: &Client, namespace: &str, deleted: Option<Timest
         }
     };
     if !served.stale.is_empty() {
-        report.discovery = Some(format!("{} failing: {}", served.stale.len(), served.stale.join(", ")));
+        let each = served
+            .stale
+            .iter()
+            .map(|gv| format!("{gv}: stale GroupVersion discovery: {gv}"));
+        let each: Vec<String> = each.collect();
+        report.discovery = Some(format!(
+            "{} failing: unable to retrieve the complete list of server APIs: {}",
+            each.len(),
+            each.join(", ")
+        ));
     }
     for resource in served
         .resources

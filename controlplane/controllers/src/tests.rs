@@ -31,6 +31,8 @@ impl Cluster {
             &kinds::REPLICA_SET,
             &kinds::DEPLOYMENT,
             &kinds::CLUSTER_ROLE,
+            &kinds::CERTIFICATE_SIGNING_REQUEST,
+            &kinds::SECRET,
         ]
         .into_iter()
         .cloned()
@@ -46,6 +48,7 @@ impl Cluster {
             cluster_range: "10.128.0.0/9".parse().unwrap(),
             node_prefix: 17,
             root_ca: "PEM".into(),
+            authority: None,
             clock: Clock::anchored(Timestamp::UNIX_EPOCH),
         };
         let make = fake.clone();

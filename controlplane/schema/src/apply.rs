@@ -14,6 +14,7 @@ mod extract;
 mod last_applied;
 mod managers;
 mod merge;
+mod mutation;
 mod ownership;
 mod prune;
 mod reconcile;
@@ -31,6 +32,7 @@ use std::borrow::Cow;
 use self::managers::{Manager, Operation};
 pub use self::{
     configure::{apply, described},
+    mutation::mutate,
     ownership::Versions,
     update::update,
 };

@@ -6,10 +6,16 @@
 //!
 //! Not there: types of protobuf, `cel.bind` and comprehensions over two variables, and positions of type errors.
 
+mod authorizer;
 mod check;
+mod declare;
 mod estimate;
 mod functions;
+mod message;
 mod meter;
+mod scope;
+#[cfg(test)]
+mod scope_tests;
 mod shallow;
 #[cfg(test)]
 mod tests;
@@ -24,10 +30,14 @@ use std::{
 
 use kube_cel::cel::{ExecutionError, IdedExpr, parser::Parser};
 
-pub(crate) use check::object;
+pub use authorizer::{AUTHORIZER, Check, REQUEST_RESOURCE, Verdict};
+pub use check::{object, show};
+pub use declare::declare;
 pub use estimate::Extent;
 pub use kube_cel::cel::Value;
+pub use message::{JSON_PATCH, OBJECT, to_json, type_name};
 pub use meter::Need;
+pub use scope::{Inputs, Scope, VARIABLES, Variable};
 pub use values::{Shape, escape, from_json, from_map, is_reserved, optional};
 
 /// What one evaluation may cost, as Kubernetes' `PerCallLimit`.
@@ -60,6 +70,10 @@ pub enum Type {
     /// A map whose keys are known, escaped as expressions name them.
     Object(Arc<BTreeMap<String, Type>>),
     Optional(Arc<Type>),
+    /// Something of which nothing but its name is known, and which has no fields.
+    Opaque(&'static str),
+    /// A message of that name, with whatever fields.
+    Message(Arc<str>),
 }
 
 /// Why an expression is refused.
@@ -114,6 +128,19 @@ impl Budget {
 pub struct Program {
     expression: IdedExpr,
     needs: BTreeMap<String, Need>,
+    /// How deep it is, with the variables it stands upon.
+    depth: usize,
+}
+
+/// What an expression of a policy may name, beside the variables of the policy.
+#[derive(Debug)]
+pub struct Environment<'e> {
+    pub inputs: &'e [(&'static str, Type)],
+    /// The variables, in which an expression sees fields of [`VARIABLES`], with their types; `None` where there can be
+    /// none.
+    pub variables: Option<(&'e BTreeMap<String, Variable>, Type)>,
+    /// Whether it may make messages.
+    pub messages: bool,
 }
 
 /// The most that an expression may cost by its estimate, as Kubernetes' `StaticEstimatedCostLimit`.
@@ -141,6 +168,36 @@ impl Program {
         Ok(Self::metered(expression))
     }
 
+    /// Compiles an expression of a policy, which runs in a [`Scope`]; gives its type too, which must be one of `wanted`.
+    ///
+    /// # Errors
+    /// When it is no expression, names something unknown, or yields another type.
+    pub fn of_policy(
+        source: &str,
+        environment: &Environment<'_>,
+        wanted: &[Type],
+    ) -> Result<(Self, Type), CompileError> {
+        let mut expression = parse(source)?;
+        message::prepare(&mut expression, environment.messages)?;
+        let declared = environment
+            .variables
+            .iter()
+            .map(|(_, type_)| (VARIABLES, type_.clone()));
+        let known: Vec<(&str, Type)> = environment.inputs.iter().cloned().chain(declared).collect();
+        let found = check::check(&expression, &known).map_err(CompileError::Check)?;
+        if found != Type::Dyn && !wanted.is_empty() && !wanted.contains(&found) {
+            return Err(CompileError::Result(other_than(wanted, &found)));
+        }
+        let names = scope::rewrite(&mut expression);
+        let none = BTreeMap::new();
+        let variables = environment.variables.as_ref().map_or(&none, |(variables, _)| variables);
+        let depth = scope::depth(check::depth(&expression), &names, variables)
+            .ok_or(CompileError::TooLarge("the expression is nested too deeply"))?;
+        let mut program = Self::metered(expression);
+        program.depth = depth;
+        Ok((program, found))
+    }
+
     /// Compiles an expression that has been compiled before against its variables: nothing but the syntax is checked.
     ///
     /// # Errors
@@ -151,8 +208,13 @@ impl Program {
 
     fn metered(mut expression: IdedExpr) -> Self {
         let needs = meter::needs(&expression);
+        let depth = check::depth(&expression);
         meter::rewrite(&mut expression);
-        Self { expression, needs }
+        Self {
+            expression,
+            needs,
+            depth,
+        }
     }
 
     /// What an expression may cost at most, from below, for variables of these extents. An expression that cannot be parsed
@@ -190,6 +252,15 @@ impl Program {
             Some(Err(error)) => Err(EvalError::Failed(words(&error))),
             None => Err(EvalError::Failed("internal error".to_owned())),
         }
+    }
+}
+
+/// That an expression yields something else than is wanted.
+fn other_than(wanted: &[Type], found: &Type) -> String {
+    let shown: Vec<String> = wanted.iter().map(show).collect();
+    match shown.as_slice() {
+        [one] => format!("must evaluate to {one} but got {}", show(found)),
+        _ => format!("must evaluate to one of [{}] but got {}", shown.join(" "), show(found)),
     }
 }
 

@@ -67,6 +67,11 @@ impl Structural {
         &self.0.type_
     }
 
+    /// The type of objects as expressions see them.
+    pub(crate) fn cel_type(&self) -> Option<crate::cel::Type> {
+        expressions::type_of(&self.0.root)
+    }
+
     /// Whether there are rules in CEL, which take time.
     pub fn has_rules(&self) -> bool {
         self.root().has_rules

@@ -38,6 +38,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::Stores};
 
+pub use apiserver::MaxInflight;
+pub use apiserver::audit::{Config as AuditConfig, log::Output as AuditOutput, policy::Policy as AuditPolicy};
 pub use identity::Token;
 pub use listen::{bind, primary_address};
 pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
@@ -68,6 +70,8 @@ pub struct Config {
     pub advertise: Option<IpAddr>,
     /// Where the API is served.
     pub api_bind: SocketAddr,
+    /// How many requests it serves at once.
+    pub max_inflight: MaxInflight,
     /// Where the administrator's kubeconfig is written.
     pub kubeconfig: PathBuf,
     /// The node on this machine; its kubelet gets a certificate.
@@ -82,6 +86,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Prefix length of a node's pod range.
     pub node_prefix: u8,
+    /// What is written down of requests, and where.
+    pub audit: Option<AuditConfig>,
 }
 
 /// Why a control plane does not start. Each is one line that says what to do.
@@ -91,6 +97,8 @@ pub enum Error {
     File(#[from] files::Error),
     #[error(transparent)]
     Pki(#[from] pki::Error),
+    #[error("the cluster's authority cannot sign")]
+    Authority(#[from] controllers::AuthorityError),
     #[error(transparent)]
     Keys(#[from] keys::Error),
     #[error(transparent)]
@@ -130,6 +138,8 @@ pub struct Server {
     api: Arc<ApiServer>,
     store: Arc<Stores>,
     pki: Pki,
+    /// Signs requests for certificates.
+    authority: Arc<controllers::Authority>,
     address: SocketAddr,
     clock: Clock,
     /// Components, and the API they use: ended in this order.
@@ -183,6 +193,11 @@ impl Server {
                 version: VERSION.to_owned(),
                 clock: api_clock(&clock),
                 client_ca: tls::certificates(&pki.ca)?,
+                proxy_client: Some(apiserver::ProxyClient {
+                    certificates: tls::certificates(&pki.front_proxy.certificate)?,
+                    key: tls::private_key(&pki.front_proxy)?,
+                }),
+                max_inflight: config.max_inflight,
                 service_accounts: apiserver::tokens::Config {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),
@@ -198,6 +213,7 @@ impl Server {
                 admission: Vec::new(),
                 virtuals: virtuals(&pki, &caches.0, components.clone())?,
                 checks: vec![bootstrap_check(bootstrapped.clone())],
+                audit: config.audit.clone(),
             },
             caches.0.clone(),
             caches.1.clone(),
@@ -206,6 +222,7 @@ impl Server {
         api.wait_ready().await;
 
         let server = Self {
+            authority: Arc::new(controllers::Authority::new(&pki.ca, &pki.ca_key)?),
             address: plan.local_address(),
             clock,
             loops: Default::default(),
@@ -231,6 +248,7 @@ impl Server {
             service_range: config.service_range,
             kubernetes_address,
             client_ca: server.pki.ca.clone(),
+            front_proxy_ca: server.pki.front_proxy_ca.clone(),
         };
         let admin = server.api.as_user("system:apiserver", &["system:masters"]);
         bootstrap::reconcile(&admin, &cluster).await?;
@@ -330,6 +348,7 @@ impl Server {
             cluster_range: config.cluster_range,
             node_prefix: config.node_prefix,
             root_ca: self.pki.ca.clone(),
+            authority: Some(self.authority.clone()),
             clock: clock.clone(),
         };
         let (controlling, end) = (

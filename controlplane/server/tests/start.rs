@@ -31,6 +31,8 @@ fn config(directory: &TempDir) -> Config {
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30000..=32767,
         node_prefix: 17,
+        audit: None,
+        max_inflight: server::MaxInflight::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! up nearly everything else too, by limits and by a filter of system calls. Started without root they keep the user's
 //! identity: the filter and the limits still hold.
 
-use std::io;
+use std::{io, time::Duration};
 
 use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, Signal},
@@ -18,6 +18,11 @@ const NOBODY: u32 = 65_534;
 
 /// How much a compile child lets others go first.
 const NICENESS: i32 = 10;
+
+/// The scheduling slice of a host's threads: the shortest there is. Who wakes waits for at most this much of whoever
+/// computes, so that a pod that computes or fills memory without end does not make others late by a slice of
+/// milliseconds at each of their steps. Nobody's share changes.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// Bounds of a compile child.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +55,43 @@ pub(crate) fn compiler(limits: &Limits) -> io::Result<()> {
 pub(crate) fn host() -> io::Result<()> {
     limit(Resource::Core, 0)?;
     raise_descriptors()?;
+    if let Err(error) = take_short_turns() {
+        tracing::debug!(%error, "the kernel's slice stays"); // a kernel before 6.12, or one that does not let us
+    }
     give_up_privileges()?;
     seccomp::install(seccomp::HOST)
+}
+
+/// Asks for slices of [`SLICE`], for this thread and those that it will start.
+fn take_short_turns() -> io::Result<()> {
+    /// `struct sched_attr` of sched_setattr(2), as far as the ordinary policy reads it.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: size_of::<Attributes>() as u32,
+        policy: 0,
+        flags: 0,
+        nice: rustix::process::getpriority_process(None)?,
+        priority: 0,
+        runtime: SLICE.as_nanos() as u64,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: the kernel reads as many bytes as the structure says that it has.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn give_up_privileges() -> io::Result<()> {

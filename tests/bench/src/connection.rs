@@ -87,6 +87,21 @@ impl Connection {
         Ok(self.sender.send_request(request).await?)
     }
 
+    /// Sends a request and reads the whole response without keeping it; answers its length in bytes.
+    pub(crate) async fn read(&mut self, method: &str, path: &str, body: Bytes) -> anyhow::Result<usize> {
+        let mut response = self.open(method, path, body).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = response.into_body().collect().await?.to_bytes();
+            bail!("{method} {path}: {status}: {}", String::from_utf8_lossy(&body));
+        }
+        let mut length = 0;
+        while let Some(frame) = response.body_mut().frame().await {
+            length += frame?.data_ref().map_or(0, Bytes::len);
+        }
+        Ok(length)
+    }
+
     /// Sends a request and reads the whole response.
     pub(crate) async fn call(&mut self, method: &str, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let response = self.open(method, path, body).await?;

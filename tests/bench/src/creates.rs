@@ -1,25 +1,16 @@
 //! Durable ConfigMap creates by many clients: rate, latency, and CPU of the server for each.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::Context;
 use bytes::Bytes;
 use e2e::{Cluster, control_plane, run};
 use serde_json::json;
 
-use crate::{
-    connection::Access,
-    figures::{Durations, print},
-    processes,
-};
+use crate::{connection::Access, fan, figures::print, processes};
+
+/// Where the ConfigMaps are.
+pub(crate) const COLLECTION: &str = "/api/v1/namespaces/load/configmaps";
 
 /// Starts a cluster without a node, loads it and prints the figures.
 pub(crate) fn measure(clients: usize, count: usize) -> anyhow::Result<()> {
@@ -50,45 +41,22 @@ pub(crate) fn load_command(cluster: &Cluster, what: &[&str], numbers: &[usize]) 
 /// Creates `count` ConfigMaps from `clients` connections.
 pub(crate) async fn load(kubeconfig: &Path, clients: usize, count: usize) -> anyhow::Result<()> {
     let access = Access::from_kubeconfig(kubeconfig)?;
-    let next = Arc::new(AtomicUsize::new(0));
-    let start = Instant::now();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..clients {
-        tasks.spawn(client(access.clone(), next.clone(), count));
-    }
-    let mut all = Durations::default();
-    while let Some(done) = tasks.join_next().await {
-        all.extend(done??);
-    }
-    let elapsed = start.elapsed();
-    let rate = all.len() as f64 / elapsed.as_secs_f64();
-    print(format!("count={} rate_per_s={rate:.0} {}", all.len(), all.summary()));
-    Ok(())
-}
-
-async fn client(access: Access, next: Arc<AtomicUsize>, count: usize) -> anyhow::Result<Durations> {
-    let mut connection = access.connect().await?;
-    let mut durations = Durations::default();
-    loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        if index >= count {
-            return Ok(durations);
-        }
-        let body = Bytes::from(config_map(index).to_string());
-        let start = Instant::now();
-        connection
-            .call("POST", "/api/v1/namespaces/load/configmaps", body)
-            .await?;
-        durations.push(start.elapsed());
-    }
+    let create = |index| {
+        (
+            "POST",
+            COLLECTION.to_owned(),
+            Bytes::from(config_map(index, "").to_string()),
+        )
+    };
+    fan::send(&access, clients, count, create).await
 }
 
 /// About 256 bytes of data.
-fn config_map(index: usize) -> serde_json::Value {
+pub(crate) fn config_map(index: usize, other: &str) -> serde_json::Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": format!("load-{index:06}"), "labels": {"load": "1"}},
-        "data": {"value": "x".repeat(256)},
+        "data": {"value": "x".repeat(256), "other": other},
     })
 }

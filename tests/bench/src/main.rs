@@ -3,8 +3,10 @@
 //!
 //! Not tests: nothing here passes or fails. Compare ratios of one run; machines are noisy.
 
+mod api;
 mod connection;
 mod creates;
+mod fan;
 mod figures;
 mod idle;
 mod memory;
@@ -40,6 +42,15 @@ enum What {
         clients: usize,
         #[arg(long, default_value_t = 20_000)]
         count: usize,
+    },
+    /// What the API server takes for each kind of request, and the memory it holds.
+    Api {
+        /// Pods that are listed and held.
+        #[arg(long, default_value_t = 5000)]
+        pods: usize,
+        /// Only fills the store with the pods and starts on it again.
+        #[arg(long)]
+        fill: bool,
     },
     /// One Wasm pod after another, from create to Ready as a watch sees it.
     Pods {
@@ -108,6 +119,14 @@ enum What {
         clients: usize,
         count: usize,
     },
+    /// A load of `api`, inside the cluster's network namespace.
+    #[command(hide = true)]
+    LoadApi {
+        what: api::Load,
+        kubeconfig: std::path::PathBuf,
+        clients: usize,
+        count: usize,
+    },
     /// The load of `pods`, inside the cluster's network namespace.
     #[command(hide = true)]
     LoadPods {
@@ -134,6 +153,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().what {
         What::Start { runs } => start::measure(runs),
         What::Creates { clients, count } => creates::measure(clients, count),
+        What::Api { pods, fill: false } => api::measure(pods),
+        What::Api { pods, fill: true } => api::fill(pods),
         What::Pods { count, component } => pods::measure(count, component.as_deref()),
         What::Requests {
             clients,
@@ -152,6 +173,12 @@ fn main() -> anyhow::Result<()> {
             clients,
             count,
         } => on_runtime(creates::load(&kubeconfig, clients, count)),
+        What::LoadApi {
+            what,
+            kubeconfig,
+            clients,
+            count,
+        } => on_runtime(api::load(what, &kubeconfig, clients, count)),
         What::LoadPods { kubeconfig, count } => on_runtime(pods::load(&kubeconfig, count)),
         What::LoadScale { kubeconfig, count } => on_runtime(workload::load(&kubeconfig, count)),
         What::LoadRequests {

@@ -128,6 +128,8 @@ impl Api {
             version: "v1.36.2+wherry".into(),
             clock: Arc::new(move || clock.now()),
             client_ca: Vec::new(),
+            proxy_client: None,
+            max_inflight: apiserver::MaxInflight::default(),
             service_accounts: apiserver::tokens::Config {
                 key: self.keys.service_accounts.clone(),
                 issuer: ISSUER.into(),
@@ -140,6 +142,7 @@ impl Api {
             admission: Vec::new(),
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
+            audit: None,
         };
         let api = ApiServer::start(config, tasks.clone(), shutdown.clone())
             .await
@@ -151,6 +154,7 @@ impl Api {
             service_range: SERVICE_RANGE.parse().expect("a range"),
             kubernetes_address: KUBERNETES,
             client_ca: AUTHORITY.to_owned(),
+            front_proxy_ca: AUTHORITY.to_owned(),
         };
         let running = Running {
             number: self.started.fetch_add(1, Ordering::Relaxed),

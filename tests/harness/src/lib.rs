@@ -97,6 +97,7 @@ impl Cluster {
                 cluster_range: "10.128.0.0/9".parse().expect("a range"),
                 node_prefix: 24,
                 root_ca: api::AUTHORITY.to_owned(),
+                authority: None,
                 clock,
             };
             let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];

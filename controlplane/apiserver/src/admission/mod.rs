@@ -8,6 +8,7 @@ mod certificate_subject;
 mod claim_resize;
 mod default_class;
 mod device_admin;
+pub mod dynamic;
 mod escalation;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -62,6 +63,11 @@ pub trait Admission: Send + Sync + 'static {
     /// Cheap first test, so that a plugin costs nothing where it has nothing to say.
     fn handles(&self, _operation: &Operation<'_>, _resource: &Resource, _subresource: Option<&str>) -> bool {
         true
+    }
+
+    /// Whether it judges after everything else, since what it does has to be undone if somebody refuses.
+    fn is_last(&self) -> bool {
+        false
     }
 
     /// May change `request.object`, or refuse.

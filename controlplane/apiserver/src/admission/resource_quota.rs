@@ -31,6 +31,10 @@ impl Admission for ResourceQuotas {
         resource.is_namespaced() && subresource.is_none() && writes
     }
 
+    fn is_last(&self) -> bool {
+        true
+    }
+
     async fn validate(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let quotas = request.reader.list(&quota::kind(), request.namespace);
         let Some(new) = request.object.as_deref().filter(|_| !quotas.is_empty()) else {

@@ -4,6 +4,7 @@
 //! certificate of another authority gets a 401 in words instead of a broken handshake. Who may be believed is decided
 //! here, once per connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -11,10 +12,14 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{AUTHENTICATED, UserInfo};
 use crate::server::StartError;
+
+/// Which credential somebody showed, among what is said of them (KEP-740).
+const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
 /// Verifies client certificates against the authorities of the cluster.
 pub(crate) struct Certificates {
@@ -48,12 +53,19 @@ impl Certificates {
 fn user_of(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
-    let username = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    // Of several common names the last counts, as in Go: whoever signs must mean the same one.
+    let username = subject.iter_common_name().last()?.as_str().ok()?.to_owned();
+    if username.is_empty() {
+        return None;
+    }
     let organizations = subject.iter_organization().filter_map(|o| o.as_str().ok());
     let groups = organizations.chain([AUTHENTICATED]).map(str::to_owned).collect();
+    let digest = Sha256::digest(certificate.as_ref());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     Some(UserInfo {
         username,
         groups,
+        extra: BTreeMap::from([(CREDENTIAL.to_owned(), vec![format!("X509SHA256={digest}")])]),
         ..UserInfo::default()
     })
 }

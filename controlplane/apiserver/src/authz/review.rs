@@ -117,7 +117,10 @@ impl Virtual for Handler {
     async fn call(&self, cx: VirtualContext, request: Request) -> Result<Response, Status> {
         let mut review = read_object(request).await?;
         let status = match self.review {
-            Review::SelfSubject => json!({"userInfo": user_json(&cx.user)}),
+            Review::SelfSubject => {
+                review.set("metadata.creationTimestamp", api::time::rfc3339(cx.now));
+                json!({"userInfo": user_json(&cx.user)})
+            }
             Review::SelfRules => {
                 let namespace = review.str_at("spec.namespace").unwrap_or_default();
                 if namespace.is_empty() {

@@ -10,6 +10,7 @@ pub use objects::{
     service_range,
 };
 pub use policy::policy;
+pub(crate) use reconcile::flow_control;
 pub use reconcile::{Error, reconcile, reconcile_endpoints};
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Cluster {
     pub kubernetes_address: Ipv4Addr,
     /// Who signs client certificates, in PEM.
     pub client_ca: String,
+    /// Who signs the certificate that is shown to aggregated servers, in PEM.
+    pub front_proxy_ca: String,
 }
 
 /// The namespaces of every cluster.
@@ -112,13 +114,25 @@ pub fn priority_classes() -> [Object; 2] {
     })
 }
 
-/// `kube-system/extension-apiserver-authentication`: how servers beside this one recognise its clients. It says nothing of
-/// request headers, since no proxy stands in front.
+/// `kube-system/extension-apiserver-authentication`: how servers beside this one recognise its clients. It also
+/// says by which certificate they know this one, and in which headers it tells who is asking.
 pub fn authentication(cluster: &Cluster) -> Object {
     let mut map = Object::new("v1", "ConfigMap");
     map.set_name("extension-apiserver-authentication");
     map.set_namespace(Some("kube-system"));
-    map.set("data", json!({"client-ca-file": cluster.client_ca}));
+    // Lists are JSON in text.
+    map.set(
+        "data",
+        json!({
+            "client-ca-file": cluster.client_ca,
+            "requestheader-allowed-names": r#"["front-proxy-client"]"#,
+            "requestheader-client-ca-file": cluster.front_proxy_ca,
+            "requestheader-extra-headers-prefix": r#"["X-Remote-Extra-"]"#,
+            "requestheader-group-headers": r#"["X-Remote-Group"]"#,
+            "requestheader-uid-headers": r#"["X-Remote-Uid"]"#,
+            "requestheader-username-headers": r#"["X-Remote-User"]"#,
+        }),
+    );
     map
 }
 
@@ -145,6 +159,7 @@ mod tests {
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
             client_ca: "PEM".to_owned(),
+            front_proxy_ca: "PROXY".to_owned(),
         };
         let [endpoints, slice] = kubernetes_endpoints(&cluster);
         let [wasm] = runtime_classes();

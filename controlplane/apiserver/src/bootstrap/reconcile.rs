@@ -64,6 +64,11 @@ pub async fn reconcile_endpoints(client: &kube::Client, cluster: &Cluster) -> Re
     ensure_all(client, kubernetes_endpoints(cluster)).await
 }
 
+/// Writes those that every cluster has of flow control.
+pub(crate) async fn flow_control(client: &kube::Client) -> Result<(), Error> {
+    ensure_all(client, standard::objects()).await
+}
+
 async fn ensure_all(client: &kube::Client, objects: impl IntoIterator<Item = Object>) -> Result<(), Error> {
     stream::iter(objects)
         .map(|wanted| async move { ensure(client, &wanted).await })
@@ -346,6 +351,7 @@ mod tests {
             service_range: "10.96.0.0/16".parse().expect("a range"),
             kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
             client_ca: "PEM".to_owned(),
+            front_proxy_ca: "PROXY".to_owned(),
         };
         reconcile(&kube::Client::new(service, "default"), &cluster)
             .await

@@ -35,6 +35,7 @@ fn cluster() -> Cluster {
         service_range: "10.96.0.0/16".parse().expect("a range"),
         kubernetes_address: Ipv4Addr::new(10, 96, 0, 1),
         client_ca: "PEM".to_owned(),
+        front_proxy_ca: "PROXY".to_owned(),
     }
 }
 
@@ -54,6 +55,8 @@ impl World {
             version: "v1.36.2+wherry".to_owned(),
             clock: Arc::new(now),
             client_ca: Vec::new(),
+            proxy_client: None,
+            max_inflight: crate::MaxInflight::default(),
             service_accounts: tokens::Config {
                 key: signing_key(),
                 issuer: "https://kubernetes.default.svc".to_owned(),
@@ -66,6 +69,7 @@ impl World {
             admission: Vec::new(),
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
+            audit: None,
         };
         let server = ApiServer::start(config, TaskTracker::new(), shutdown.clone())
             .await

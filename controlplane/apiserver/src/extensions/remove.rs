@@ -162,6 +162,7 @@ async fn delete_in(
         query: &query,
         accepted: Accepted::JSON,
         manager: "kube-apiserver",
+        extended: false,
         now: shared.now(),
     };
     verbs::delete_collection(&call, &verbs::DeleteOptions::default())

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::accept::{Accepted, Encoding, aggregated_discovery, negotiate_plain};
 use super::body::Body;
 use super::respond;
+use crate::aggregation::{Aggregator, Offer, priority};
 use crate::registry::catalog::{Endpoint, Registry};
 use crate::registry::virtuals::VirtualRoute;
 
@@ -27,6 +28,7 @@ const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 pub(crate) struct Discovery {
     registry: Arc<Registry>,
     virtuals: Vec<VirtualRoute>,
+    aggregator: Arc<Aggregator>,
     made: ArcSwapOption<Documents>,
 }
 
@@ -74,6 +76,10 @@ pub(crate) struct GroupVersion {
     pub(crate) group: String,
     pub(crate) version: String,
     pub(crate) resources: Vec<Offered>,
+    /// Its place among groups, and within its group.
+    priority: (i64, i64),
+    /// What another server offers; then nothing else is known of it.
+    remote: Option<Arc<Offer>>,
 }
 
 impl GroupVersion {
@@ -115,10 +121,11 @@ struct KindName {
 }
 
 impl Discovery {
-    pub(crate) fn new(registry: &Arc<Registry>, virtuals: &[VirtualRoute]) -> Self {
+    pub(crate) fn new(registry: &Arc<Registry>, virtuals: &[VirtualRoute], aggregator: &Arc<Aggregator>) -> Self {
         Discovery {
             registry: registry.clone(),
             virtuals: virtuals.to_vec(),
+            aggregator: aggregator.clone(),
             made: ArcSwapOption::empty(),
         }
     }
@@ -133,15 +140,21 @@ impl Discovery {
         if let Some(made) = self.made.load_full().filter(|made| made.version == version) {
             return made;
         }
-        let made = Arc::new(Documents::new(version, &self.registry, &self.virtuals));
+        let made = Arc::new(Documents::new(
+            version,
+            &self.registry,
+            &self.virtuals,
+            &self.aggregator,
+        ));
         self.made.store(Some(made.clone()));
         made
     }
 }
 
 impl Documents {
-    fn new(version: u64, registry: &Registry, virtuals: &[VirtualRoute]) -> Self {
-        let all = group_versions(registry, virtuals);
+    fn new(version: u64, registry: &Registry, virtuals: &[VirtualRoute], aggregator: &Aggregator) -> Self {
+        let mut all = group_versions(registry, virtuals);
+        add_remotes(&mut all, aggregator);
         let (core, groups): (Vec<&GroupVersion>, Vec<&GroupVersion>) = all.iter().partition(|gv| gv.group.is_empty());
         let aggregated = [("/api", &core), ("/apis", &groups)];
         Documents {
@@ -206,7 +219,7 @@ pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> 
         let resources = &mut slot(&mut all, route.group, route.version).resources;
         add_virtual(resources, route);
     }
-    order(&mut all, registry);
+    order(&mut all);
     for group_version in &mut all {
         group_version.resources.sort_by(|a, b| a.plural.cmp(&b.plural));
         for resource in &mut group_version.resources {
@@ -216,15 +229,32 @@ pub(crate) fn group_versions(registry: &Registry, virtuals: &[VirtualRoute]) -> 
     all
 }
 
-/// Groups of custom resources come last, by name, and their versions as Kubernetes prefers them.
-fn order(all: &mut [GroupVersion], registry: &Registry) {
-    let built_in = registry.built_in_groups();
-    let known = |gv: &GroupVersion| built_in.contains(&gv.group);
-    let place = |gv: &GroupVersion| match known(gv) {
-        true => (false, String::new(), None),
-        false => (true, gv.group.clone(), Some(Reverse(version_priority(&gv.version)))),
-    };
-    all.sort_by_cached_key(place);
+/// Groups by the highest priority of their versions, then by name; versions by theirs, then as Kubernetes prefers them.
+fn order(all: &mut [GroupVersion]) {
+    let mut groups: HashMap<String, i64> = HashMap::new();
+    for gv in all.iter() {
+        let highest = groups.entry(gv.group.clone()).or_default();
+        *highest = gv.priority.0.max(*highest);
+    }
+    all.sort_by_cached_key(|gv| {
+        let of_group = groups.get(&gv.group).copied().unwrap_or_default();
+        let of_version = (Reverse(gv.priority.1), Reverse(version_priority(&gv.version)));
+        (Reverse(of_group), gv.group.clone(), of_version)
+    });
+}
+
+/// What other servers answer for takes the place of what this one has.
+fn add_remotes(all: &mut Vec<GroupVersion>, aggregator: &Aggregator) {
+    let remotes = aggregator.remotes();
+    for remote in remotes.iter() {
+        let own = slot(all, &remote.group, &remote.version);
+        own.resources.clear();
+        own.priority = (remote.group_priority, remote.version_priority);
+        own.remote = Some(aggregator.offer(remote));
+    }
+    if !remotes.is_empty() {
+        order(all);
+    }
 }
 
 fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a mut GroupVersion {
@@ -234,6 +264,8 @@ fn slot<'a>(all: &'a mut Vec<GroupVersion>, group: &str, version: &str) -> &'a m
             group: group.to_owned(),
             version: version.to_owned(),
             resources: Vec::new(),
+            priority: priority(group, version),
+            remote: None,
         });
         all.len() - 1
     });
@@ -337,7 +369,8 @@ fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, D
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named}),
     );
     for (root, versions) in [("/api", core), ("/apis", groups)] {
-        for gv in versions {
+        // Another server describes its own.
+        for gv in versions.iter().filter(|gv| gv.remote.is_none()) {
             documents.insert(format!("{root}/{}", gv.api_version()), resource_list(gv));
         }
     }
@@ -438,6 +471,10 @@ fn aggregate(groups: &[&GroupVersion]) -> Value {
 }
 
 fn aggregated_version(gv: &GroupVersion) -> Value {
+    if let Some(offer) = &gv.remote {
+        let freshness = if offer.stale { "Stale" } else { "Current" };
+        return json!({"version": gv.version, "freshness": freshness, "resources": offer.resources});
+    }
     let resources: Vec<Value> = gv.resources.iter().map(aggregated_resource).collect();
     json!({"version": gv.version, "freshness": "Current", "resources": resources})
 }

@@ -181,6 +181,23 @@ impl Metrics {
         Watching(Raised::new(self.watchers.get_or_create(&labels).clone()))
     }
 
+    /// Shows what the audit log counts: events written and lost.
+    pub(crate) fn show_audit(&self, [written, lost]: [Counter; 2]) {
+        let mut collected = self.collected.lock();
+        collected.register("apiserver_audit_event", "Audit events written", written);
+        collected.register("apiserver_audit_error", "Audit events lost", lost);
+    }
+
+    /// How many watch a kind.
+    pub(crate) fn watchers(&self, endpoint: &Endpoint) -> u64 {
+        let labels = KindLabels {
+            group: endpoint.served().group.clone(),
+            resource: endpoint.resource().plural.clone(),
+        };
+        let level = self.watchers.get(&labels).map_or(0, |level| level.get());
+        u64::try_from(level).unwrap_or_default()
+    }
+
     /// Everything in Prometheus' text format.
     pub(crate) fn text(&self, registry: &Registry) -> String {
         for kind in registry.kinds() {
@@ -252,14 +269,7 @@ impl Drop for Raised {
 }
 
 /// A request being served.
-pub(crate) struct Serving(Raised);
-
-impl Serving {
-    /// How many requests of its kind are being served, this one included.
-    pub(crate) fn level(&self) -> i64 {
-        self.0.0.get()
-    }
-}
+pub(crate) struct Serving(#[allow(dead_code, reason = "lowers the gauge when dropped")] Raised);
 
 /// A watch being served.
 pub(crate) struct Watching(#[allow(dead_code, reason = "lowers the gauge when dropped")] Raised);

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use schema::openapi::{Described, Source, Subresource, V2Document, V2Format, document_path, v3_document, v3_index};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::body::Body;
@@ -208,7 +209,8 @@ pub(super) async fn answer(
     let hashes = tokio::task::spawn_blocking(move || made.openapi.hashes()).await;
     let hashes = hashes.map_err(|_| Status::internal("the OpenAPI documents could not be made"))?;
     if path.is_empty() {
-        let index = v3_index(hashes.iter().map(|(version, hash)| (version, hash.as_str())));
+        let mut index = v3_index(hashes.iter().map(|(version, hash)| (version, hash.as_str())));
+        add_remotes(&mut index, server);
         return Ok(respond::json(StatusCode::OK, index.to_string()));
     }
     let found = hashes.into_iter().find(|(version, _)| document_path(version) == path);
@@ -221,6 +223,20 @@ pub(super) async fn answer(
             Ok(response)
         }
         asked => document(server, version, &hash, asked.is_some(), parts).await,
+    }
+}
+
+/// The documents of other servers, which these are asked for.
+fn add_remotes(index: &mut Value, server: &Shared) {
+    let Some(paths) = index.get_mut("paths").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for remote in server.aggregator.remotes().iter() {
+        let path = document_path(&GroupVersion::new(&remote.group, &remote.version));
+        match &server.aggregator.offer(remote).openapi {
+            Some(url) => paths.insert(path, json!({"serverRelativeURL": url})),
+            None => paths.remove(&path),
+        };
     }
 }
 

@@ -1,10 +1,11 @@
-//! The request path, in order: request info, authentication, impersonation, limits, authorization, then the verb; around it
+//! The request path, in order: request info, authentication, impersonation, priority and fairness, authorization, then the verb; around it
 //! the request id, the timeout, the metrics, and a net that catches panics.
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use api::Status;
@@ -20,16 +21,15 @@ use super::body::Body;
 use super::info::RequestInfo;
 use super::query::Query;
 use super::{compress, respond, route};
+use crate::audit::{Entry, annotations};
 use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
 use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
+use crate::flowcontrol::{self, Admitted, Class};
 use crate::server::Shared;
 
 /// How long a request may take, watches and streams excepted; as Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Requests served at once, by kind, before callers are told to come back; Kubernetes' defaults.
-const MAX_READS: i64 = 400;
-const MAX_WRITES: i64 = 200;
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
@@ -37,9 +37,21 @@ pub(crate) enum Caller {
     Connection {
         certified: Certified,
         loopback: bool,
+        /// The peer's address.
+        peer: Option<IpAddr>,
     },
     /// A caller in this process, known by construction.
     Internal(Arc<UserInfo>),
+}
+
+impl Caller {
+    /// Where the caller is.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Caller::Connection { peer, .. } => *peer,
+            Caller::Internal(_) => Some(Ipv4Addr::LOCALHOST.into()),
+        }
+    }
 }
 
 /// Answers one request; never fails and never panics.
@@ -47,7 +59,7 @@ pub(crate) async fn handle(server: Arc<Shared>, caller: Caller, request: Request
     let (parts, body) = request.into_parts();
     let id = request_id(&parts);
     let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri, id = ?id);
-    let work = AssertUnwindSafe(answer(&server, &caller, &parts, body))
+    let work = AssertUnwindSafe(answer(&server, &caller, &parts, &id, body))
         .catch_unwind()
         .instrument(span);
     let mut response = match Box::pin(work).await {
@@ -72,31 +84,28 @@ fn request_id(parts: &Parts) -> HeaderValue {
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut [0; 36])).expect("a UUID is ASCII")
 }
 
-async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body) -> Response<Body> {
+async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &HeaderValue, body: Body) -> Response<Body> {
     let begun = Instant::now();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let long = info.is_long_running();
-    let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+    let (audited, classified) = (OnceLock::new(), OnceLock::new());
+    let asked = (parts, &info, &query);
     let work = async {
-        let user = identify(server, caller, parts).await?;
-        let user = impersonate(&*server.authorizer, &parts.headers, user).await?;
-        let _serving = match long {
-            true => None,
-            false => Some(admit_load(server, caller, &user, mutating)?),
+        let user = identify(server, caller, parts).await;
+        let Some(audit) = &server.audit else {
+            return serve(server, asked, user?, None, &classified, body).await;
         };
-        authorize(server, &info, &query, &user).await?;
-        route::dispatch(
-            route::Route {
-                server,
-                user: &user,
-                parts,
-                info: &info,
-                query: &query,
-            },
-            body,
-        )
-        .await
+        let id = id.to_str().unwrap_or_default();
+        let user = user.inspect_err(|_| audit.unauthenticated(id, parts, &info, caller.address()))?;
+        match audit.begin(id, parts, &info, &user, caller.address()) {
+            None => serve(server, asked, user, None, &classified, body).await,
+            Some(entry) => {
+                let entry = audited.get_or_init(|| entry);
+                let served = serve(server, asked, user, Some(entry), &classified, body);
+                entry.annotations().scope(served).await
+            }
+        }
     };
     let result = match long {
         true => work.await,
@@ -104,7 +113,13 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
             .await
             .unwrap_or_else(|_| Err(timed_out())),
     };
-    let response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    let mut response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    if let Some(class) = classified.get() {
+        class.mark(response.headers_mut());
+    }
+    if let Some(entry) = audited.into_inner() {
+        response = entry.answered(long, response).await;
+    }
     server.metrics.finished(
         &info,
         route::target(server, &info),
@@ -115,6 +130,52 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, body: Body
         Caller::Connection { loopback: false, .. } if asks_gzip(parts) => compress::gzip(response),
         _ => response,
     }
+}
+
+/// What comes after it is known who asks. `classified` is told how the request was classified.
+async fn serve(
+    server: &Arc<Shared>,
+    (parts, info, query): (&Parts, &RequestInfo<'_>, &Query<'_>),
+    caller: Arc<UserInfo>,
+    audited: Option<&Entry>,
+    classified: &OnceLock<Class>,
+    body: Body,
+) -> Result<Response<Body>, Status> {
+    let user = impersonate(&*server.authorizer, &parts.headers, caller.clone()).await?;
+    if let Some(entry) = audited.filter(|_| !Arc::ptr_eq(&user, &caller)) {
+        entry.impersonates(&user);
+    }
+    let long = info.is_long_running();
+    let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
+    let _serving = (!long).then(|| server.metrics.serving(mutating));
+    // Watches wait for their beginning only; other streams are as long as their clients want.
+    let admitted = match !long || info.verb == "watch" {
+        true => server.flow_control.admit(server, info, query, &user).await,
+        false => None,
+    };
+    let _seat = match admitted {
+        None => None,
+        Some(Admitted { class, seat }) => {
+            let _ = classified.set(class);
+            match seat {
+                Ok(seat) => Some(seat),
+                Err(after) => return Ok(flowcontrol::refusal(after)),
+            }
+        }
+    };
+    authorize(server, info, query, &user).await?;
+    let body = match audited {
+        Some(entry) => entry.request(info, &parts.headers, body).await?,
+        None => body,
+    };
+    let route = route::Route {
+        server,
+        user: &user,
+        parts,
+        info,
+        query,
+    };
+    route::dispatch(route, body).await
 }
 
 fn accept(parts: &Parts) -> Option<&str> {
@@ -136,25 +197,6 @@ async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc
     }
 }
 
-/// Refuses work beyond what the server takes on at once; callers in this process and administrators pass.
-fn admit_load(
-    server: &Shared,
-    caller: &Caller,
-    user: &UserInfo,
-    mutating: bool,
-) -> Result<super::metrics::Serving, Status> {
-    let serving = server.metrics.serving(mutating);
-    let limit = if mutating { MAX_WRITES } else { MAX_READS };
-    let exempt = matches!(caller, Caller::Internal(_)) || user.groups.iter().any(|group| group == MASTERS);
-    if serving.level() > limit && !exempt {
-        return Err(Status::too_many_requests(
-            "too many requests, please try again later",
-            1,
-        ));
-    }
-    Ok(serving)
-}
-
 /// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.
 async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, user: &UserInfo) -> Result<(), Status> {
     if !info.is_resource && matches!(info.path, "/healthz" | "/livez" | "/readyz") {
@@ -174,12 +216,25 @@ async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, u
         is_resource: info.is_resource,
     };
     if user.groups.iter().any(|group| group == MASTERS) {
+        decided("allow", "");
         return Ok(());
     }
     match server.authorizer.authorize(&attributes).await {
-        Decision::Allow => Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
+        Decision::Allow => {
+            decided("allow", "");
+            Ok(())
+        }
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+            decided("forbid", &reason);
+            Err(forbidden(&attributes, &reason))
+        }
     }
+}
+
+/// Says to the audit log what was decided.
+fn decided(decision: &str, reason: &str) {
+    annotations::add("authorization.k8s.io/decision", || decision.to_owned());
+    annotations::add("authorization.k8s.io/reason", || reason.to_owned());
 }
 
 /// 403 as Kubernetes words it.

@@ -1,6 +1,7 @@
 //! The one place where outcomes become responses: objects, lists, and every error as a `Status`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use api::Status;
 use bytes::Bytes;
@@ -114,9 +115,35 @@ fn to_yaml(json: &Bytes) -> Option<Bytes> {
     Some(serde_saphyr::to_string(&value).ok()?.into_bytes().into())
 }
 
+/// Characters that all warnings of an answer may have; where they have more, each has only so many, as in Kubernetes.
+const MAX_WARNINGS: usize = 4096;
+const MAX_WARNING: usize = 256;
+
+/// The texts without doubles, cut to what an answer's head takes.
+fn told(texts: &[String]) -> Vec<String> {
+    let mut known = HashSet::new();
+    let once = texts.iter().filter(|text| known.insert(text.as_str()));
+    let told: Vec<String> = once.take(MAX_WARNINGS).cloned().collect();
+    let length = |text: &String| text.chars().count();
+    if told.iter().map(length).sum::<usize>() <= MAX_WARNINGS {
+        return told;
+    }
+    let cut = told
+        .into_iter()
+        .map(|text| text.chars().take(MAX_WARNING).collect::<String>());
+    let mut left = MAX_WARNINGS;
+    let fits = |text: &String| {
+        let length = length(text);
+        let fits = length <= left;
+        left = left.saturating_sub(length);
+        fits
+    };
+    cut.take_while(fits).collect()
+}
+
 /// Adds `Warning: 299 - "text"` for each text, the way kubectl shows them.
 pub(crate) fn warn(headers: &mut HeaderMap, texts: &[String]) {
-    for text in texts {
+    for text in told(texts) {
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         let line: String = quoted.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{line}\"").as_bytes()) {

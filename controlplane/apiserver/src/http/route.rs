@@ -18,7 +18,10 @@ use super::metrics::Target;
 use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
+use crate::admission::dynamic::connect;
+use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
+use crate::flowcontrol;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
 use crate::registry::resource::Subresource;
@@ -38,7 +41,10 @@ pub(super) struct Route<'a> {
 
 pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
     if !route.info.is_resource {
-        return document(route).await;
+        return document(route, body).await;
+    }
+    if let Some(remote) = route.server.aggregator.remote(route.info.group, route.info.version) {
+        return Ok(pass_on(route, &remote, body).await);
     }
     if let Some(found) = virtual_route(route.server, route.info) {
         return call_virtual(route, found, body).await;
@@ -72,6 +78,7 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         query: route.query,
         accepted,
         manager: &manager,
+        extended: true,
         now: route.server.now(),
     };
     let mut response = match subresource {
@@ -199,14 +206,10 @@ async fn whole(call: Call<'_>, route: Route<'_>, body: Body) -> Result<Response<
             let options = delete_options(&call, route.parts, body).await?;
             match verbs::delete(&call, &options).await? {
                 Answer::Object(reply) => finish(&call, include, reply),
-                Answer::Status(status) => {
+                Answer::Status(status, warnings) => {
                     let bytes = status.to_vec().into();
-                    Ok(respond::document(
-                        StatusCode::OK,
-                        bytes,
-                        call.accepted.encoding,
-                        call.accepted.pretty,
-                    ))
+                    let code = StatusCode::OK;
+                    as_it_is(&call, Reply { code, bytes, warnings })
                 }
             }
         }
@@ -258,22 +261,14 @@ async fn part(
             as_it_is(&call, verbs::patch_scale(&call, patch_type, &bytes).await?)
         }
         (Subresource::Binding, _) => {
-            let status = crate::pods::bind(&call, object(route.parts, body).await?).await?;
-            Ok(respond::document(
-                StatusCode::CREATED,
-                status.to_vec().into(),
-                call.accepted.encoding,
-                call.accepted.pretty,
-            ))
+            let (status, warnings) = crate::pods::bind(&call, object(route.parts, body).await?).await?;
+            let (code, bytes) = (StatusCode::CREATED, status.to_vec().into());
+            as_it_is(&call, Reply { code, bytes, warnings })
         }
         (Subresource::Eviction, _) => {
-            let status = crate::pods::evict(&call, object(route.parts, body).await?).await?;
-            Ok(respond::document(
-                StatusCode::CREATED,
-                status.to_vec().into(),
-                call.accepted.encoding,
-                call.accepted.pretty,
-            ))
+            let (status, warnings) = crate::pods::evict(&call, object(route.parts, body).await?).await?;
+            let (code, bytes) = (StatusCode::CREATED, status.to_vec().into());
+            as_it_is(&call, Reply { code, bytes, warnings })
         }
         (_, "get") => {
             let item = verbs::get(&call).await?;
@@ -405,6 +400,8 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
+    let connects = connect::admit(route.server, route.user, info, route.query);
+    let warnings = Box::pin(connects).await?;
     let accepted = accepted_plain(route);
     let context = VirtualContext {
         user: route.user.clone(),
@@ -421,7 +418,8 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     *request.uri_mut() = route.parts.uri.clone();
     *request.headers_mut() = route.parts.headers.clone();
     *request.extensions_mut() = route.parts.extensions.clone();
-    let response = found.handler.call(context, request).await?;
+    let mut response = found.handler.call(context, request).await?;
+    respond::warn(response.headers_mut(), &warnings);
     // What is no object (a log, a stream) goes out whatever the caller accepts.
     Ok(match accepted {
         Ok(accepted) => respond::in_encoding(response, accepted),
@@ -429,11 +427,40 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     })
 }
 
+/// Has another server answer.
+async fn pass_on(route: Route<'_>, remote: &Remote, body: Body) -> Response<Body> {
+    let lasts = route.info.is_long_running();
+    Box::pin(aggregation::pass(
+        route.server,
+        remote,
+        route.user,
+        route.parts,
+        body,
+        lasts,
+    ))
+    .await
+}
+
+/// The server that describes a group and version, where a path asks for the discovery or the OpenAPI of one.
+fn remote_document(route: Route<'_>) -> Option<Arc<Remote>> {
+    let path = route.info.path.trim_matches('/');
+    let path = path.strip_prefix("openapi/v3/").unwrap_or(path);
+    let (group, version) = match path.split_once('/')? {
+        ("api", version) => ("", version),
+        ("apis", rest) => rest.split_once('/')?,
+        _ => return None,
+    };
+    route.server.aggregator.remote(group, version)
+}
+
 /// What is not a resource: discovery, OpenAPI, health, version, metrics.
-async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
+async fn document(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
     let Route {
         server, parts, query, ..
     } = route;
+    if let Some(remote) = remote_document(route) {
+        return Ok(pass_on(route, &remote, body).await);
+    }
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Err(Status::no_such_path());
     }
@@ -447,11 +474,17 @@ async fn document(route: Route<'_>) -> Result<Response<Body>, Status> {
         "/metrics" => Ok(respond::with_type(
             StatusCode::OK,
             http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
-            Body::from(server.metrics.text(&server.registry).into_bytes()),
+            Body::from(
+                (server.metrics.text(&server.registry) + &flowcontrol::metrics(&server.flow_control)).into_bytes(),
+            ),
         )),
         trimmed => {
             if trimmed == "/openapi/v2" {
                 return super::openapi::v2::answer(server, parts).await;
+            }
+            if let Some(name) = trimmed.strip_prefix("/debug/api_priority_and_fairness/") {
+                let text = flowcontrol::dump(&server.flow_control, name).ok_or_else(Status::no_such_path)?;
+                return Ok(respond::text(StatusCode::OK, text));
             }
             if let Some(rest) = trimmed.strip_prefix("/openapi/v3") {
                 return super::openapi::answer(server, rest.trim_start_matches('/'), parts, query).await;

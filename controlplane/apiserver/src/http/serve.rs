@@ -87,6 +87,7 @@ async fn connection(
     let caller = Caller::Connection {
         certified: certified(&server, &stream),
         loopback: peer.ip().is_loopback(),
+        peer: Some(peer.ip()),
     };
     let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let (server, caller) = (server.clone(), caller.clone());

@@ -10,8 +10,11 @@ use api::status::StatusCause;
 use api::{GroupResource, LabelSelector, Object, Status};
 use serde_json::{Map, Value, json};
 
+use crate::admission::dynamic::KindName;
 use crate::http::info::RequestInfo;
-use crate::registry::verbs::{Call, Current, DeleteOptions, Flavour, New, WriteOptions, delete_object, modify};
+use crate::registry::verbs::{
+    Call, Current, DeleteOptions, Flavour, New, WriteOptions, approve_part, delete_object, modify,
+};
 
 const BUDGETS: (&str, &str, &str) = ("policy", "v1", "poddisruptionbudgets");
 /// How many evicted pods a budget may wait for at once; as Kubernetes.
@@ -19,8 +22,8 @@ const MOST_DISRUPTED: usize = 2000;
 /// How often an eviction is planned anew, since the pod changed under it.
 const ATTEMPTS: usize = 6;
 
-/// Evicts the pod of the call with the options that the Eviction carries.
-pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, Status> {
+/// Evicts the pod of the call with the options that the Eviction carries; gives warnings too.
+pub(crate) async fn evict(call: &Call<'_>, mut eviction: Object) -> Result<(Status, Vec<String>), Status> {
     if !eviction.name().is_empty() && eviction.name() != call.name() {
         return Err(Status::bad_request(
             "name in URL does not match name in Eviction object",
@@ -30,6 +33,8 @@ pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, S
     let options = options.and_then(|value| Object::from_value(value).ok());
     let mut options = DeleteOptions::parse(call.query, options.as_ref())?;
     options.dry_run |= WriteOptions::parse(call.query, "CreateOptions")?.dry_run;
+    let kind = KindName::new("policy", "v1", "Eviction");
+    let warnings = approve_part(call, kind, &mut eviction, options.dry_run).await?;
     for _ in 0..ATTEMPTS {
         let pod = Current::load(call.endpoint, call.namespace(), call.name()).await?;
         let pod = pod.ok_or_else(|| call.not_found(call.name()))?.object;
@@ -44,7 +49,7 @@ pub(crate) async fn evict(call: &Call<'_>, eviction: Object) -> Result<Status, S
         let again = seen.is_some() && options.resource_version.is_none();
         match delete(call, &pod, seen, &options).await {
             Err(status) if again && status.is("Conflict") => {}
-            done => return done.map(|()| super::created()),
+            done => return done.map(|()| (super::created(), warnings)),
         }
     }
     Err(Status::modified(&call.endpoint.group_resource(), call.name()))

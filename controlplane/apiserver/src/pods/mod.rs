@@ -5,14 +5,17 @@ pub mod log;
 
 use api::{GroupKind, Object, Status, StatusDetails};
 
-use crate::registry::verbs::{Call, Flavour, New, WriteOptions, modify};
+use crate::admission::dynamic::KindName;
+use crate::registry::verbs::{Call, Flavour, New, WriteOptions, approve_part, modify};
 
 pub(crate) use evict::evict;
 
-/// Assigns a pod to the node a Binding names, by compare-and-set.
-pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Status> {
+/// Assigns a pod to the node a Binding names, by compare-and-set; gives warnings too.
+pub(crate) async fn bind(call: &Call<'_>, mut binding: Object) -> Result<(Status, Vec<String>), Status> {
     check_name(call, &binding)?;
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let kind = KindName::new("", "v1", "Binding");
+    let warnings = approve_part(call, kind, &mut binding, options.dry_run).await?;
     let assign = |pod: &Object| {
         let mut object = pod.clone();
         crate::resources::core::pod::bind(&mut object, &binding, call.now)?;
@@ -23,7 +26,7 @@ pub(crate) async fn bind(call: &Call<'_>, binding: Object) -> Result<Status, Sta
         })
     };
     modify(call, Flavour::Decided, options.dry_run, assign).await?;
-    Ok(created())
+    Ok((created(), warnings))
 }
 
 /// The name in the body, if there is one, must be the URL's.

@@ -97,6 +97,11 @@ impl Endpoint {
         self.nth
     }
 
+    /// The kind in every version in which it is served.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Endpoint> {
+        endpoints_of(&self.kind)
+    }
+
     /// Group and plural as the request named them, for messages.
     pub(crate) fn group_resource(&self) -> GroupResource {
         GroupResource::new(&self.served().group, &self.resource().plural)
@@ -261,7 +266,6 @@ impl Registry {
     }
 
     /// Tells when what is served changes.
-    #[cfg(test)]
     pub(crate) fn watch_version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -274,6 +278,15 @@ impl Registry {
     pub(crate) fn endpoint(&self, group: &str, version: &str, plural: &str) -> Option<Endpoint> {
         let built_in = self.built_in.endpoint(group, version, plural);
         built_in.or_else(|| self.custom.load().endpoint(group, version, plural))
+    }
+
+    /// A kind by its own name.
+    pub(crate) fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Endpoint> {
+        let custom = self.custom.load();
+        let kinds = self.built_in.kinds.iter().chain(&custom.kinds);
+        let named = kinds.filter(|known| known.resource.kind == kind);
+        let is_it = |endpoint: &Endpoint| endpoint.served().group == group && endpoint.served().version == version;
+        named.flat_map(endpoints_of).find(is_it)
     }
 
     /// Every kind in every version: the built-in ones in the order of the catalogue, then the custom ones.
@@ -295,15 +308,6 @@ impl Registry {
         let mut kinds = self.built_in.kinds.clone();
         kinds.extend(self.custom.load().kinds.iter().cloned());
         kinds
-    }
-
-    /// The groups that have kinds of their own from the start.
-    pub(crate) fn built_in_groups(&self) -> Vec<String> {
-        let served = self.built_in.kinds.iter().flat_map(|kind| &kind.resource.served);
-        let mut groups: Vec<String> = served.map(|served| served.group.to_string()).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups
     }
 
     /// The custom kinds that are served.

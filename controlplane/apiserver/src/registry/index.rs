@@ -16,12 +16,13 @@ use store::cache::Index;
 use super::custom::Normal;
 use super::encode;
 use super::resource::{Resource, SelectableField};
+use super::texts::Texts;
 
 /// What selectors need to know of a cached object.
 pub(crate) struct Entry {
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// In the order of the kind's selectable fields.
-    fields: Box<[Box<str>]>,
+    /// The keys and values of the labels in turn, then the values of the kind's selectable fields in their order.
+    texts: Texts,
+    labels: u32,
     parsed: OnceLock<Arc<Object>>,
     /// Of the object's protobuf message, once it is known.
     protobuf_length: AtomicU32,
@@ -32,12 +33,13 @@ const KEEP_PARSED: usize = 2 << 10;
 
 impl Entry {
     pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(k, _)| &**k == key).map(|(_, v)| &**v)
+        let nth = (0..self.labels as usize).find(|nth| self.texts.get(2 * nth) == Some(key))?;
+        self.texts.get(2 * nth + 1)
     }
 
     /// The value of the kind's `nth` selectable field.
     pub(crate) fn field(&self, nth: usize) -> Option<&str> {
-        self.fields.get(nth).map(|f| &**f)
+        self.texts.get(2 * self.labels as usize + nth)
     }
 
     /// How long the object's protobuf message is, which `measure` finds out once.
@@ -176,9 +178,11 @@ impl KindIndex {
                 });
             present.take().unwrap_or_else(|| field.absent.as_ref().into())
         });
+        let labels = found.labels.len();
+        let texts = found.labels.into_iter().flat_map(|(key, value)| [key, value]);
         Entry {
-            fields: fields.collect(),
-            labels: found.labels.into(),
+            texts: texts.chain(fields).collect(),
+            labels: u32::try_from(labels).unwrap_or_default(),
             parsed: OnceLock::new(),
             protobuf_length: AtomicU32::new(0),
         }
@@ -323,8 +327,8 @@ mod tests {
     fn a_small_object_is_kept_parsed_and_a_large_one_is_not() {
         for (size, kept) in [(10, true), (KEEP_PARSED, false)] {
             let entry = Entry {
-                labels: Box::default(),
-                fields: Box::default(),
+                texts: Texts::default(),
+                labels: 0,
                 parsed: OnceLock::new(),
                 protobuf_length: AtomicU32::new(0),
             };

@@ -17,6 +17,7 @@ pub mod reader;
 pub(crate) mod render;
 pub mod resource;
 pub(crate) mod select;
+mod texts;
 pub(crate) mod verbs;
 pub mod virtuals;
 

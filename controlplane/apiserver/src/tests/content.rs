@@ -447,6 +447,7 @@ async fn large_answers_are_compressed_for_remote_clients_that_ask() {
             Caller::Connection {
                 certified: admin.clone(),
                 loopback,
+                peer: None,
             },
             request,
         )

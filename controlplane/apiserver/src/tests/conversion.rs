@@ -1,68 +1,12 @@
 //! Conversion by webhook, against a webhook that speaks TLS in this process.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair};
-use rustls_pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 use super::custom::widgets;
+use super::hooks::Hook;
 use super::*;
 
-/// How a webhook answers the review it is sent.
-type Answering = fn(&Value) -> Value;
-
-/// A conversion webhook on a socket of its own.
-struct Hook {
-    url: String,
-    bundle: String,
-    calls: Arc<AtomicUsize>,
-    stop: CancellationToken,
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 impl Hook {
-    async fn new(answer: Answering) -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-        let certificate = params.self_signed(&key).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-            )
-            .expect("a certificate");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
-        let port = listener.local_addr().expect("an address").port();
-        let (calls, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(serve(listener, acceptor, answer, calls.clone())),
-        );
-        Hook {
-            url: format!("https://127.0.0.1:{port}/convert"),
-            bundle: STANDARD.encode(certificate.pem()),
-            calls,
-            stop,
-        }
-    }
-
     /// Widgets in `v1`, which have a size, and in `v2`, which have a width instead.
     fn definition(&self) -> Value {
         widgets(|definition| {
@@ -77,26 +21,6 @@ impl Hook {
             new["additionalPrinterColumns"] = json!([{"name": "Width", "type": "integer", "jsonPath": ".spec.width"}]);
             definition["spec"]["versions"].as_array_mut().unwrap().push(new);
         })
-    }
-}
-
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answer: Answering, calls: Arc<AtomicUsize>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let Ok(stream) = acceptor.accept(stream).await else {
-            continue;
-        };
-        let calls = calls.clone();
-        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let calls = calls.clone();
-            async move {
-                calls.fetch_add(1, Ordering::Relaxed);
-                let body = request.into_body().collect().await.expect("a body").to_bytes();
-                let review: Value = serde_json::from_slice(&body).expect("a review");
-                let body = Body::from(answer(&review).to_string().into_bytes());
-                Ok::<_, std::convert::Infallible>(http::Response::new(body))
-            }
-        });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 
@@ -194,22 +118,18 @@ async fn lists_watches_and_tables_are_converted_once() {
     for name in ["a", "b", "c"] {
         assert_eq!(fixture.post(V1, widget("v1", name, json!({"size": 2}))).await.code, 201);
     }
-    assert_eq!(
-        hook.calls.load(Ordering::Relaxed),
-        0,
-        "what rests in the version is not converted"
-    );
+    assert_eq!(hook.count(), 0, "what rests in the version is not converted");
     let list = fixture.get(V2).await;
     assert_eq!(
         (list.names().len(), list.at("/items/2/spec/width")),
         (3, json!(2)),
         "{list:?}"
     );
-    assert_eq!(hook.calls.load(Ordering::Relaxed), 1, "three objects in one review");
+    assert_eq!(hook.count(), 1, "three objects in one review");
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
     let table = fixture.send_with("GET", V2, &accept, Vec::new()).await;
     assert_eq!(table.at("/rows/0/cells"), json!(["a", 2]));
-    assert_eq!(hook.calls.load(Ordering::Relaxed), 1, "and remembered");
+    assert_eq!(hook.count(), 1, "and remembered");
     let from = list.revision();
     let mut events = fixture.watch(&format!("{V2}?watch=true&resourceVersion={from}")).await;
     fixture.post(V1, widget("v1", "d", json!({"size": 9}))).await;
@@ -268,5 +188,5 @@ async fn a_webhook_of_another_authority_is_not_believed() {
             .contains("x509: certificate signed by unknown authority"),
         "{failed:?}"
     );
-    assert_eq!(hook.calls.load(Ordering::Relaxed), 0);
+    assert_eq!(hook.count(), 0);
 }

@@ -1,6 +1,8 @@
 //! The request path from end to end, in this process, over the in-memory store.
 
+mod aggregation;
 mod apply;
+mod audit;
 mod certificates;
 mod components;
 mod content;
@@ -8,13 +10,17 @@ mod conversion;
 mod custom;
 mod deletes;
 mod discovery;
+mod flow_control;
+mod hooks;
 mod lists;
 mod logs;
 mod managed;
 mod pods;
+mod policies;
 mod refusals;
 mod sockets;
 mod watches;
+mod webhooks;
 mod workloads;
 mod writes;
 
@@ -119,6 +125,31 @@ pub(super) fn user(name: &str) -> Caller {
     }))
 }
 
+/// What a fixture may be given.
+pub(super) struct Given {
+    pub(super) backend: Arc<Memory>,
+    pub(super) client_ca: Vec<CertificateDer<'static>>,
+    pub(super) virtuals: crate::Virtuals,
+    pub(super) audit: Option<crate::audit::Config>,
+    /// A certificate for aggregated servers.
+    pub(super) proxy_client: Option<crate::ProxyClient>,
+    /// How many requests it serves at once.
+    pub(super) max_inflight: crate::MaxInflight,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Given {
+            backend: Arc::default(),
+            client_ca: Vec::new(),
+            virtuals: Box::new(|_| Vec::new()),
+            audit: None,
+            proxy_client: None,
+            max_inflight: crate::MaxInflight::default(),
+        }
+    }
+}
+
 impl Fixture {
     pub(super) async fn new() -> Self {
         Self::over(Arc::new(Memory::default())).await
@@ -140,12 +171,40 @@ impl Fixture {
         client_ca: Vec<CertificateDer<'static>>,
         virtuals: crate::Virtuals,
     ) -> Self {
+        let given = Given {
+            backend,
+            client_ca,
+            virtuals,
+            ..Given::default()
+        };
+        Self::made(given).await
+    }
+
+    /// Keeps APIServices, which a fixture does not by itself.
+    pub(super) fn aggregate(&self) {
+        tokio::spawn(crate::aggregation::run(
+            self.server.shared.clone(),
+            self.shutdown.clone(),
+        ));
+    }
+
+    pub(super) async fn made(given: Given) -> Self {
+        let Given {
+            backend,
+            client_ca,
+            virtuals,
+            audit,
+            proxy_client,
+            max_inflight,
+        } = given;
         let shutdown = CancellationToken::new();
         let config = Config {
             backend: backend.clone(),
             version: "v1.36.2+wherry".to_owned(),
             clock: Arc::new(time),
             client_ca,
+            proxy_client,
+            max_inflight,
             service_accounts: crate::tokens::Config {
                 key: String::new(),
                 issuer: "https://test".to_owned(),
@@ -158,6 +217,7 @@ impl Fixture {
             admission: Vec::new(),
             virtuals,
             checks: Vec::new(),
+            audit,
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |deps, _| {
             Ok(Parts {
@@ -393,6 +453,7 @@ pub(super) fn stranger() -> Caller {
     Caller::Connection {
         certified: Certified::No,
         loopback: true,
+        peer: None,
     }
 }
 

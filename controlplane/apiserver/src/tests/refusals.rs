@@ -272,6 +272,7 @@ async fn strangers_are_anonymous_and_false_credentials_are_not() {
     let refused = Caller::Connection {
         certified: Certified::Refused,
         loopback: true,
+        peer: None,
     };
     assert_eq!(
         f.request(refused, get("/api/v1/nodes")).await.code,

@@ -3,6 +3,7 @@
 //! A token names its service account and the object it is bound to, both with their UIDs: it ends with its time, with the
 //! account and with that object, whichever is first. Nothing is stored.
 
+pub(crate) mod bootstrap;
 mod claims;
 mod keys;
 mod request;
@@ -15,6 +16,7 @@ use api::names::GroupResource;
 use serde_json::json;
 
 use self::keys::{Keys, Signer};
+use crate::authn::TokenAuthenticator;
 use crate::http::published::Published;
 use crate::registry::Deps;
 use crate::registry::reader::Reader;
@@ -71,13 +73,13 @@ pub(crate) fn start(config: &Config, deps: &Deps, clock: Clock) -> Result<Arc<To
 }
 
 impl Tokens {
-    /// The `token` subresource of service accounts, and token reviews.
-    pub(crate) fn virtuals(self: &Arc<Self>) -> Vec<VirtualRoute> {
+    /// The `token` subresource of service accounts, and token reviews, which also ask `others`.
+    pub(crate) fn virtuals(self: &Arc<Self>, others: Arc<dyn TokenAuthenticator>) -> Vec<VirtualRoute> {
         let issuer = request::Requests {
             signer: Signer::new(self.keys.clone()),
             config: self.config.clone(),
         };
-        vec![request::route(issuer), review::route(self.clone())]
+        vec![request::route(issuer), review::route(self.clone(), others)]
     }
 
     /// What others need to check tokens themselves: OpenID Connect Discovery 1.0 and the key as RFC 7517 writes it.

@@ -10,15 +10,19 @@ use schema::openapi::schema_json;
 use serde_json::{Value, json};
 
 use super::Tokens;
-use crate::authn::UserInfo;
+use crate::authn::{TokenAuthenticator, UserInfo};
 use crate::authz::review::user_json;
 use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply};
 
 /// Answers token reviews.
-struct Reviews(Arc<Tokens>);
+struct Reviews {
+    tokens: Arc<Tokens>,
+    /// Who knows tokens that name no audience.
+    others: Arc<dyn TokenAuthenticator>,
+}
 
 /// Where it stands.
-pub(super) fn route(tokens: Arc<Tokens>) -> VirtualRoute {
+pub(super) fn route(tokens: Arc<Tokens>, others: Arc<dyn TokenAuthenticator>) -> VirtualRoute {
     VirtualRoute {
         group: "authentication.k8s.io",
         version: "v1",
@@ -29,7 +33,7 @@ pub(super) fn route(tokens: Arc<Tokens>) -> VirtualRoute {
         kind_group_version: None,
         definition: Some(("io.k8s.api.authentication.v1.TokenReview", schema_json::<TokenReview>)),
         verbs: &["create"],
-        handler: Arc::new(Reviews(tokens)),
+        handler: Arc::new(Reviews { tokens, others }),
     }
 }
 
@@ -45,15 +49,34 @@ impl Virtual for Reviews {
         }
         let asked = audiences(&review);
         let wanted = if asked.is_empty() {
-            self.0.config.audiences.clone()
+            self.tokens.config.audiences.clone()
         } else {
             asked.clone()
         };
-        let found = self.0.identify(token, &wanted).await?;
+        let mut found = self.tokens.identify(token, &wanted).await?;
+        if found.is_none() {
+            found = self.of_others(token, &wanted).await?;
+        }
         review.set("status", status(found, &asked));
         // The token is a secret and has been read.
         review.remove("spec.token");
         Ok(reply(StatusCode::CREATED, &review))
+    }
+}
+
+impl Reviews {
+    /// A token that names no audience is for the API server itself, and for whom that stands.
+    async fn of_others(&self, token: &str, wanted: &[String]) -> Result<Option<(UserInfo, Vec<String>)>, Status> {
+        let own = &self.tokens.config.audiences;
+        let matched: Vec<String> = wanted
+            .iter()
+            .filter(|audience| own.contains(audience))
+            .cloned()
+            .collect();
+        if matched.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.others.authenticate(token).await?.map(|user| (user, matched)))
     }
 }
 

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -31,6 +33,8 @@ use crate::registry::reader::Reader;
 
 /// Bytes of an answer.
 const MAX_ANSWER: usize = 32 << 20;
+/// Sets of authorities that are remembered.
+const MAX_CONFIGS: usize = 64;
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Where systems keep the authorities that they trust.
@@ -102,7 +106,7 @@ impl Target {
     }
 
     /// The URL with the timeout, as errors show it.
-    fn url(&self, timeout: Duration) -> String {
+    pub(crate) fn url(&self, timeout: Duration) -> String {
         let (base, separator) = match &self.place {
             Place::Url(url) => (url.clone(), if url.contains('?') { '&' } else { '?' }),
             Place::Service {
@@ -122,11 +126,16 @@ impl Target {
 /// Calls webhooks.
 pub(crate) struct Caller {
     reader: Arc<dyn Reader>,
+    /// By authorities; so that sessions are resumed, and no certificate is read for every call.
+    configs: Mutex<HashMap<Vec<u8>, Arc<ClientConfig>>>,
 }
 
 impl Caller {
     pub(crate) fn new(reader: Arc<dyn Reader>) -> Self {
-        Caller { reader }
+        Caller {
+            reader,
+            configs: Mutex::default(),
+        }
     }
 
     /// Posts JSON; gives the body of a successful answer.
@@ -168,7 +177,7 @@ impl Caller {
                     .collect()
             }
         };
-        let tls = client_config(&target.ca_bundle)?;
+        let tls = self.client_config(&target.ca_bundle)?;
         let server = ServerName::try_from(host).map_err(|error| unreachable(error.to_string()))?;
         let mut last = "no endpoints available".to_owned();
         for address in addresses {
@@ -180,8 +189,21 @@ impl Caller {
         Err(unreachable(last))
     }
 
+    fn client_config(&self, ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+        if let Some(known) = self.configs.lock().get(ca_bundle) {
+            return Ok(known.clone());
+        }
+        let made = client_config(ca_bundle)?;
+        let mut configs = self.configs.lock();
+        if configs.len() >= MAX_CONFIGS {
+            configs.clear();
+        }
+        configs.insert(ca_bundle.to_owned(), made.clone());
+        Ok(made)
+    }
+
     /// Where a Service is reached: its ready endpoints, then its own address.
-    async fn endpoints(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
+    pub(crate) async fn endpoints(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
         let services = GroupResource::new("", "services");
         let found = self.reader.get_fresh(&services, Some(namespace), name).await;
         let Ok(Some(service)) = found else {
@@ -234,7 +256,7 @@ fn ready(slice: &api::Object, port_name: &str) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-async fn dial(
+pub(crate) async fn dial(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
     server: ServerName<'static>,
@@ -271,7 +293,8 @@ fn tls_words(error: &std::io::Error) -> String {
     }
 }
 
-fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+/// Whom a bundle has one believe; an empty one leaves it to the system.
+pub(crate) fn roots(ca_bundle: &[u8]) -> Result<RootCertStore, CallError> {
     let mut roots = RootCertStore::empty();
     if ca_bundle.is_empty() {
         roots.clone_from(system_roots());
@@ -282,6 +305,11 @@ fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
             return Err(CallError::CaBundle);
         }
     }
+    Ok(roots)
+}
+
+fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+    let roots = roots(ca_bundle)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|_| CallError::CaBundle)?;

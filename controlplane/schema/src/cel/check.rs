@@ -10,7 +10,7 @@ use kube_cel::cel::{
     common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, SelectExpr, operators},
 };
 
-use super::{Type, functions};
+use super::{Type, functions, message};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -80,7 +80,7 @@ fn select_field<'a>(select: &'a SelectExpr, scope: &mut Vec<(&'a str, Type)>) ->
 
 fn field(operand: &Type, name: &str) -> Result<Type> {
     match operand {
-        Type::Dyn => Ok(Type::Dyn),
+        Type::Dyn | Type::Message(_) => Ok(Type::Dyn),
         Type::Map(value) => Ok((**value).clone()),
         Type::Object(fields) => fields
             .get(name)
@@ -108,6 +108,9 @@ fn of_call<'a>(call: &'a CallExpr, scope: &mut Vec<(&'a str, Type)>) -> Result<T
         .iter()
         .map(|arg| infer(arg, scope))
         .collect::<Result<Vec<_>>>()?;
+    if let Some(name) = message::name(call) {
+        return Ok(Type::Message(name.into()));
+    }
     if let Some(type_) = of_operator(&call.func_name, &args)? {
         return Ok(type_);
     }
@@ -246,7 +249,7 @@ fn result_of(name: &str) -> Type {
     match name {
         "contains" | "startsWith" | "endsWith" | "matches" | "bool" | "hasValue" | "sets.contains"
         | "sets.equivalent" | "sets.intersects" | "isGreaterThan" | "isLessThan" | "containsIP" | "containsCIDR"
-        | "ip.isCanonical" => Type::Bool,
+        | "ip.isCanonical" | "allowed" | "errored" => Type::Bool,
         "size" | "int" | "indexOf" | "lastIndexOf" | "compareTo" | "getFullYear" | "getMonth" | "getDayOfYear"
         | "getDayOfMonth" | "getDate" | "getDayOfWeek" | "getHours" | "getMinutes" | "getSeconds"
         | "getMilliseconds" | "major" | "minor" | "asInteger" | "prefixLength" | "family" => Type::Int,
@@ -270,7 +273,9 @@ fn result_of(name: &str) -> Type {
         | "getHost"
         | "getHostname"
         | "getPort"
-        | "getEscapedPath" => Type::String,
+        | "getEscapedPath"
+        | "error"
+        | "reason" => Type::String,
         "split" | "findAll" => Type::List(Arc::new(Type::String)),
         "lists.range" => Type::List(Arc::new(Type::Int)),
         "timestamp" => Type::Timestamp,
@@ -311,7 +316,7 @@ fn of_comprehension<'a>(comprehension: &'a ComprehensionExpr, scope: &mut Vec<(&
 }
 
 /// A type as cel-go prints it.
-fn show(type_: &Type) -> String {
+pub fn show(type_: &Type) -> String {
     match type_ {
         Type::Dyn => "dyn".to_owned(),
         Type::Bool => "bool".to_owned(),
@@ -327,6 +332,8 @@ fn show(type_: &Type) -> String {
         Type::Map(value) => format!("map(string, {})", show(value)),
         Type::Object(_) => "object".to_owned(),
         Type::Optional(inner) => format!("optional_type({})", show(inner)),
+        Type::Opaque(name) => (*name).to_owned(),
+        Type::Message(name) => name.to_string(),
     }
 }
 
@@ -353,6 +360,6 @@ pub(super) fn depth(of: &IdedExpr) -> usize {
 }
 
 /// Declares fields.
-pub(crate) fn object(fields: impl IntoIterator<Item = (String, Type)>) -> Type {
+pub fn object(fields: impl IntoIterator<Item = (String, Type)>) -> Type {
     Type::Object(Arc::new(fields.into_iter().collect::<BTreeMap<_, _>>()))
 }

@@ -13,8 +13,9 @@ use kube_cel::{
 };
 
 use super::{
-    charge,
+    authorizer, charge, message,
     meter::{COST, HEAVY, SQUARE, STEP},
+    scope,
 };
 
 type Result<T> = std::result::Result<T, ExecutionError>;
@@ -41,6 +42,9 @@ pub(super) fn root() -> &'static Context<'static> {
         context.add_function("replace", replace);
         context.add_function("join", join);
         context.add_function("lists.range", range);
+        context.add_function(message::MAKE, message::make);
+        context.add_function(scope::READ, scope::read);
+        authorizer::register(&mut context);
         context
     })
 }
@@ -184,8 +188,9 @@ fn range(ftx: &FunctionContext, count: i64) -> Result<Value> {
 }
 
 /// The names of all functions, qualified ones with their prefix.
-const NAMES: [&str; 139] = [
+const NAMES: [&str; 153] = [
     "add",
+    "allowed",
     "asApproximateFloat",
     "asInteger",
     "base64.decode",
@@ -193,6 +198,7 @@ const NAMES: [&str; 139] = [
     "bool",
     "bytes",
     "charAt",
+    "check",
     "cidr",
     "compareTo",
     "contains",
@@ -203,7 +209,10 @@ const NAMES: [&str; 139] = [
     "duration",
     "dyn",
     "endsWith",
+    "error",
+    "errored",
     "family",
+    "fieldSelector",
     "find",
     "findAll",
     "first",
@@ -239,6 +248,7 @@ const NAMES: [&str; 139] = [
     "getQuery",
     "getScheme",
     "getSeconds",
+    "group",
     "hasValue",
     "indexOf",
     "int",
@@ -264,6 +274,7 @@ const NAMES: [&str; 139] = [
     "isUnspecified",
     "join",
     "jsonpatch.escapeKey",
+    "labelSelector",
     "last",
     "lastIndexOf",
     "lists.range",
@@ -292,17 +303,23 @@ const NAMES: [&str; 139] = [
     "max",
     "min",
     "minor",
+    "name",
+    "namespace",
     "optional.none",
     "optional.of",
     "optional.ofNonZeroValue",
     "or",
     "orValue",
     "patch",
+    "path",
     "prefixLength",
     "quantity",
+    "reason",
     "replace",
+    "resource",
     "reverse",
     "semver",
+    "serviceAccount",
     "sets.contains",
     "sets.equivalent",
     "sets.intersects",
@@ -315,6 +332,7 @@ const NAMES: [&str; 139] = [
     "string",
     "strings.quote",
     "sub",
+    "subresource",
     "substring",
     "sum",
     "timestamp",

@@ -9,6 +9,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use x509_parser::prelude::{GeneralName, ParsedExtension, X509Certificate, parse_x509_pem};
+use zeroize::Zeroizing;
 
 use super::{Error, Identity};
 use crate::files;
@@ -70,6 +71,11 @@ impl Authority {
     /// The authority's certificate, PEM.
     pub(crate) fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// The authority's key, PKCS #8 PEM.
+    pub(crate) fn key(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.issuer.key().serialize_pem())
     }
 
     /// Reads the leaf's files, or signs a new one where they are missing, near their end or carry other names.

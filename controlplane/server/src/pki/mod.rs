@@ -15,6 +15,7 @@ use std::{
 use authority::{Authority, Leaf, Purpose};
 use jiff::Timestamp;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use zeroize::Zeroizing;
 
 use crate::files;
 
@@ -45,10 +46,11 @@ impl std::fmt::Debug for Identity {
 }
 
 /// Every certificate and key the cluster's components hold.
-#[derive(Debug)]
 pub struct Pki {
     /// The cluster's CA certificate: clients, the API server and kubelets trust it.
     pub ca: String,
+    /// Its key, PKCS #8 PEM: signs what is approved of CertificateSigningRequests.
+    pub ca_key: Zeroizing<String>,
     /// Serves the API.
     pub apiserver: Identity,
     /// Shown by the API server to kubelets.
@@ -63,6 +65,12 @@ pub struct Pki {
     pub front_proxy_ca: String,
     /// Signs service account tokens: an EC P-256 private key, PKCS #8 PEM.
     pub service_account_key: String,
+}
+
+impl std::fmt::Debug for Pki {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pki").finish_non_exhaustive()
+    }
 }
 
 /// What the leaves must carry.
@@ -141,6 +149,7 @@ impl Pki {
                 now,
             )?,
             ca: ca.certificate().to_owned(),
+            ca_key: ca.key(),
             front_proxy_ca: front_proxy_ca.certificate().to_owned(),
             service_account_key: service_account_key(directory)?,
         })

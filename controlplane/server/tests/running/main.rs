@@ -6,6 +6,7 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+mod certificates;
 mod disruption;
 mod garbage;
 
@@ -28,7 +29,7 @@ struct Plane {
     informers: Informers,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Plane {
@@ -52,6 +53,8 @@ impl Plane {
             service_range: "10.96.0.0/16".parse().unwrap(),
             node_ports: 30000..=32767,
             node_prefix: 17,
+            audit: None,
+            max_inflight: server::MaxInflight::default(),
         });
         let server = server.await.unwrap();
         let admin = Client::from_kubeconfig(&kubeconfig).await.unwrap();
@@ -62,7 +65,7 @@ impl Plane {
             admin,
             tasks,
             shutdown,
-            _directory: directory,
+            directory,
         }
     }
 

@@ -1,7 +1,6 @@
 //! PodSecurity (the Pod Security Standards): pods keep to the level that their namespace's labels name. What breaks the
 //! enforced level is refused; what breaks the level to warn of is said so, of pods and of what makes pods.
-//!
-//! The level to audit is read and judged by nobody here: there is no audit log.
+//! What breaks the level to audit is said to the audit log.
 
 mod baseline;
 mod checks;
@@ -20,6 +19,7 @@ use serde_json::Value;
 use self::checks::{Pod, evaluate};
 use self::policy::{At, Level, Policy};
 use super::{Admission, AdmissionRequest, is_core};
+use crate::audit::annotations;
 use crate::registry::resource::{Operation, Resource};
 
 /// Of how many pods a namespace's new level is tried at most.
@@ -59,7 +59,9 @@ impl Admission for PodSecurity {
             Some(path) => {
                 if let Some(spec) = object.map_at(&format!("{path}.spec")) {
                     let annotations = object.map_at(&format!("{path}.metadata.annotations"));
-                    warn(request, policy.warn, &Pod { annotations, spec });
+                    let pod = Pod { annotations, spec };
+                    audit(policy.audit, &pod);
+                    warn(request, policy.warn, &pod);
                 }
                 Ok(())
             }
@@ -84,6 +86,10 @@ fn pod(request: &AdmissionRequest<'_>, policy: &Policy, new: &Object) -> Result<
         return Ok(());
     }
     let Some(pod) = Pod::of(new) else { return Ok(()) };
+    annotations::add("pod-security.kubernetes.io/enforce-policy", || {
+        policy.enforce.to_string()
+    });
+    audit(policy.audit, &pod);
     let found = evaluate(policy.enforce, &pod);
     if !found.is_empty() {
         let (level, why) = (policy.enforce, checks::details(&found));
@@ -91,6 +97,20 @@ fn pod(request: &AdmissionRequest<'_>, policy: &Policy, new: &Object) -> Result<
     }
     warn(request, policy.warn, &pod);
     Ok(())
+}
+
+/// Says to the audit log what a level would not have let in.
+fn audit(level: At, pod: &Pod<'_>) {
+    if !annotations::wanted() {
+        return;
+    }
+    let found = evaluate(level, pod);
+    if !found.is_empty() {
+        let why = checks::details(&found);
+        annotations::add("pod-security.kubernetes.io/audit-violations", || {
+            format!("would violate PodSecurity \"{level}\": {why}")
+        });
+    }
 }
 
 fn warn(request: &AdmissionRequest<'_>, level: At, pod: &Pod<'_>) {

@@ -1,4 +1,4 @@
-//! What a namespace's labels say: which level is enforced, and of which is warned. Pure.
+//! What a namespace's labels say: which level is enforced, of which is warned, and which is audited. Pure.
 
 use std::fmt;
 
@@ -35,6 +35,7 @@ pub(super) struct At {
 pub(super) struct Policy {
     pub(super) enforce: At,
     pub(super) warn: At,
+    pub(super) audit: At,
 }
 
 impl fmt::Display for At {
@@ -71,7 +72,7 @@ impl Policy {
             (level, understood, version)
         };
         let (enforce, understood, enforce_version) = mode("enforce", Level::Restricted);
-        mode("audit", Level::Privileged);
+        let (audit, _, audit_version) = mode("audit", Level::Privileged);
         let (warn, _, warn_version) = mode("warn", Level::Privileged);
         let at = |level: Option<Level>, version: Option<Version>| At {
             level: level.unwrap_or(Level::Privileged),
@@ -89,6 +90,7 @@ impl Policy {
         let policy = Policy {
             enforce: enforced,
             warn: warned,
+            audit: at(audit, audit_version),
         };
         (policy, errors)
     }

@@ -165,7 +165,8 @@ fn undecodable(endpoint: &Endpoint, body: &[u8], media: Media, why: &str) -> Sta
     Status::bad_request(message)
 }
 
-fn to_storage(endpoint: &Endpoint, object: &mut Object) {
+/// Rewrites an object from the endpoint's version to the storage version.
+pub(crate) fn to_storage(endpoint: &Endpoint, object: &mut Object) {
     // Custom resources are worked on in the version they come in.
     if endpoint.kind.custom.is_some() {
         return;

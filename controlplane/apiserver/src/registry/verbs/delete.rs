@@ -22,10 +22,10 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 /// What became of a delete, with the object to show.
 pub(crate) enum Deletion {
-    /// It is gone; its last state and uid.
-    Removed(Bytes, String),
-    /// It is marked, and goes when its grace period or finalizers have ended.
-    Pending(Bytes),
+    /// It is gone; its last state and uid, and warnings.
+    Removed(Bytes, String, Vec<String>),
+    /// It is marked, and goes when its grace period or finalizers have ended; warnings.
+    Pending(Bytes, Vec<String>),
 }
 
 /// What a delete does to an object.
@@ -42,30 +42,27 @@ pub(crate) async fn delete(call: &Call<'_>, options: &DeleteOptions) -> Result<A
     let resource = call.endpoint.resource();
     let code = http::StatusCode::OK;
     match delete_object(call, call.name(), options).await? {
-        Deletion::Removed(bytes, _) if resource.returns_deleted => Ok(Answer::Object(Reply {
-            code,
-            bytes,
-            warnings: Vec::new(),
-        })),
-        Deletion::Removed(_, uid) => Ok(Answer::Status(Status::success(StatusDetails {
-            name: call.name().to_owned(),
-            group: call.endpoint.served().group.clone().into_owned(),
-            kind: resource.plural.clone().into_owned(),
-            uid,
-            ..StatusDetails::default()
-        }))),
-        Deletion::Pending(bytes) => Ok(Answer::Object(Reply {
-            code,
-            bytes,
-            warnings: Vec::new(),
-        })),
+        Deletion::Removed(bytes, _, warnings) if resource.returns_deleted => {
+            Ok(Answer::Object(Reply { code, bytes, warnings }))
+        }
+        Deletion::Removed(_, uid, warnings) => Ok(Answer::Status(
+            Box::new(Status::success(StatusDetails {
+                name: call.name().to_owned(),
+                group: call.endpoint.served().group.clone().into_owned(),
+                kind: resource.plural.clone().into_owned(),
+                uid,
+                ..StatusDetails::default()
+            })),
+            warnings,
+        )),
+        Deletion::Pending(bytes, warnings) => Ok(Answer::Object(Reply { code, bytes, warnings })),
     }
 }
 
 /// What a delete answers with.
 pub(crate) enum Answer {
     Object(Reply),
-    Status(Status),
+    Status(Box<Status>, Vec<String>),
 }
 
 /// Deletes one object of the call's kind and namespace.
@@ -74,17 +71,21 @@ pub(crate) async fn delete_object(call: &Call<'_>, name: &str, options: &DeleteO
         let current = Current::load(call.endpoint, call.namespace(), name).await?;
         let current = current.ok_or_else(|| call.not_found(name))?;
         check_preconditions(call, &current.object, options)?;
-        approve_delete(call, &current.object, options.dry_run).await?;
+        let warnings = approve_delete(call, &current.object, options).await?;
         let written = match plan(call.endpoint.resource(), &current.object, options, call.now) {
-            Plan::Nothing => return Ok(Deletion::Pending(current.bytes)),
+            Plan::Nothing => return Ok(Deletion::Pending(current.bytes, warnings)),
             Plan::Remove if options.dry_run || remove(call, &current).await? => {
-                return Ok(Deletion::Removed(current.bytes, current.object.uid().to_owned()));
+                return Ok(Deletion::Removed(
+                    current.bytes,
+                    current.object.uid().to_owned(),
+                    warnings,
+                ));
             }
             Plan::Remove => None,
             Plan::Mark(marked) => mark(call, &current, *marked, options.dry_run).await?,
         };
         if let Some(bytes) = written {
-            return Ok(Deletion::Pending(bytes));
+            return Ok(Deletion::Pending(bytes, warnings));
         }
     }
     Err(Status::modified(&call.endpoint.group_resource(), name))

@@ -23,16 +23,17 @@ use api::time::Timestamp;
 use bytes::Bytes;
 use http::StatusCode;
 
+pub(crate) use approve::approve_part;
 pub(crate) use collection::delete_collection;
 pub(crate) use create::create;
-pub(crate) use decode::from_storage;
+pub(crate) use decode::{from_storage, to_storage};
 pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use modify::{Current, Flavour, New, modify};
 pub(crate) use options::{DeleteOptions, WriteOptions, manager, wrong_manager};
 pub(crate) use patch::{PatchType, patch};
-pub(crate) use scale::{get_scale, patch_scale, update_scale};
+pub(crate) use scale::{as_scale, get_scale, patch_scale, take_scale, update_scale};
 pub(crate) use update::update;
 pub(crate) use watch::watch;
 
@@ -55,6 +56,8 @@ pub(crate) struct Call<'a> {
     pub(crate) accepted: Accepted,
     /// Who comes to own the fields that the request changes: the field manager it names, else its user agent's name.
     pub(crate) manager: &'a str,
+    /// Whether the admission that users bring along has a say: not on what the server does of itself.
+    pub(crate) extended: bool,
     pub(crate) now: Timestamp,
 }
 

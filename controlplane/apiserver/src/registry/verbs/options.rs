@@ -6,6 +6,7 @@ use api::field::Path;
 use api::names::GroupKind;
 use api::{FieldError, Object, Status};
 use schema::FieldValidation;
+use serde_json::{Map, Value, json};
 
 use crate::http::query::Query;
 
@@ -65,6 +66,27 @@ impl WriteOptions {
     }
 }
 
+/// The options of a write as admission shows them.
+pub(crate) fn write_options(query: &Query<'_>, kind: &str) -> Value {
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    let Some(map) = options.as_object_mut() else {
+        return options;
+    };
+    for name in ["fieldManager", "fieldValidation"] {
+        if let Some(text) = query.get(name) {
+            map.insert(name.to_owned(), text.into());
+        }
+    }
+    let dry_run: Vec<&str> = query.all("dryRun").collect();
+    if !dry_run.is_empty() {
+        map.insert("dryRun".to_owned(), dry_run.into());
+    }
+    if kind == "PatchOptions" && query.present("force") {
+        map.insert("force".to_owned(), query.flag("force").into());
+    }
+    options
+}
+
 /// As long as a manager's name may be, in bytes.
 const MAX_MANAGER: usize = 128;
 
@@ -116,6 +138,40 @@ pub(crate) enum Propagation {
     Orphan,
     Background,
     Foreground,
+}
+
+impl DeleteOptions {
+    /// As admission shows them.
+    pub(crate) fn json(&self) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        let Some(map) = options.as_object_mut() else {
+            return options;
+        };
+        if let Some(grace) = self.grace {
+            map.insert("gracePeriodSeconds".to_owned(), grace.into());
+        }
+        let policy = match self.propagation {
+            None => None,
+            Some(Propagation::Orphan) => Some("Orphan"),
+            Some(Propagation::Background) => Some("Background"),
+            Some(Propagation::Foreground) => Some("Foreground"),
+        };
+        if let Some(policy) = policy {
+            map.insert("propagationPolicy".to_owned(), policy.into());
+        }
+        let given = [("uid", &self.uid), ("resourceVersion", &self.resource_version)];
+        let given = given
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into())));
+        let preconditions: Map<String, Value> = given.collect();
+        if !preconditions.is_empty() {
+            map.insert("preconditions".to_owned(), preconditions.into());
+        }
+        if self.dry_run {
+            map.insert("dryRun".to_owned(), json!(["All"]));
+        }
+        options
+    }
 }
 
 const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];

@@ -95,6 +95,22 @@ fn selector(value: &Value) -> Option<LabelSelector> {
     }
 }
 
+/// The Scale of an object, as admission sees it.
+pub(crate) fn as_scale(call: &Call<'_>, object: &Object) -> Result<Object, Status> {
+    let scale = Paths::of(call)?.scale(object);
+    Object::from_value(scale).map_err(|error| Status::internal(&error.to_string()))
+}
+
+/// Takes back a Scale that admission has changed.
+pub(crate) fn take_scale(call: &Call<'_>, scale: &Value, object: &mut Object) -> Result<(), Status> {
+    let replicas = scale
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or_default();
+    object.set(Paths::of(call)?.spec, replicas);
+    Ok(())
+}
+
 pub(crate) async fn get_scale(call: &Call<'_>, include: Include) -> Result<Bytes, Status> {
     let paths = Paths::of(call)?;
     let current = Current::load(call.endpoint, call.namespace(), call.name()).await?;

@@ -1,16 +1,19 @@
-//! Conditions under which a request matches: named expressions. What an expression means is not looked at here.
+//! Conditions under which a request matches: named expressions.
 
 use std::collections::HashSet;
 
 use api::{FieldError, FieldErrors};
+use schema::cel::Type;
 
+use super::expressions;
+use crate::admission::dynamic::environment::{Compiler, Options};
 use crate::resources::validation::At;
 use crate::resources::validation::names::is_qualified_name;
 
 const MAX: usize = 64;
 
 /// `matchConditions`.
-pub(super) fn match_conditions(at: &At<'_>, errors: &mut FieldErrors) {
+pub(super) fn match_conditions(at: &At<'_>, compiler: &Compiler, errors: &mut FieldErrors) {
     if at.len() > MAX {
         errors.push(FieldError::too_many(at.path(), at.len(), MAX));
     }
@@ -19,6 +22,8 @@ pub(super) fn match_conditions(at: &At<'_>, errors: &mut FieldErrors) {
         let (name, expression) = (condition.child("name"), condition.child("expression"));
         if expression.str().trim().is_empty() {
             errors.push(expression.required(""));
+        } else {
+            expressions::check(&expression, compiler, Options::default(), &[Type::Bool], errors);
         }
         name.require(errors, is_qualified_name);
         if !name.is_empty() && !names.insert(name.str()) {

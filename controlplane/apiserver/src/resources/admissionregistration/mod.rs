@@ -2,6 +2,7 @@
 
 mod binding;
 mod conditions;
+mod expressions;
 pub(crate) mod mutating_admission_policy;
 pub(crate) mod mutating_admission_policy_binding;
 pub(crate) mod mutating_webhook_configuration;

@@ -8,7 +8,9 @@ use serde_json::Value;
 #[cfg(test)]
 use serde_json::json;
 
-use super::{REINVOCATION_POLICIES, policy, static_name};
+use super::{REINVOCATION_POLICIES, expressions, policy, static_name};
+use crate::admission::dynamic::environment::Compiler;
+use crate::admission::dynamic::policies::{WITH_MESSAGES, change_type};
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
 use crate::resources::print::columns;
@@ -36,15 +38,16 @@ impl Strategy for Policies {
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {
         let mut errors = meta::validate(cx, op, new, is_dns1123_subdomain);
         let spec = At::root(new, "spec");
-        policy::head(op, &spec, &mut errors);
+        let (compiler, declared) = expressions::compiler(&spec);
+        policy::head(op, &spec, &compiler, &mut errors);
         operations(&spec, &mut errors);
-        policy::variables(&spec.child("variables"), &mut errors);
+        policy::variables(&spec.child("variables"), declared, &mut errors);
         let mutations = spec.child("mutations");
         if mutations.is_empty() {
             errors.push(mutations.required("mutations must contain at least one item"));
         }
         for one in mutations.items() {
-            mutation(&one, &mut errors);
+            mutation(&one, &compiler, &mut errors);
         }
         spec.child("reinvocationPolicy")
             .require_one_of(&mut errors, REINVOCATION_POLICIES);
@@ -68,7 +71,7 @@ fn operations(spec: &At<'_>, errors: &mut FieldErrors) {
     errors.extend(wrong.map(|operation| FieldError::not_supported(&path, operation.str(), OPERATIONS)));
 }
 
-fn mutation(at: &At<'_>, errors: &mut FieldErrors) {
+fn mutation(at: &At<'_>, compiler: &Compiler, errors: &mut FieldErrors) {
     let kind = at.child("patchType");
     kind.require_one_of(errors, PATCH_TYPES);
     let Some((wanted, _)) = PATCHES.iter().find(|(name, _)| *name == kind.str()) else {
@@ -80,6 +83,10 @@ fn mutation(at: &At<'_>, errors: &mut FieldErrors) {
         match (name == *wanted, patch.is_set()) {
             (true, false) => errors.push(patch.required(&format!("must be specified when patchType is {wanted}"))),
             (true, true) if expression.str().trim().is_empty() => errors.push(expression.required("")),
+            (true, true) => {
+                let wanted = [change_type(name == "JSONPatch")];
+                expressions::check(&expression, compiler, WITH_MESSAGES, &wanted, errors);
+            }
             (false, true) => errors.push(patch.invalid_as(
                 format!("{{{field}}}"),
                 format!("must not be specified when patchType is {wanted}"),

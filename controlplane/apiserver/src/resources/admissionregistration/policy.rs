@@ -1,18 +1,18 @@
 //! What validating and mutating policies have in common: their parameters, what they match, their variables.
-//!
-//! That an expression is there is checked; what it says, when it is compiled.
 
 use api::{FieldErrors, GroupVersion, Object};
+use schema::cel::CompileError;
 use serde_json::Value;
 
 use super::conditions::match_conditions;
 use super::{FAILURE_POLICIES, rules};
+use crate::admission::dynamic::environment::Compiler;
 use crate::registry::resource::Operation;
 use crate::resources::validation::At;
 use crate::resources::validation::names::{is_dns1035_label, is_dns1123_subdomain};
 
 /// The first part of a policy's spec, as far as its variables.
-pub(super) fn head(op: &Operation<'_>, spec: &At<'_>, errors: &mut FieldErrors) {
+pub(super) fn head(op: &Operation<'_>, spec: &At<'_>, compiler: &Compiler, errors: &mut FieldErrors) {
     spec.child("failurePolicy").require_one_of(errors, FAILURE_POLICIES);
     let parameters = spec.child("paramKind");
     if parameters.is_set() {
@@ -26,7 +26,7 @@ pub(super) fn head(op: &Operation<'_>, spec: &At<'_>, errors: &mut FieldErrors) 
             .all(|field| old.child(field).value() == spec.child(field).value())
     };
     if !op.old().is_some_and(same) {
-        match_conditions(&spec.child("matchConditions"), errors);
+        match_conditions(&spec.child("matchConditions"), compiler, errors);
     }
 }
 
@@ -77,9 +77,9 @@ fn group_version(at: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-/// `variables`.
-pub(super) fn variables(at: &At<'_>, errors: &mut FieldErrors) {
-    for variable in at.items() {
+/// `variables`, with what is wrong with the expression of each.
+pub(super) fn variables(at: &At<'_>, declared: Vec<Option<CompileError>>, errors: &mut FieldErrors) {
+    for (variable, wrong) in at.items().iter().zip(declared) {
         let (name, expression) = (variable.child("name"), variable.child("expression"));
         if name.str().trim().is_empty() {
             errors.push(name.required("name is not specified"));
@@ -88,6 +88,8 @@ pub(super) fn variables(at: &At<'_>, errors: &mut FieldErrors) {
         }
         if expression.str().trim().is_empty() {
             errors.push(expression.required("expression is not specified"));
+        } else if let Some(wrong) = wrong {
+            errors.push(expression.invalid(wrong.to_string()));
         }
     }
 }

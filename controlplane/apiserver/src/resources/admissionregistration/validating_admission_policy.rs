@@ -6,9 +6,12 @@ use api::table::Column;
 use api::time::Timestamp;
 use api::{FieldErrors, Object};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use schema::cel::Type;
 use serde_json::{Value, json};
 
-use super::{policy, static_name};
+use super::{expressions, policy, static_name};
+use crate::admission::dynamic::environment::{Compiler, Options};
+use crate::admission::dynamic::policies::{ANNOTATION, WITHOUT_AUTHORIZER};
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation, Resource, Strategy};
 use crate::resources::keep_status_apart;
@@ -46,16 +49,17 @@ impl Strategy for Policies {
             return errors;
         }
         let spec = At::root(new, "spec");
-        policy::head(op, &spec, &mut errors);
-        policy::variables(&spec.child("variables"), &mut errors);
+        let (compiler, declared) = expressions::compiler(&spec);
+        policy::head(op, &spec, &compiler, &mut errors);
+        policy::variables(&spec.child("variables"), declared, &mut errors);
         let (validations, annotations) = (spec.child("validations"), spec.child("auditAnnotations"));
         if validations.is_empty() && annotations.is_empty() {
             errors.extend([validations.required(NOTHING), annotations.required(NOTHING)]);
         }
         for one in validations.items() {
-            validation(&one, &mut errors);
+            validation(&one, &compiler, &mut errors);
         }
-        audit(new.name(), &annotations, &mut errors);
+        audit(new.name(), &annotations, &compiler, &mut errors);
         errors
     }
 
@@ -68,16 +72,21 @@ impl Strategy for Policies {
     }
 }
 
-fn validation(at: &At<'_>, errors: &mut FieldErrors) {
+fn validation(at: &At<'_>, compiler: &Compiler, errors: &mut FieldErrors) {
     let expression = at.child("expression");
     if expression.str().trim().is_empty() {
         errors.push(expression.required("expression is not specified"));
+    } else {
+        expressions::check(&expression, compiler, Options::default(), &[Type::Bool], errors);
     }
     let (computed, fixed) = (at.child("messageExpression"), at.child("message"));
     for message in [&computed, &fixed] {
         if !message.is_empty() && message.str().trim().is_empty() {
             errors.push(message.invalid("must be non-empty if specified"));
         }
+    }
+    if !computed.str().trim().is_empty() {
+        expressions::check(&computed, compiler, WITHOUT_AUTHORIZER, &[Type::String], errors);
     }
     if fixed.str().trim().contains(['\n', '\r']) {
         errors.push(fixed.invalid("must not contain line breaks"));
@@ -86,7 +95,7 @@ fn validation(at: &At<'_>, errors: &mut FieldErrors) {
 }
 
 /// Keys become `POLICY/KEY` in the audit log.
-fn audit(policy: &str, at: &At<'_>, errors: &mut FieldErrors) {
+fn audit(policy: &str, at: &At<'_>, compiler: &Compiler, errors: &mut FieldErrors) {
     if at.len() > MAX_ANNOTATIONS {
         errors.push(at.invalid(format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations")));
     }
@@ -104,7 +113,7 @@ fn audit(policy: &str, at: &At<'_>, errors: &mut FieldErrors) {
             length if length > MAX_EXPRESSION => {
                 errors.push(value.required(&format!("must not exceed {MAX_EXPRESSION} bytes in length")));
             }
-            _ => {}
+            _ => expressions::check(&value, compiler, WITHOUT_AUTHORIZER, &ANNOTATION, errors),
         }
         if !known.insert(key.str()) {
             errors.push(key.duplicate());

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::conditions::match_conditions;
 use super::{FAILURE_POLICIES, MATCH_POLICIES, REINVOCATION_POLICIES, rules};
+use crate::admission::dynamic::environment::Compiler;
 use crate::registry::printer::age;
 use crate::registry::resource::{Context, Operation};
 use crate::resources::print::columns;
@@ -39,7 +40,7 @@ pub(super) fn validate(cx: &Context<'_>, op: &Operation<'_>, new: &Object, mutat
     for hook in hooks.items() {
         one(&hook, mutating, &tolerated, &mut errors);
         if !same_conditions {
-            match_conditions(&hook.child("matchConditions"), &mut errors);
+            match_conditions(&hook.child("matchConditions"), &Compiler::plain(), &mut errors);
         }
         review_versions(
             &hook.child("admissionReviewVersions"),
