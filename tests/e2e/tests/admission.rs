@@ -13,9 +13,9 @@ spec:
     resourceRules:
     - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [deployments]}
   variables:
-  - {name: n, expression: object.spec.replicas}
+  - {name: count, expression: object.spec.replicas}
   validations:
-  - {expression: variables.n <= 5, messageExpression: "'at most 5, not ' + string(variables.n)"}
+  - {expression: variables.count <= 5, messageExpression: "'at most 5, not ' + string(variables.count)"}
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -120,9 +120,9 @@ fn policies_and_webhooks_decide() {
 fn an_expression_that_does_not_compile_is_refused() {
     need_root!();
     let cluster = Cluster::start(control_plane());
-    let broken = VALIDATING.replace("variables.n <= 5", "variables.m <= 5");
+    let broken = VALIDATING.replace("variables.count <= 5", "variables.amount <= 5");
     let refused = cluster
         .kubectl_with(Tool::Kubectl136, &["create", "-f", "-"], &broken)
         .err();
-    assert!(refused.contains("undefined field 'm'"), "{refused}");
+    assert!(refused.contains("undefined field 'amount'"), "{refused}");
 }
