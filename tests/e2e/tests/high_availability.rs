@@ -116,7 +116,11 @@ fn one_member_and_two_control_planes_are_not_missed() {
         addresses.sort();
         Ok::<_, String>(addresses.join(" "))
     };
-    assert_eq!(endpoints(2).expect("there"), r#""192.0.2.1" "192.0.2.2" "192.0.2.3""#);
+    // Each looks every few seconds at who is there.
+    until("all three are endpoints", FAILOVER, || match endpoints(2)?.as_str() {
+        r#""192.0.2.1" "192.0.2.2" "192.0.2.3""# => Ok(()),
+        others => Err(others.to_owned()),
+    });
     // One identity: a kubeconfig of one control plane is good at each.
     for nth in 1..=3 {
         let server = format!("https://127.0.0.{nth}:6443");

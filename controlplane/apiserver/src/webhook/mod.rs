@@ -256,6 +256,14 @@ fn ready(slice: &api::Object, port_name: &str) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
+/// A system call's error as Go words it: `connection refused`.
+fn errno_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let mut words = text.split(" (os error").next().unwrap_or_default().chars();
+    let first = words.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(words).collect()
+}
+
 pub(crate) async fn dial(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
@@ -264,7 +272,7 @@ pub(crate) async fn dial(
     let connect = async {
         let stream = TcpStream::connect(address)
             .await
-            .map_err(|error| format!("dial tcp {address}: connect: {error}"))?;
+            .map_err(|error| format!("dial tcp {address}: connect: {}", errno_words(&error)))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let connector = TlsConnector::from(tls.clone());
         connector
