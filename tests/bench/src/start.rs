@@ -9,8 +9,8 @@ use crate::{
     processes,
 };
 
-/// After the example is available, until the cluster is idle.
-const SETTLE: Duration = Duration::from_secs(20);
+/// After the example is available, until the cluster is idle and has given back what only starting needs.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Starts one data directory `runs` times and prints the figures; then the memory of the idle cluster with the example.
 pub(crate) fn measure(runs: usize) -> anyhow::Result<()> {
