@@ -224,7 +224,8 @@ async fn answers_as_told(binary: &[u8]) -> io::Result<()> {
     ];
     for (path, header, status, body) in cases {
         let reply = get(address, path, header).await?;
-        assert!(reply.starts_with(status) && reply.ends_with(body), "{path}: {reply}");
+        // In one piece or in chunks, as the guest and the host take turns.
+        assert!(reply.starts_with(status) && reply.contains(body), "{path}: {reply}");
     }
     // The end of the container is when all of its log is written.
     let stop = wasm::protocol::Call::StopContainer {

@@ -86,10 +86,10 @@ async fn certificates_are_checked_in_both_directions_and_refusals_named() {
     ];
     for options in strangers {
         let error = Etcd::connect(options).await.unwrap_err();
-        assert!(
-            matches!(error, OpenError::Away { .. }) && error.to_string().contains("ertificate"),
-            "{error}"
-        );
+        let words = error.to_string();
+        // Which alert an authority that is not known brings depends on what built the etcd.
+        let named = words.contains("ertificate") || words.contains("UnknownCA");
+        assert!(matches!(error, OpenError::Away { .. }) && named, "{words}");
     }
 
     let control = |words: &[&str]| control(&program, &cluster, &path, words);
