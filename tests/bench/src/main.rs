@@ -166,7 +166,7 @@ fn main() -> anyhow::Result<()> {
         What::Memory { count, probes } => memory::measure(count, probes),
         What::Idle { count, seconds } => idle::measure(count, seconds),
         What::Neighbours { rounds, seconds, only } => neighbours::measure(rounds, seconds, only.as_deref()),
-        What::LoadQuiet { address, seconds } => on_runtime(neighbours::quiet(address, seconds)),
+        What::LoadQuiet { address, seconds } => on_one_thread(neighbours::quiet(address, seconds)),
         What::LoadNoise { how, address } => on_runtime(neighbours::noise(&how, address)),
         What::LoadCreates {
             kubeconfig,
