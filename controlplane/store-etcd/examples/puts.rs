@@ -62,7 +62,7 @@ fn committed(outcome: Outcome) -> Result<()> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let endpoint = arguments.next().context("usage: writes ENDPOINT [SECONDS]")?;
+    let endpoint = arguments.next().context("usage: puts ENDPOINT [SECONDS]")?;
     let seconds = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
     let channel = Endpoint::from_shared(endpoint.clone())?
         .tcp_nodelay(true)

@@ -23,11 +23,10 @@ fn fill(path: &Path) {
     }
 }
 
-#[test]
-fn a_node_is_taken_down_on_a_full_disk() {
-    need_root!();
-    let mut cluster = Cluster::start(Options {
-        disk: Some(96),
+/// A cluster with the pod, its data on a disk of so many MiB.
+fn with_a_pod(disk: u32) -> Cluster {
+    let cluster = Cluster::start(Options {
+        disk: Some(disk),
         ..Options::default()
     });
     cluster
@@ -38,9 +37,20 @@ fn a_node_is_taken_down_on_a_full_disk() {
         if made.success { Ok(()) } else { Err(made.stderr) }
     });
     cluster.apply(POD).ok();
+    until_ready(&cluster);
+    cluster
+}
+
+fn until_ready(cluster: &Cluster) {
     cluster
         .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
         .ok();
+}
+
+#[test]
+fn a_node_is_taken_down_on_a_full_disk() {
+    need_root!();
+    let mut cluster = with_a_pod(96);
     assert_eq!(cluster.processes("sandbox-host").len(), 1);
 
     let filler = cluster.data().join("filler");
@@ -60,9 +70,7 @@ fn a_node_is_taken_down_on_a_full_disk() {
 
     std::fs::remove_file(&filler).expect("the disk has room again");
     cluster.up();
-    cluster
-        .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
-        .ok();
+    until_ready(&cluster);
 }
 
 /// Leaves this share of the disk, in percent.
@@ -78,24 +86,7 @@ fn leave(share: u64, path: &Path) {
 #[test]
 fn a_reboot_while_the_disk_fills_leaves_the_images_of_pods() {
     need_root!();
-    let mut cluster = Cluster::start(Options {
-        disk: Some(256),
-        ..Options::default()
-    });
-    cluster
-        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
-        .ok();
-    until("the namespace has its service account", SOON, || {
-        let made = cluster.kubectl(&["get", "serviceaccount", "default"]);
-        if made.success { Ok(()) } else { Err(made.stderr) }
-    });
-    cluster.apply(POD).ok();
-    let ready = |cluster: &Cluster| {
-        cluster
-            .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
-            .ok()
-    };
-    ready(&cluster);
+    let mut cluster = with_a_pod(256);
     // Above the threshold of 85 % at which images go, below that at which pods do.
     leave(13, &cluster.data());
     cluster.crash();

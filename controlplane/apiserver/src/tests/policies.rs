@@ -133,11 +133,7 @@ async fn bindings_warn_and_audit() {
         .bind("Validating", "b", "p", json!({"validationActions": ["Warn", "Audit"]}))
         .await;
     let annotations = Annotations::default();
-    let request = Request::post(MAPS)
-        .header("content-type", "application/json")
-        .body(Body::from(config_map("x", json!({})).to_string().into_bytes()))
-        .expect("a request");
-    let created = annotations.scope(fixture.request(user("tester"), request)).await;
+    let created = annotations.scope(fixture.post(MAPS, config_map("x", json!({})))).await;
     assert_eq!(created.code, 201, "{created:?}");
     let warning = "299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no\"";
     assert_eq!(created.headers["warning"], warning);

@@ -110,11 +110,7 @@ async fn warnings_and_annotations_are_passed_on() {
         .hooks("Validating", "v", json!([hook(&webhook, "allow", |_| {})]))
         .await;
     let annotations = Annotations::default();
-    let request = Request::post(MAPS)
-        .header("content-type", "application/json")
-        .body(Body::from(config_map("x", json!({})).to_string().into_bytes()))
-        .expect("a request");
-    let created = annotations.scope(fixture.request(user("tester"), request)).await;
+    let created = annotations.scope(fixture.post(MAPS, config_map("x", json!({})))).await;
     assert_eq!(created.code, 201, "{created:?}");
     assert_eq!(created.headers["warning"], "299 - \"look out\"");
     assert_eq!(annotations.said()["allow.example.com/key"], "value");
