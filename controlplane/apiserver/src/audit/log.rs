@@ -177,14 +177,24 @@ impl Sink {
         Ok(())
     }
 
+    /// Puts the file aside and removes what is too old. Where that fails, what is there goes on: an event counts more than
+    /// the size of a file.
     fn rotate(&mut self, path: &Path) -> io::Result<()> {
         self.file = None;
         let now = (self.clock)();
-        std::fs::rename(path, predecessor(path, now))?;
-        self.size = 0;
-        for old in surplus(predecessors(path)?, &self.output, now) {
-            std::fs::remove_file(old)?;
+        if let Err(error) = std::fs::rename(path, predecessor(path, now)) {
+            tracing::warn!(path = %path.display(), %error, "the audit log cannot be put aside");
         }
+        let removed = predecessors(path).and_then(|all| {
+            let mut gone = surplus(all, &self.output, now).into_iter();
+            gone.try_for_each(std::fs::remove_file)
+        });
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "old audit logs cannot be removed");
+        }
+        self.reopen()?;
+        // Also of a file that stays: it is tried again when as much has been written once more.
+        self.size = 0;
         Ok(())
     }
 }
@@ -248,6 +258,19 @@ mod tests {
             max_backups,
             max_age,
         }
+    }
+
+    #[test]
+    fn a_file_that_somebody_took_away_is_made_anew() {
+        let path = std::env::temp_dir().join(format!("wherry-audit-{}.log", crate::random_uuid()));
+        let mut sink = Sink::open(output(Some(path.clone()), 0, 0), Arc::new(Timestamp::now)).unwrap();
+        let line = vec![b'a'; 700 << 10];
+        sink.write(&line).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        sink.write(&line).unwrap();
+        sink.write(b"b").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap().len(), line.len() + 1);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

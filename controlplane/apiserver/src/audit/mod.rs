@@ -19,7 +19,6 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -139,15 +138,21 @@ impl Entry {
         Ok(bytes.into())
     }
 
-    /// Notes the answer, and ends with it; of an answer that lasts, with its last byte.
-    pub(crate) async fn answered(mut self, lasts: bool, response: Response<Body>) -> Response<Body> {
+    /// Notes the answer, and ends with it; of an answer that lasts, with its last byte. What an answer says is noted where
+    /// it is in memory: a stream, of another server perhaps, goes on unread.
+    pub(crate) fn answered(mut self, lasts: bool, response: Response<Body>) -> Response<Body> {
         let (parts, mut body) = response.into_parts();
         let failed = parts.status.is_client_error() || parts.status.is_server_error();
         let mut object = None;
         if !lasts && (failed || self.wanted.level >= Level::RequestResponse) {
-            let bytes = whole(body).await;
-            object = tree(&parts.headers, &bytes);
-            body = bytes.into();
+            body = match body.into_chunks() {
+                Ok(chunks) => {
+                    let bytes = whole(chunks);
+                    object = tree(&parts.headers, &bytes);
+                    bytes.into()
+                }
+                Err(body) => body,
+            };
         }
         self.event.lock().response_status = Some(status(parts.status, object.as_ref()));
         if lasts {
@@ -251,15 +256,10 @@ fn status(code: StatusCode, object: Option<&Value>) -> Value {
     status
 }
 
-async fn whole(body: Body) -> Bytes {
-    match body.into_chunks() {
-        Ok(chunks) => {
-            let mut all = BytesMut::new();
-            chunks.for_each(|chunk| all.extend_from_slice(&chunk));
-            all.freeze()
-        }
-        Err(body) => body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
-    }
+fn whole(chunks: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut all = BytesMut::new();
+    chunks.for_each(|chunk| all.extend_from_slice(&chunk));
+    all.freeze()
 }
 
 /// A body whose entry ends with it.
