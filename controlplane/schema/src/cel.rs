@@ -48,7 +48,9 @@ pub const OBJECT_BUDGET: u64 = 10_000_000;
 const MAX_SOURCE: usize = 16 << 10;
 /// How deep an expression may be: evaluation takes stack for each level.
 const MAX_DEPTH: usize = 100;
-/// Bytes; touched only where an expression is deep.
+/// How deep an expression may be to be parsed on any stack.
+const SHALLOW: usize = 20;
+/// Bytes for those that are deeper.
 const PARSER_STACK: usize = 8 << 20;
 
 /// What is known of a value before it is there.
@@ -88,6 +90,9 @@ pub enum CompileError {
     /// It yields something else than is wanted.
     #[error("{0}")]
     Result(String),
+    /// The machine cannot compile it now.
+    #[error("compilation failed: no thread can be started: {0}")]
+    NoThread(String),
     /// It is longer or deeper than anything needs.
     #[error("compilation failed: {0}")]
     TooLarge(&'static str),
@@ -264,15 +269,21 @@ fn other_than(wanted: &[Type], found: &Type) -> String {
     }
 }
 
-/// Calls the parser, which takes 10 KB of stack for a bracket and panics here and there; `None` when it does.
-fn on_a_deep_stack<R: Send>(f: impl FnOnce() -> R + Send) -> Option<R> {
+/// Calls the parser for an expression of this depth: it takes 10 KB of stack for a level. `None` when it panics.
+///
+/// # Errors
+/// When the machine has no thread for it.
+fn with_stack<R: Send>(depth: usize, f: impl FnOnce() -> R + Send) -> std::io::Result<Option<R>> {
+    if depth <= SHALLOW {
+        return Ok(guarded(f));
+    }
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(PARSER_STACK);
-        thread.spawn_scoped(scope, f).ok()?.join().ok()
+        Ok(thread.spawn_scoped(scope, f)?.join().ok())
     })
 }
 
-/// Calls the interpreter, which is not ours and panics here and there; `None` when it does.
+/// Calls the parser or the interpreter, which are not ours and panic here and there; `None` when they do.
 fn guarded<R>(f: impl FnOnce() -> R) -> Option<R> {
     // What they work on is dropped with the panic, or not changed by them.
     catch_unwind(AssertUnwindSafe(f)).ok()
@@ -306,11 +317,12 @@ fn parse(source: &str) -> Result<IdedExpr, CompileError> {
     if source.len() > MAX_SOURCE {
         return Err(CompileError::TooLarge("the expression is longer than 16384 bytes"));
     }
-    shallow::check(source, MAX_DEPTH)?;
-    let parsed = on_a_deep_stack(|| {
+    let depth = shallow::depth(source, MAX_DEPTH)?;
+    let parsed = with_stack(depth, || {
         let parser = Parser::new().enable_optional_syntax(true);
         parser.parse(source).map_err(|errors| errors.to_string())
     });
+    let parsed = parsed.map_err(|error| CompileError::NoThread(error.to_string()))?;
     let parsed = parsed.unwrap_or_else(|| Err("ERROR: <input>: Syntax error".to_owned()));
     let expression = parsed.map_err(CompileError::Syntax)?;
     match check::depth(&expression) > MAX_DEPTH {

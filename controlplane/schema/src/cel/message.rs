@@ -16,8 +16,6 @@ use super::{CompileError, authorizer};
 
 /// Makes a message; no expression can call it by this name.
 pub(super) const MAKE: &str = "@message";
-/// The key under which a message holds the name of its type; no field can be called that.
-const TYPE: &str = "@type";
 /// The message that is an object's configuration; those below have names that begin with it.
 pub const OBJECT: &str = "Object";
 /// The message that is one operation of a patch.
@@ -157,13 +155,12 @@ pub(super) fn make(name: Arc<String>, fields: Value) -> std::result::Result<Valu
         return Err(ExecutionError::NoSuchOverload);
     };
     let mut map = Arc::unwrap_or_clone(fields.map);
-    map.insert(type_key(), Value::String(name));
+    map.insert(TYPE, Value::String(name));
     Ok(Value::Map(Map { map: Arc::new(map) }))
 }
 
-fn type_key() -> Key {
-    Key::String(Arc::new(TYPE.to_owned()))
-}
+/// The key under which a message holds the name of its type. No map that comes from JSON has it, whatever its keys are.
+const TYPE: Key = Key::Bool(true);
 
 /// A value as JSON; messages must be named as the fields that hold them.
 ///
@@ -198,7 +195,7 @@ fn json(value: &Value, path: Option<&str>) -> std::result::Result<Json, String> 
 }
 
 fn from_map(map: &Map, path: Option<&str>) -> std::result::Result<Json, String> {
-    let name = match map.map.get(&type_key()) {
+    let name = match map.map.get(&TYPE) {
         Some(Value::String(name)) => Some(name.as_str()),
         _ => None,
     };
@@ -212,12 +209,11 @@ fn from_map(map: &Map, path: Option<&str>) -> std::result::Result<Json, String> 
     }
     let mut out = serde_json::Map::new();
     for (key, value) in map.map.iter() {
-        let Key::String(key) = key else {
-            return Err(format!("map key {key:?} is not a string"));
+        let key = match key {
+            Key::String(key) => key,
+            key if *key == TYPE && name.is_some() => continue,
+            other => return Err(format!("map key {other:?} is not a string")),
         };
-        if key.as_str() == TYPE {
-            continue;
-        }
         let below = name
             .filter(|name| *name != JSON_PATCH)
             .map(|name| format!("{name}.{key}"));
@@ -237,7 +233,7 @@ fn seconds(nanoseconds: i64) -> String {
 /// The name of the message that a value is, if it is one.
 pub fn type_name(value: &Value) -> Option<Arc<String>> {
     match value {
-        Value::Map(map) => match map.map.get(&type_key()) {
+        Value::Map(map) => match map.map.get(&TYPE) {
             Some(Value::String(name)) => Some(name.clone()),
             _ => None,
         },

@@ -131,6 +131,11 @@ fn messages_become_what_they_say() {
             Ok(json!([{"op": "add", "path": "/x/a~1b", "value": {"y": 1}}])),
         ),
         ("Object{?spec: optional.none()}", Ok(json!({}))),
+        (
+            "Object{spec: {'@type': 'type.googleapis.com/a.B', 'b': 1}}",
+            Ok(json!({"spec": {"@type": "type.googleapis.com/a.B", "b": 1}})),
+        ),
+        ("{true: 1}", Err("map key Bool(true) is not a string")),
         ("Object{spec: Object.metadata{}}", Err(wrong)),
         (
             "Thing{}",

@@ -18,7 +18,8 @@ const MAX_MESSAGE: usize = 5 << 10;
 /// A compiled rule.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    program: Program,
+    /// Or why it does not compile.
+    program: Result<Program, String>,
     /// The rule's message, or its text.
     name: Box<str>,
     message: Option<Box<str>>,
@@ -37,7 +38,8 @@ enum Reason {
     Duplicate,
 }
 
-/// The rules of a schema; what does not compile has been refused when the schema was written.
+/// The rules of a schema. What does not compile has been refused when the schema was written; should it fail now, nothing
+/// passes the rule.
 pub(super) fn read(schema: &Map<String, Value>) -> Box<[Rule]> {
     let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
     let rules = rules.into_iter().flatten().filter_map(Value::as_object);
@@ -52,7 +54,7 @@ fn read_rule(rule: &Map<String, Value>, schema: &Map<String, Value>) -> Option<R
         path => field_path(schema, path).ok()?,
     };
     Some(Rule {
-        program: Program::again(text("rule")).ok()?,
+        program: Program::again(text("rule")).map_err(|error| error.to_string()),
         name: message.unwrap_or(text("rule").trim()).into(),
         message: message.map(Into::into),
         message_expression: match text("messageExpression") {
@@ -73,7 +75,7 @@ fn read_rule(rule: &Map<String, Value>, schema: &Map<String, Value>) -> Option<R
 impl Rule {
     fn uses_old(&self) -> bool {
         let named = |program: &Program| program.uses("oldSelf");
-        named(&self.program) || self.message_expression.as_ref().is_some_and(named)
+        self.program.as_ref().is_ok_and(named) || self.message_expression.as_ref().is_some_and(named)
     }
 }
 
@@ -303,10 +305,15 @@ impl Run<'_> {
             push(&mut self.findings.errors, FieldError::invalid(&shown(at), type_, why));
             return;
         }
-        match rule
-            .program
-            .eval(variables(rule, &rule.program, node, pair.new, old), &mut self.budget)
-        {
+        let program = match &rule.program {
+            Ok(program) => program,
+            Err(why) => {
+                let why = format!("rule compile error: {why}");
+                push(&mut self.findings.errors, FieldError::invalid(&shown(at), type_, why));
+                return;
+            }
+        };
+        match program.eval(variables(rule, program, node, pair.new, old), &mut self.budget) {
             Ok(cel::Value::Bool(true)) => {}
             Ok(_) => {
                 let error = self.refusal(rule, node, pair, old, at);
