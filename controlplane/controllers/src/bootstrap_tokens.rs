@@ -119,10 +119,15 @@ async fn publish(
     let again = next.map_or(Action::Done, |end| {
         Action::After(end.duration_since(now).unsigned_abs())
     });
-    let Some(data) = info.get(&key).and_then(|info| signed(info.map_at("data")?, &signers)) else {
+    let unsigned = |info: &Object| signed(info.map_at("data")?, &signers);
+    if info.get(&key).and_then(|info| unsigned(&info)).is_none() {
+        return Ok(again);
+    }
+    let Some(mut live): Option<Object> = context.client.get_opt(&kinds::CONFIG_MAP, &key).await? else {
         return Ok(again);
     };
-    let Some(mut live): Option<Object> = context.client.get_opt(&kinds::CONFIG_MAP, &key).await? else {
+    // What is signed is what is there, not what the watch has told of.
+    let Some(data) = unsigned(&live) else {
         return Ok(again);
     };
     live.set("data", data);
