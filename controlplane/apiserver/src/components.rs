@@ -18,7 +18,7 @@ use store::Backend;
 use crate::http::health::Check;
 use crate::http::query::Query;
 use crate::http::{accept, respond};
-use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, reply};
+use crate::registry::virtuals::{Passing, Request, Response, Virtual, VirtualContext, VirtualRoute, reply};
 
 /// How long the store may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +43,7 @@ pub fn route(backend: Arc<dyn Backend>, others: Vec<Check>) -> VirtualRoute {
         kind_group_version: None,
         definition: Some(("io.k8s.api.core.v1.ComponentStatus", schema_json::<ComponentStatus>)),
         verbs: &["get", "list"],
+        passing: Passing::Unseen,
         handler: Arc::new(Components { backend, others }),
     }
 }

@@ -19,6 +19,7 @@ pub mod components;
 mod extensions;
 mod flowcontrol;
 pub mod http;
+mod own;
 pub mod pods;
 mod quota;
 pub mod registry;

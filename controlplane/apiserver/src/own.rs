@@ -1,4 +1,4 @@
-//! Requests of the aggregator to this very server: the same path as everybody's, as an administrator.
+//! Requests of the server to itself, for what it keeps of itself: the same path as everybody's, as an administrator.
 
 use std::sync::Arc;
 

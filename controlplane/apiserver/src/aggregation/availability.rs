@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::remote::Remote;
-use super::{offers, own, proxy};
+use super::{offers, proxy};
 use crate::authn::{MASTERS, UserInfo};
+use crate::own;
 use crate::server::Shared;
 
 /// How often one that is there is asked again.

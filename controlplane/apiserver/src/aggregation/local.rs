@@ -3,7 +3,7 @@
 //!
 //! What is labelled as managed is kept as it should be; an APIService without the label belongs to whoever wrote it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::Object;
@@ -12,7 +12,8 @@ use futures::{StreamExt, stream};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{GROUP, PLURAL, own};
+use super::{GROUP, PLURAL};
+use crate::own;
 use crate::server::Shared;
 
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
@@ -113,9 +114,12 @@ fn built_in() -> impl Iterator<Item = Wanted> {
 /// an administrator may have another server answer for them.
 pub(super) fn plan(wanted: &BTreeSet<Wanted>, stored: &[Arc<Object>], first: bool) -> Vec<Step> {
     let mut steps = Vec::new();
+    let found: HashMap<&str, &Arc<Object>> = stored.iter().map(|object| (object.name(), object)).collect();
+    let mut names = HashSet::new();
     for wanted in wanted {
         let name = wanted.name();
-        match stored.iter().find(|object| object.name() == name) {
+        names.insert(name.clone());
+        match found.get(&*name) {
             None => steps.push(Step::Create(wanted.object())),
             Some(object) if is_managed(object, first) && !wanted.is_as_wanted(object) => {
                 let mut spec = wanted.spec();
@@ -133,8 +137,7 @@ pub(super) fn plan(wanted: &BTreeSet<Wanted>, stored: &[Arc<Object>], first: boo
         }
     }
     let unwanted = stored.iter().filter(|object| {
-        let known = wanted.iter().any(|wanted| wanted.name() == object.name());
-        !known && is_managed(object, first) && object.at("metadata.deletionTimestamp").is_none()
+        !names.contains(object.name()) && is_managed(object, first) && object.at("metadata.deletionTimestamp").is_none()
     });
     steps.extend(unwanted.map(|object| Step::Delete {
         name: object.name().to_owned(),

@@ -8,7 +8,6 @@ mod availability;
 mod identity;
 mod local;
 mod offers;
-pub(crate) mod own;
 mod proxy;
 mod remote;
 #[cfg(test)]

@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 use super::rule::Rule;
 use super::{Attributes, Authorizer, Decision};
 use crate::authn::UserInfo;
-use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply};
+use crate::registry::virtuals::{
+    Passing, Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply,
+};
 use schema::openapi::schema_json;
 
 const GROUP: &str = "authorization.k8s.io";
@@ -48,6 +50,7 @@ pub(super) fn routes(authorizer: Arc<dyn Authorizer>) -> Vec<VirtualRoute> {
         kind_group_version: None,
         definition: Some(definition),
         verbs: &["create"],
+        passing: Passing::Unseen,
         handler: Arc::new(Handler {
             review,
             authorizer: authorizer.clone(),

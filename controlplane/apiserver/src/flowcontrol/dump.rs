@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use jiff::Timestamp;
+
 use super::FlowControl;
 use super::level::Level;
 use super::queues::Work;
@@ -18,14 +20,17 @@ const REQUESTS: &str = "PriorityLevelName FlowSchemaName QueueIndex RequestIndex
 const NARROWEST: usize = 8;
 
 /// The text of one of the tables; `None` for any other name.
-pub(crate) fn dump(flow: &FlowControl, name: &str) -> Option<String> {
+pub(crate) fn dump(flow: &FlowControl, name: &str, now: Timestamp) -> Option<String> {
     let config = flow.config.load();
     let mut levels = config.levels.clone();
     levels.sort_by(|a, b| a.name.cmp(&b.name));
     let (head, rows): (&str, Vec<Vec<String>>) = match name {
         "dump_priority_levels" => (LEVELS, levels.iter().map(|level| of_level(level)).collect()),
         "dump_queues" => (QUEUES, levels.iter().flat_map(of_queues).collect()),
-        "dump_requests" => (REQUESTS, levels.iter().flat_map(of_requests).collect()),
+        "dump_requests" => (
+            REQUESTS,
+            levels.iter().flat_map(|level| of_requests(level, now)).collect(),
+        ),
         _ => return None,
     };
     let head = head.split_whitespace().map(str::to_owned).collect();
@@ -71,9 +76,8 @@ fn of_queues(level: &Arc<Level>) -> Vec<Vec<String>> {
 }
 
 /// Those who wait; of those who are served only their number is known.
-fn of_requests(level: &Arc<Level>) -> Vec<Vec<String>> {
+fn of_requests(level: &Arc<Level>, now: Timestamp) -> Vec<Vec<String>> {
     let queues = level.queues.lock();
-    let now = jiff::Timestamp::now();
     let mut rows = Vec::new();
     for (nth, queue) in queues.views().enumerate() {
         for (place, (waiter, work)) in queue.waiting.iter().enumerate() {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::aggregation::own;
 use crate::bootstrap;
+use crate::own;
 use crate::server::Shared;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";

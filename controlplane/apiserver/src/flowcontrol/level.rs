@@ -188,13 +188,16 @@ impl Level {
             (Start::Wait(number), Some(told)) => {
                 let mut place = Place {
                     level: self,
-                    number,
+                    number: Some(number),
                     told,
                     late: false,
                 };
                 let turn = tokio::time::timeout(WAIT, &mut place.told).await;
                 match turn {
-                    Ok(Ok(ticket)) => Ok(Seat::new(self, ticket)),
+                    Ok(Ok(ticket)) => {
+                        place.number = None;
+                        Ok(Seat::new(self, ticket))
+                    }
                     Ok(Err(_)) => Err("cancelled"),
                     Err(_) => {
                         place.late = true;
@@ -233,14 +236,16 @@ impl Level {
 /// A place in a queue, left when it is dropped.
 struct Place<'a> {
     level: &'a Arc<Level>,
-    number: u64,
+    /// `None` when its turn has come.
+    number: Option<u64>,
     told: oneshot::Receiver<Ticket>,
     late: bool,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let waited = self.level.queues.lock().leave(self.number, self.late, self.level.now());
+        let Some(number) = self.number else { return };
+        let waited = self.level.queues.lock().leave(number, self.late, self.level.now());
         // Its turn may have come at the very moment.
         if !waited && let Ok(ticket) = self.told.try_recv() {
             self.level.finish(ticket);

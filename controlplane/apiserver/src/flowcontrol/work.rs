@@ -44,20 +44,20 @@ fn list(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>) -> u32 {
     };
     let kind = &endpoint.kind;
     let snapshot = kind.cache.snapshot();
-    let stored = snapshot.len(&kind.prefix) as u64;
+    let mut stored = snapshot.range(&kind.prefix, None);
+    let Some(first) = stored.next() else { return 1 };
+    // Objects of a kind are about as large as each other.
+    let size = (first.bytes.len() as u64).max(1);
     let limit = query
         .get("limit")
         .and_then(|limit| limit.parse().ok())
         .filter(|limit| *limit > 0);
+    // More than is counted makes no difference.
+    let most = limit.unwrap_or(u64::MAX).min(STREAMED.div_ceil(size));
     let objects = match info.name.is_empty() {
         false => 1,
-        true => stored.min(limit.unwrap_or(u64::MAX)),
+        true => 1 + stored.take(usize::try_from(most - 1).unwrap_or(usize::MAX)).count() as u64,
     };
-    // Objects of a kind are about as large as each other.
-    let size = snapshot
-        .range(&kind.prefix, None)
-        .next()
-        .map_or(0, |item| item.bytes.len() as u64);
     let bytes = objects.saturating_mul(size).min(STREAMED);
     u32::try_from(bytes.div_ceil(BYTES)).unwrap_or(u32::MAX)
 }

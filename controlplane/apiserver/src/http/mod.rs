@@ -16,6 +16,6 @@ mod pretty;
 pub(crate) mod published;
 pub(crate) mod query;
 pub(crate) mod respond;
-mod route;
+pub(crate) mod route;
 mod serve;
 pub(crate) mod websocket;

@@ -18,7 +18,7 @@ use super::metrics::Target;
 use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
 use super::{health, respond};
-use crate::admission::dynamic::connect;
+use crate::admission::dynamic::passing;
 use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
 use crate::flowcontrol;
@@ -31,12 +31,12 @@ use crate::server::Shared;
 
 /// One authorized request.
 #[derive(Clone, Copy)]
-pub(super) struct Route<'a> {
-    pub(super) server: &'a Arc<Shared>,
-    pub(super) user: &'a Arc<UserInfo>,
-    pub(super) parts: &'a Parts,
-    pub(super) info: &'a RequestInfo<'a>,
-    pub(super) query: &'a Query<'a>,
+pub(crate) struct Route<'a> {
+    pub(crate) server: &'a Arc<Shared>,
+    pub(crate) user: &'a Arc<UserInfo>,
+    pub(crate) parts: &'a Parts,
+    pub(crate) info: &'a RequestInfo<'a>,
+    pub(crate) query: &'a Query<'a>,
 }
 
 pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -400,8 +400,6 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
-    let connects = connect::admit(route.server, route.user, info, route.query);
-    let warnings = Box::pin(connects).await?;
     let accepted = accepted_plain(route);
     let context = VirtualContext {
         user: route.user.clone(),
@@ -418,6 +416,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     *request.uri_mut() = route.parts.uri.clone();
     *request.headers_mut() = route.parts.headers.clone();
     *request.extensions_mut() = route.parts.extensions.clone();
+    let (request, warnings) = Box::pin(passing::admit(route, found, request)).await?;
     let mut response = found.handler.call(context, request).await?;
     respond::warn(response.headers_mut(), &warnings);
     // What is no object (a log, a stream) goes out whatever the caller accepts.
@@ -483,7 +482,8 @@ async fn document(route: Route<'_>, body: Body) -> Result<Response<Body>, Status
                 return super::openapi::v2::answer(server, parts).await;
             }
             if let Some(name) = trimmed.strip_prefix("/debug/api_priority_and_fairness/") {
-                let text = flowcontrol::dump(&server.flow_control, name).ok_or_else(Status::no_such_path)?;
+                let text =
+                    flowcontrol::dump(&server.flow_control, name, server.now()).ok_or_else(Status::no_such_path)?;
                 return Ok(respond::text(StatusCode::OK, text));
             }
             if let Some(rest) = trimmed.strip_prefix("/openapi/v3") {

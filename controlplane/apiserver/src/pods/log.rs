@@ -17,7 +17,7 @@ use crate::http::body::Body;
 use crate::http::dial::Dialer;
 use crate::http::query::Query;
 use crate::http::{respond, websocket};
-use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute};
+use crate::registry::virtuals::{Passing, Request, Response, Virtual, VirtualContext, VirtualRoute};
 
 /// How much of a node's error text is passed on, in bytes.
 const MAX_ERROR: usize = 16 * 1024;
@@ -51,6 +51,7 @@ pub fn route(dialer: Arc<dyn Dialer>, tasks: TaskTracker) -> VirtualRoute {
         kind_group_version: None,
         definition: None,
         verbs: &["get"],
+        passing: Passing::Unseen,
         handler: Arc::new(Logs { dialer, tasks }),
     }
 }

@@ -47,6 +47,17 @@ pub trait Virtual: Send + Sync + 'static {
 /// The name of an OpenAPI definition and its JSON schema.
 pub type Definition = (&'static str, fn() -> serde_json::Value);
 
+/// How users' admission sees the requests of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// Not at all, as Kubernetes has it for reviews.
+    Unseen,
+    /// As the creation of what is sent.
+    Create,
+    /// As a connection, by the options in the query.
+    Connect,
+}
+
 /// Where a [`Virtual`] stands, and how discovery shows it.
 #[derive(Clone)]
 pub struct VirtualRoute {
@@ -64,6 +75,8 @@ pub struct VirtualRoute {
     /// Its OpenAPI schema, if it is an API object.
     pub definition: Option<Definition>,
     pub verbs: &'static [&'static str],
+    /// How users' admission sees its requests.
+    pub passing: Passing,
     pub handler: Arc<dyn Virtual>,
 }
 

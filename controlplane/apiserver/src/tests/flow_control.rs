@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::MaxInflight;
-use crate::registry::virtuals::{Request as Asked, Response as Told, Virtual, VirtualContext, VirtualRoute};
+use crate::registry::virtuals::{Passing, Request as Asked, Response as Told, Virtual, VirtualContext, VirtualRoute};
 
 const FLOW: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";
 const GATE: &str = "/apis/test.example.com/v1/gates";
@@ -41,6 +41,7 @@ fn route(gate: Arc<Gate>) -> VirtualRoute {
         kind_group_version: None,
         definition: None,
         verbs: &["list"],
+        passing: Passing::Unseen,
         handler: Arc::new(gate),
     }
 }

@@ -6,6 +6,7 @@ use super::custom::{widget, widgets};
 use super::hooks::{Answering, Hook, answer, patch};
 use super::*;
 use crate::audit::annotations::Annotations;
+use crate::registry::virtuals::{Passing, VirtualRoute};
 
 const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1";
 const MAPS: &str = "/api/v1/namespaces/a/configmaps";
@@ -457,20 +458,68 @@ impl crate::registry::virtuals::Virtual for Through {
     }
 }
 
-#[tokio::test]
-async fn a_connection_may_be_refused() {
-    let attach = crate::registry::virtuals::VirtualRoute {
+/// A route to a part of an object.
+fn part(resource: &'static str, subresource: &'static str, kind: &'static str, passing: Passing) -> VirtualRoute {
+    VirtualRoute {
         group: "",
         version: "v1",
-        resource: "pods",
-        subresource: Some("attach"),
+        resource,
+        subresource: Some(subresource),
         namespaced: true,
-        kind: "PodAttachOptions",
+        kind,
         kind_group_version: None,
         definition: None,
         verbs: &["create", "get"],
+        passing,
         handler: Arc::new(Through),
+    }
+}
+
+#[tokio::test]
+async fn what_a_route_takes_may_be_refused() {
+    let mut token = part("serviceaccounts", "token", "TokenRequest", Passing::Create);
+    token.kind_group_version = Some(("authentication.k8s.io", "v1"));
+    let fixture = Fixture::with(Arc::new(Memory::default()), Vec::new(), Box::new(move |_| vec![token])).await;
+    let webhook = Hook::new(deny).await;
+    let target = "/api/v1/namespaces/a/serviceaccounts/x/token";
+    let wanted = json!({"spec": {"audiences": ["vault"]}});
+    assert_eq!(fixture.post(target, wanted.clone()).await.code, 200);
+    let tokens = |hook: &mut Value| {
+        hook["rules"] = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"],
+            "resources": ["serviceaccounts/token"]}]);
     };
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "v", tokens)]))
+        .await;
+    assert_eq!(fixture.post(target, wanted).await.code, 403);
+    let asked = webhook.asked.lock()[0]["request"].clone();
+    assert_eq!(
+        (&asked["name"], &asked["kind"]["kind"]),
+        (&json!("x"), &json!("TokenRequest"))
+    );
+    assert_eq!(asked["object"]["spec"]["audiences"], json!(["vault"]));
+}
+
+#[tokio::test]
+async fn a_name_that_was_asked_for_is_told_beside_a_base_for_one() {
+    let (fixture, webhook) = (Fixture::new().await, Hook::new(allow).await);
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "allow", |_| {})]))
+        .await;
+    for (metadata, told) in [
+        (json!({"name": "own", "generateName": "x-"}), "own"),
+        (json!({"generateName": "x-"}), ""),
+    ] {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        assert_eq!(fixture.post(MAPS, map).await.code, 201);
+        let asked = webhook.asked.lock().pop().expect("it was asked");
+        assert_eq!(asked["request"]["name"].as_str().unwrap_or_default(), told);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_be_refused() {
+    let attach = part("pods", "attach", "PodAttachOptions", Passing::Connect);
     let fixture = Fixture::with(Arc::new(Memory::default()), Vec::new(), Box::new(move |_| vec![attach])).await;
     let webhook = Hook::new(deny).await;
     let target = "/api/v1/namespaces/a/pods/p/attach?container=c&stdin=true";

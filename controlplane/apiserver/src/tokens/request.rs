@@ -15,7 +15,9 @@ use super::claims::{Claims, Private, Reference, username};
 use super::keys::Signer;
 use super::{Config, core};
 use crate::authz::node::node_name;
-use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply};
+use crate::registry::virtuals::{
+    Passing, Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply,
+};
 
 /// Seconds a token lives that asks for nothing else, and the bounds of what may be asked for.
 const DEFAULT_SECONDS: i64 = 3600;
@@ -43,6 +45,7 @@ pub(super) fn route(handler: Requests) -> VirtualRoute {
         kind_group_version: Some((GROUP, "v1")),
         definition: None,
         verbs: &["create"],
+        passing: Passing::Create,
         handler: Arc::new(handler),
     }
 }

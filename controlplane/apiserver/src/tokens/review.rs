@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::Tokens;
 use crate::authn::{TokenAuthenticator, UserInfo};
 use crate::authz::review::user_json;
-use crate::registry::virtuals::{Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply};
+use crate::registry::virtuals::{
+    Passing, Request, Response, Virtual, VirtualContext, VirtualRoute, read_object, reply,
+};
 
 /// Answers token reviews.
 struct Reviews {
@@ -33,6 +35,7 @@ pub(super) fn route(tokens: Arc<Tokens>, others: Arc<dyn TokenAuthenticator>) ->
         kind_group_version: None,
         definition: Some(("io.k8s.api.authentication.v1.TokenReview", schema_json::<TokenReview>)),
         verbs: &["create"],
+        passing: Passing::Unseen,
         handler: Arc::new(Reviews { tokens, others }),
     }
 }

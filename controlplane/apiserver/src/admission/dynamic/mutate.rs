@@ -30,6 +30,9 @@ pub(crate) async fn mutate(
     }
     for invocation in due {
         let key = key(&invocation);
+        if !rounds.policies.is_due(rounds.again, &key) {
+            continue;
+        }
         let facts = facts(request, object.as_deref(), &invocation).await?;
         let scope = invocation.policy.scope(request, facts);
         let binding = Some(&*invocation.binding.name);
@@ -45,9 +48,6 @@ pub(crate) async fn mutate(
                 refuse(&why);
                 continue;
             }
-        }
-        if !rounds.policies.is_due(rounds.again, &key) {
-            continue;
         }
         if let Some(object) = object.as_deref_mut() {
             let before = object.clone();

@@ -1,51 +1,60 @@
-//! CONNECT: requests that reach into something, such as exec, with the options that their query holds.
+//! What is not stored: objects that an endpoint takes and answers by itself, such as a TokenRequest, and requests that
+//! connect to something, with the options that their query holds.
 
 use api::{Object, Status};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::{KindName, Request, Subject, admit_passing};
-use crate::authn::UserInfo;
-use crate::http::info::RequestInfo;
+use crate::http::body::Body;
 use crate::http::query::Query;
-use crate::server::Shared;
+use crate::http::route::Route;
+use crate::registry::verbs::write_options;
+use crate::registry::virtuals::{Passing, VirtualRoute, read_object};
 
-/// Resources and parts that are connected to, with the kind of their options.
-const KINDS: [(&str, &str, &str); 6] = [
-    ("pods", "attach", "PodAttachOptions"),
-    ("pods", "exec", "PodExecOptions"),
-    ("pods", "portforward", "PodPortForwardOptions"),
-    ("pods", "proxy", "PodProxyOptions"),
-    ("services", "proxy", "ServiceProxyOptions"),
-    ("nodes", "proxy", "NodeProxyOptions"),
-];
 const FLAGS: [&str; 4] = ["stdin", "stdout", "stderr", "tty"];
 
-/// The kind of the options with which a request connects, if it does.
-fn kind(info: &RequestInfo<'_>) -> Option<&'static str> {
-    let found = KINDS
-        .iter()
-        .find(|(resource, part, _)| (*resource, *part) == (info.resource, info.subresource));
-    found.filter(|_| info.group.is_empty()).map(|(_, _, kind)| *kind)
+/// Asks about a request, which may be changed; gives warnings.
+pub(crate) async fn admit(
+    route: Route<'_>,
+    found: &VirtualRoute,
+    request: http::Request<Body>,
+) -> Result<(http::Request<Body>, Vec<String>), Status> {
+    let mut warnings = Vec::new();
+    if found.passing == Passing::Unseen {
+        return Ok((request, warnings));
+    }
+    let plans = route.server.dynamic.plans().await?;
+    if !plans.mutates() && !plans.validates() {
+        return Ok((request, warnings));
+    }
+    let (group, version) = found.kind_group_version.unwrap_or((found.group, found.version));
+    let kind = KindName::new(group, version, found.kind);
+    if found.passing == Passing::Connect {
+        let mut object = options(found.kind, route.query);
+        let asked = asked(route, kind, "CONNECT", Value::Null);
+        Box::pin(admit_passing(&plans, &asked, &mut object, &mut warnings)).await?;
+        return Ok((request, warnings));
+    }
+    let (mut parts, body) = request.into_parts();
+    let mut object = read_object(http::Request::from_parts(parts.clone(), body)).await?;
+    let asked = asked(route, kind, "CREATE", write_options(route.query, "CreateOptions"));
+    Box::pin(admit_passing(&plans, &asked, &mut object, &mut warnings)).await?;
+    parts.headers.remove(CONTENT_LENGTH);
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let body = Body::from(object.to_vec());
+    Ok((http::Request::from_parts(parts, body), warnings))
 }
 
-/// Asks about a request that connects, if it does; gives warnings.
-pub(crate) async fn admit(
-    server: &std::sync::Arc<Shared>,
-    user: &UserInfo,
-    info: &RequestInfo<'_>,
-    query: &Query<'_>,
-) -> Result<Vec<String>, Status> {
-    let mut warnings = Vec::new();
-    let Some(kind) = kind(info) else { return Ok(warnings) };
-    let plans = server.dynamic.plans().await?;
-    if !plans.mutates() && !plans.validates() {
-        return Ok(warnings);
-    }
-    let request = Request {
-        server,
-        user,
-        subject: Subject::Passing(KindName::new("", "v1", kind)),
-        operation: "CONNECT",
+fn asked<'r>(route: Route<'r>, kind: KindName, operation: &'static str, options: Value) -> Request<'r> {
+    let info = route.info;
+    Request {
+        server: route.server,
+        user: route.user,
+        subject: Subject::Passing(kind),
+        operation,
         group: info.group,
         version: info.version,
         resource: info.resource,
@@ -53,14 +62,12 @@ pub(crate) async fn admit(
         namespace: &info.namespace,
         name: info.name.clone().into_owned(),
         old: None,
-        dry_run: false,
-        options: Value::Null,
-    };
-    let mut object = options(kind, query);
-    Box::pin(admit_passing(&plans, &request, &mut object, &mut warnings)).await?;
-    Ok(warnings)
+        dry_run: route.query.get("dryRun") == Some("All"),
+        options,
+    }
 }
 
+/// What a request that connects asks for in its query.
 fn options(kind: &str, query: &Query<'_>) -> Object {
     let mut map = Map::new();
     map.insert("kind".to_owned(), kind.into());
@@ -68,10 +75,8 @@ fn options(kind: &str, query: &Query<'_>) -> Object {
     for flag in FLAGS.into_iter().filter(|flag| query.flag(flag)) {
         map.insert(flag.to_owned(), true.into());
     }
-    for name in ["container", "path"] {
-        if let Some(text) = query.get(name) {
-            map.insert(name.to_owned(), text.into());
-        }
+    if let Some(container) = query.get("container") {
+        map.insert("container".to_owned(), container.into());
     }
     let command: Vec<Value> = query.all("command").map(Value::from).collect();
     if !command.is_empty() {

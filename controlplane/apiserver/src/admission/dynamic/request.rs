@@ -104,11 +104,6 @@ impl<'a> Request<'a> {
         self.group == "admissionregistration.k8s.io"
     }
 
-    /// Whether it is about a question that is answered and not stored.
-    pub(crate) fn is_review(&self) -> bool {
-        matches!(self.group, "authentication.k8s.io" | "authorization.k8s.io")
-    }
-
     pub(crate) fn asked(&self) -> Asked<'_> {
         Asked {
             operation: self.operation,
@@ -216,6 +211,8 @@ impl<'a> Request<'a> {
         object.set_namespace(before.namespace());
         for field in [
             "metadata.creationTimestamp",
+            "metadata.deletionTimestamp",
+            "metadata.deletionGracePeriodSeconds",
             "metadata.generation",
             "metadata.managedFields",
         ] {

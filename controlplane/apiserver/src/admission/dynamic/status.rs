@@ -60,7 +60,7 @@ fn doubts(registry: &Registry, policy: &Object) -> Vec<Value> {
     let null = Value::Null;
     let spec = policy.at("spec").unwrap_or(&null);
     let params = params(registry, spec);
-    let kinds: Vec<(String, Known)> = kinds(registry, spec)
+    let kinds: Vec<(String, Compiler)> = kinds(registry, spec)
         .into_iter()
         .map(|endpoint| {
             let served = endpoint.served();
@@ -69,19 +69,22 @@ fn doubts(registry: &Registry, policy: &Object) -> Vec<Value> {
                 object: declare(served.schema()),
                 params: params.clone(),
             };
-            (name, known)
+            (name, declared(spec, &known))
         })
         .collect();
     let mut warnings = Vec::new();
     for (nth, validation) in items(spec, "validations").enumerate() {
         for field in ["expression", "messageExpression"] {
             let source = text(validation, field);
-            let found = kinds.iter().filter_map(|(kind, known)| {
-                let why = doubt(spec, known, source)?;
+            if source.is_empty() {
+                continue;
+            }
+            let found = kinds.iter().filter_map(|(kind, compiler)| {
+                let why = compiler.program(source, Options::default(), &[]).err()?;
                 Some(format!("{kind}: {why}\n"))
             });
             let found: Vec<String> = found.collect();
-            if !source.is_empty() && !found.is_empty() {
+            if !found.is_empty() {
                 let field = format!("spec.validations[{nth}].{field}");
                 warnings.push(json!({"fieldRef": field, "warning": found.join("\n")}));
             }
@@ -90,14 +93,14 @@ fn doubts(registry: &Registry, policy: &Object) -> Vec<Value> {
     warnings
 }
 
-fn doubt(spec: &Value, known: &Known, source: &str) -> Option<String> {
+/// What compiles a policy's expressions for one kind.
+fn declared(spec: &Value, known: &Known) -> Compiler {
     let mut compiler = Compiler::of_policy(extras(spec), known);
     for variable in items(spec, "variables") {
         // A variable that is none is doubted where it is named.
         let _ = compiler.declare(text(variable, "name"), text(variable, "expression"));
     }
-    let compiled = compiler.program(source, Options::default(), &[]);
-    compiled.err().map(|error| error.to_string())
+    compiler
 }
 
 /// The kinds that a policy names without wildcards.

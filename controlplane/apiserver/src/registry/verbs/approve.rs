@@ -31,10 +31,12 @@ impl Claims {
     }
 }
 
-/// Takes `object`, in the storage version, to the state in which it may be committed, or refuses it.
+/// Takes `object`, in the storage version, to the state in which it may be committed, or refuses it. `name` is what was
+/// asked for: empty where the server has made a name.
 pub(super) async fn approve(
     call: &Call<'_>,
     operation: &Operation<'_>,
+    name: &str,
     object: &mut Object,
     dry_run: bool,
     warnings: &mut Vec<String>,
@@ -43,7 +45,7 @@ pub(super) async fn approve(
     let plans = call.server.dynamic.plans().await?;
     let asked = is_asked(call, &plans).then(|| Asked {
         plans: &plans,
-        request: dynamic_request(call, operation, object, dry_run),
+        request: dynamic_request(call, operation, name, dry_run),
     });
     let asked = asked.as_ref();
     admit(call, &plugins, asked, operation, object, dry_run, warnings).await?;
@@ -86,19 +88,14 @@ struct Asked<'r> {
     request: Request<'r>,
 }
 
-fn dynamic_request<'r>(call: &Call<'r>, operation: &Operation<'r>, object: &Object, dry_run: bool) -> Request<'r> {
+fn dynamic_request<'r>(call: &Call<'r>, operation: &Operation<'r>, name: &str, dry_run: bool) -> Request<'r> {
     let (word, kind) = match (operation, call.info.verb) {
         (Operation::Create, _) => ("CREATE", "CreateOptions"),
         (_, "patch") => ("UPDATE", "PatchOptions"),
         _ => ("UPDATE", "UpdateOptions"),
     };
-    let name = match (call.name(), object.generate_name()) {
-        // The name that the server has given it is not what was asked for.
-        ("", Some(_)) => String::new(),
-        _ => object.name().to_owned(),
-    };
     let options = write_options(call.query, kind);
-    Request::of(*call, word, name, operation.old(), dry_run, options)
+    Request::of(*call, word, name.to_owned(), operation.old(), dry_run, options)
 }
 
 /// Refuses a removal that validating admission objects to; gives warnings.

@@ -41,7 +41,8 @@ pub(super) async fn create_object(
         let mut object = template.clone();
         stamp(call, &mut object);
         let known_warnings = warnings.len();
-        let claims = approve(call, &Operation::Create, &mut object, options.dry_run, &mut warnings).await?;
+        let (name, dry) = (template.name(), options.dry_run);
+        let claims = approve(call, &Operation::Create, name, &mut object, dry, &mut warnings).await?;
         if options.dry_run {
             return dry_run(call, &object, warnings).await;
         }

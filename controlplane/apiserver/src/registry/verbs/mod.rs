@@ -31,7 +31,7 @@ pub(crate) use delete::{Answer, delete, delete_object};
 pub(crate) use get::get;
 pub(crate) use list::list;
 pub(crate) use modify::{Current, Flavour, New, modify};
-pub(crate) use options::{DeleteOptions, WriteOptions, manager, wrong_manager};
+pub(crate) use options::{DeleteOptions, WriteOptions, manager, write_options, wrong_manager};
 pub(crate) use patch::{PatchType, patch};
 pub(crate) use scale::{as_scale, get_scale, patch_scale, take_scale, update_scale};
 pub(crate) use update::update;

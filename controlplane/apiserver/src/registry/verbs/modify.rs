@@ -175,7 +175,8 @@ async fn settle(
     if !new.managed {
         managed::track(call, Some(old), &mut new.object);
     }
-    let claims = approve(call, &operation, &mut new.object, dry_run, &mut new.warnings).await?;
+    let (object, warnings) = (&mut new.object, &mut new.warnings);
+    let claims = approve(call, &operation, call.name(), object, dry_run, warnings).await?;
     managed::keep_times(old, &mut new.object);
     Ok(claims)
 }

@@ -103,12 +103,27 @@ pub(crate) fn as_scale(call: &Call<'_>, object: &Object) -> Result<Object, Statu
 
 /// Takes back a Scale that admission has changed.
 pub(crate) fn take_scale(call: &Call<'_>, scale: &Value, object: &mut Object) -> Result<(), Status> {
-    let replicas = scale
-        .pointer("/spec/replicas")
-        .and_then(Value::as_i64)
-        .unwrap_or_default();
+    let replicas = replicas(scale.pointer("/spec/replicas"), call.name())?;
     object.set(Paths::of(call)?.spec, replicas);
     Ok(())
+}
+
+/// How many replicas a Scale asks for.
+fn replicas(given: Option<&Value>, name: &str) -> Result<i64, Status> {
+    let replicas = match given {
+        None | Some(Value::Null) => 0,
+        Some(value) => value
+            .as_i64()
+            .filter(|n| i32::try_from(*n).is_ok())
+            .ok_or_else(|| Status::bad_request(format!("spec.replicas: {value} is not a 32-bit integer")))?,
+    };
+    if replicas < 0 {
+        let path = Path::root("spec").child("replicas");
+        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+        let kind = api::GroupKind::new("autoscaling", "Scale");
+        return Err(Status::invalid(&kind, name, vec![error]));
+    }
+    Ok(replicas)
 }
 
 pub(crate) async fn get_scale(call: &Call<'_>, include: Include) -> Result<Bytes, Status> {
@@ -228,19 +243,7 @@ fn with_scale(call: &Call<'_>, paths: &Paths<'_>, old: &Object, scale: &Object) 
         let why = format!("the name of the object ({given}) does not match the name on the URL ({name})");
         return Err(Status::bad_request(why));
     }
-    let path = Path::root("spec").child("replicas");
-    let replicas = match scale.at("spec.replicas") {
-        None | Some(Value::Null) => 0,
-        Some(value) => value
-            .as_i64()
-            .filter(|n| i32::try_from(*n).is_ok())
-            .ok_or_else(|| Status::bad_request(format!("spec.replicas: {value} is not a 32-bit integer")))?,
-    };
-    if replicas < 0 {
-        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-        let kind = api::GroupKind::new("autoscaling", "Scale");
-        return Err(Status::invalid(&kind, call.name(), vec![error]));
-    }
+    let replicas = replicas(scale.at("spec.replicas"), call.name())?;
     let mut object = old.clone();
     object.set(paths.spec, replicas);
     object.set_resource_version(scale.resource_version());
