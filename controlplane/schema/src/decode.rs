@@ -116,6 +116,12 @@ pub fn decode_yaml(bytes: &[u8], schema: &Schema) -> Result<Decoded, DecodeError
     })
 }
 
+/// The keys that stand twice in one map of a YAML text, `line 3: key "a" already set in map`, as Kubernetes refuses an
+/// apply for them. A JSON text is YAML, too.
+pub fn repeated_keys(bytes: &[u8]) -> Vec<String> {
+    yaml::repeated_keys(bytes)
+}
+
 /// Makes a tree fit, as if it had just been decoded: for trees that a patch made. Returns the problems.
 ///
 /// # Errors

@@ -21,7 +21,7 @@ pub mod structural;
 mod tests;
 mod validate;
 
-pub use decode::{DecodeError, Decoded, FieldValidation, check, check_merged, decode_json, decode_yaml};
+pub use decode::{DecodeError, Decoded, FieldValidation, check, check_merged, decode_json, decode_yaml, repeated_keys};
 pub use default::default;
 pub use schema::Schema;
 pub use validate::validate;

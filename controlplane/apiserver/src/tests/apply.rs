@@ -178,7 +178,7 @@ async fn requests_that_make_no_sense_are_refused() {
         .await;
     assert_eq!(
         strict.message(),
-        "error strict decoding patch: duplicate field \"data.a\""
+        "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map"
     );
     let warned = f.apply_text(&target, "fieldManager=me", twice).await;
     assert_eq!(warned.headers["warning"], "299 - \"duplicate field \\\"data.a\\\"\"");

@@ -250,6 +250,21 @@ spec:
 }
 
 #[test]
+fn repeated_keys_are_told_by_line() {
+    let text = "\na: &a {b: 1, b: 2}\nlist:\n- c: [~, 1.5, true]\n  d: x\n  c:\n    e: 1\n    e: 2\nf: *a\na: 3\n";
+    let want = [
+        r#"line 2: key "b" already set in map"#,
+        r#"line 8: key "e" already set in map"#,
+        r#"line 7: key "c" already set in map"#,
+        r#"line 2: key "b" already set in map"#,
+        r#"line 10: key "a" already set in map"#,
+    ];
+    assert_eq!(repeated_keys(text.as_bytes()), want);
+    assert!(repeated_keys(b"{\"a\": {\"b\": 1}, \"c\": 99999999999999999999}").is_empty());
+    assert!(repeated_keys(b"a: [").is_empty());
+}
+
+#[test]
 fn refuses_yaml_that_is_wrong_or_a_bomb() {
     let want = "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool";
     assert_eq!(

@@ -41,8 +41,10 @@ impl Configuration {
         let mut warnings = Vec::new();
         match options.validation {
             FieldValidation::Strict if !decoded.problems.is_empty() => {
-                let problems = decoded.problems.join(", ");
-                return Err(Status::bad_request(format!("error strict decoding patch: {problems}")));
+                let keys = schema::repeated_keys(body).join("\n  ");
+                return Err(Status::bad_request(format!(
+                    "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {keys}"
+                )));
             }
             FieldValidation::Warn => warnings = decoded.problems,
             FieldValidation::Strict | FieldValidation::Ignore => {}
