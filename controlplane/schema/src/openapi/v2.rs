@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use api::GroupVersion;
 use serde_json::{Value, json};
 
-use super::{Described, components, document_path, paths};
+use super::{Described, Source, components, document_path, paths};
 
 /// How the document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,13 @@ impl V2Document {
             if self.definitions.contains_key(&name) {
                 continue;
             }
-            let schema = lower::definition(&name, schema);
+            let custom = resources
+                .iter()
+                .any(|resource| resource.definition == name && matches!(resource.schema_json, Source::Custom(_)));
+            let schema = match custom {
+                true => lower::custom(schema),
+                false => lower::definition(&name, schema),
+            };
             let bytes = match self.format {
                 V2Format::Json => schema.to_string().into_bytes(),
                 V2Format::Protobuf => gnostic::schema(&schema),

@@ -109,6 +109,66 @@ pub(super) fn definition(name: &str, mut schema: Value) -> Value {
     schema
 }
 
+/// The definition of a custom resource, whose author's words stay as far as v2 has them. Of one that keeps what it does
+/// not know nothing is said: older clients would take a list of fields for the whole of it.
+pub(super) fn custom(mut schema: Value) -> Value {
+    const KIND: &str = "x-kubernetes-group-version-kind";
+    if keeps_unknown(&schema) {
+        return json!({ "type": "object", KIND: schema.get(KIND) });
+    }
+    let metadata = schema.pointer_mut("/properties/metadata").map(Value::take);
+    lower_structural(&mut schema);
+    if let Some(mut metadata) = metadata {
+        lower(&mut metadata);
+        if let Some(place) = schema.pointer_mut("/properties/metadata") {
+            *place = metadata;
+        }
+    }
+    schema
+}
+
+fn keeps_unknown(schema: &Value) -> bool {
+    schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema.get("nullable") == Some(&Value::Bool(true))
+}
+
+fn lower_structural(schema: &mut Value) {
+    let (nullable, open) = (is_nullable(schema), keeps_unknown(schema));
+    let Some(map) = schema.as_object_mut() else { return };
+    for word in ["allOf", "anyOf", "oneOf", "not", "nullable"] {
+        map.remove(word);
+    }
+    let loose: &[&str] = match (nullable, open) {
+        (true, _) => &["type", "items", "properties", "additionalProperties"],
+        (false, true) => &["items", "properties"],
+        (false, false) => &[],
+    };
+    for word in loose {
+        map.remove(*word);
+    }
+    let fields = map.get("properties").and_then(Value::as_object);
+    let nullable: Vec<String> = fields
+        .into_iter()
+        .flatten()
+        .filter(|(_, field)| is_nullable(field))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if let Some(required) = map.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| name.as_str().is_none_or(|name| !nullable.iter().any(|own| own == name)));
+    }
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(inner) {
+            lower_structural(inner);
+        }
+    }
+    if let Some(Value::Object(properties)) = map.get_mut("properties") {
+        properties.values_mut().for_each(lower_structural);
+    }
+}
+
 fn lower(schema: &mut Value) {
     let Some(map) = schema.as_object_mut() else { return };
     // In v2 a reference may stand beside other words.

@@ -236,3 +236,69 @@ fn protobuf_says_the_same() {
         b"#/definitions/io.k8s.api.apps.v1.Deployment"
     );
 }
+
+fn custom(schema: Value) -> Value {
+    let definition = "com.example.v1.Foo";
+    let foos = Described {
+        group: "example.com",
+        version: "v1",
+        kind: "Foo",
+        plural: "foos",
+        namespaced: true,
+        definition,
+        verbs: VERBS,
+        subresources: Vec::new(),
+        schema_json: Source::Custom(std::sync::Arc::new(move || schema.clone())),
+    };
+    let mut document = V2Document::new(V2Format::Json);
+    document.add(&GroupVersion::new("example.com", "v1"), &[foos]);
+    let mut document: Value = serde_json::from_slice(&document.finish("v1.36.2")).expect("JSON");
+    document["definitions"][definition].take()
+}
+
+/// Conformance compares these with what the definition says.
+#[test]
+fn custom_resources_keep_their_authors_words() {
+    let spec = json!({"type": "object", "description": "Specification of Foo", "required": ["feeling"], "properties": {
+        "feeling": {"type": "string", "enum": ["Great", "Down"], "default": "Great"},
+        "qux": {"type": "string", "pattern": "in-tree|out-of-tree"},
+        "bars": {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}},
+    }});
+    let found = custom(json!({"type": "object", "description": "Foo CRD for Testing", "properties": {"spec": spec}}));
+    assert_eq!(found["description"], "Foo CRD for Testing");
+    assert_eq!(found["properties"]["spec"], spec);
+    let metadata = &found["properties"]["metadata"]["$ref"];
+    assert_eq!(
+        metadata,
+        "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    );
+    let kind = json!([{"group": "example.com", "version": "v1", "kind": "Foo"}]);
+    assert_eq!(found["x-kubernetes-group-version-kind"], kind);
+}
+
+#[test]
+fn what_v2_cannot_say_of_custom_resources_is_left_out() {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"spec": {"type": "object"}}});
+    let kind = json!([{"group": "example.com", "version": "v1", "kind": "Foo"}]);
+    assert_eq!(
+        custom(open.clone()),
+        json!({"type": "object", "x-kubernetes-group-version-kind": kind})
+    );
+    let found = custom(
+        json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["a", "b"],
+        "properties": {
+            "a": {"type": "object", "nullable": true, "properties": {"x": {"type": "string"}}},
+            "b": {"type": "string", "anyOf": [{"pattern": "a"}], "maxLength": 3},
+            "c": open,
+        }}}}),
+    );
+    assert_eq!(
+        found["properties"]["spec"],
+        json!({"type": "object", "required": ["b"], "properties": {
+            "a": {},
+            "b": {"type": "string", "maxLength": 3},
+            "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+        }})
+    );
+}
