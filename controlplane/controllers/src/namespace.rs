@@ -1,7 +1,8 @@
 //! Deletes what is in a namespace that is being deleted, then lets the namespace go.
 //!
-//! All namespaced resources that discovery names are deleted, whatever they are, and counted. The finalizer `kubernetes`
-//! is removed only when every resource could be listed and nothing is left.
+//! All namespaced resources that discovery names are deleted, whatever they are, and counted: pods first, and the rest when
+//! no pod is left, so that no pod outlives the policies that bind it (KEP-5080). The finalizer `kubernetes` is removed only
+//! when every resource could be listed and nothing is left.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -206,17 +207,27 @@ async fn delete_content(client: &Client, namespace: &str, deleted: Option<Timest
             each.join(", ")
         ));
     }
-    for resource in served
-        .resources
-        .iter()
-        .filter(|r| r.kind.namespaced && r.can(&["list", "delete"]))
-    {
-        match delete_all(client, resource, namespace).await {
-            Ok(left) => report.count(resource, &left, deleted),
-            Err(error) => report.failures.push(format!("{}: {error}", resource.kind)),
+    for step in steps(&served.resources) {
+        for resource in step {
+            match delete_all(client, resource, namespace).await {
+                Ok(left) => report.count(resource, &left, deleted),
+                Err(error) => report.failures.push(format!("{}: {error}", resource.kind)),
+            }
+        }
+        if !report.remaining.is_empty() || !report.failures.is_empty() {
+            break;
         }
     }
     report
+}
+
+/// What is deleted from a namespace, in steps: the next is for when nothing is left of the one before.
+fn steps(resources: &[Resource]) -> [Vec<&Resource>; 2] {
+    let (pods, others) = resources
+        .iter()
+        .filter(|resource| resource.kind.namespaced && resource.can(&["list", "delete"]))
+        .partition(|resource| resource.kind == kinds::POD);
+    [pods, others]
 }
 
 /// Deletes all objects of a resource; gives those that are still there after.

@@ -319,6 +319,49 @@ async fn a_namespace_is_furnished_and_emptied() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namespace_keeps_everything_until_its_pods_are_gone() {
+    let cluster = Cluster::start();
+    cluster.run_pods();
+    let pod = json!({"metadata": {"name": "slow", "finalizers": ["example.com/wait"]},
+        "spec": {"containers": [{"name": "c", "image": "v1"}]}});
+    cluster.create(&kinds::POD, pod).await;
+    cluster
+        .create(&kinds::CONFIG_MAP, json!({"metadata": {"name": "policy"}}))
+        .await;
+    let at = api::NamespacedName::cluster(NAMESPACE);
+    cluster
+        .client
+        .delete(&kinds::NAMESPACE, &at, &DeleteOptions::default())
+        .await
+        .unwrap();
+    let waits = |namespaces: &[Object]| {
+        let conditions = namespaces.iter().flat_map(|n| n.list_at("status.conditions"));
+        let remaining = conditions.filter(|c| c["type"] == "NamespaceContentRemaining");
+        remaining
+            .map(|c| c["message"].clone())
+            .eq([json!("Some resources are remaining: pods has 1 resource instances")])
+    };
+    cluster.fake.wait_for(&kinds::NAMESPACE, waits).await;
+    assert!(cluster.fake.all(&kinds::POD)[0].is_deleting());
+    assert!(
+        cluster
+            .fake
+            .all(&kinds::CONFIG_MAP)
+            .iter()
+            .any(|map| map.name() == "policy")
+    );
+    cluster.fake.change(
+        &kinds::POD,
+        NAMESPACE,
+        "slow",
+        &json!({"metadata": {"finalizers": null}}),
+    );
+    cluster.gone(&kinds::NAMESPACE).await;
+    assert!(cluster.fake.all(&kinds::CONFIG_MAP).is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_has_endpoints_in_both_forms() {
     let cluster = Cluster::start();
     cluster.run_pods();
