@@ -1,6 +1,6 @@
 //! The EndpointSlices of every Service with a selector.
 
-mod plan;
+pub(crate) mod plan;
 
 use api::NamespacedName;
 use client::{
@@ -9,7 +9,8 @@ use client::{
 };
 use serde_json::json;
 
-use self::plan::{MANAGED_BY, MANAGER, SERVICE_NAME, Write};
+pub(crate) use self::plan::Write;
+use self::plan::{MANAGED_BY, MANAGER, SERVICE_NAME};
 use crate::{
     Context, RESYNC,
     endpoints::of_pods,
@@ -98,46 +99,52 @@ impl Shell {
             plan::plan(service.as_deref(), in_namespace, zone, &ours)
         };
         for write in writes {
-            self.carry_out(namespace, write).await?;
+            carry_out(&self.context, &self.slices, namespace, write).await?;
         }
         Ok(Action::Done)
     }
+}
 
-    async fn carry_out(&self, namespace: &str, write: Write) -> Result<(), Error> {
-        let client = &self.context.client;
-        let written = match write {
-            Write::Create(slice) => client
-                .create(&kinds::ENDPOINT_SLICE, Some(namespace), &slice)
-                .await
-                .map(Some),
-            Write::Update {
-                name,
-                uid,
-                labels,
-                endpoints,
-            } => {
-                let change = json!({"metadata": {"labels": labels}, "endpoints": endpoints});
-                let at = NamespacedName::new(namespace, &name);
-                client.update(&kinds::ENDPOINT_SLICE, &at, None, &uid, &change).await
-            }
-            Write::Delete { name, uid } => {
-                let at = NamespacedName::new(namespace, &name);
-                client
-                    .delete(&kinds::ENDPOINT_SLICE, &at, &DeleteOptions::of_uid(&uid))
-                    .await
-                    .optional()?;
-                self.slices
-                    .wait_until(&at, |now| now.is_none_or(|now| now.metadata.uid != uid))
-                    .await;
-                return Ok(());
-            }
-        };
-        match written {
-            Ok(Some(slice)) => self.slices.wait_written(&slice).await,
-            Ok(None) => {}
-            Err(error) if error.is_namespace_terminating() => {}
-            Err(error) => return Err(error),
+/// Writes, and waits until the informer has seen it.
+pub(crate) async fn carry_out(
+    context: &Context,
+    slices: &Informer<EndpointSlice>,
+    namespace: &str,
+    write: Write,
+) -> Result<(), Error> {
+    let client = &context.client;
+    let written = match write {
+        Write::Create(slice) => client
+            .create(&kinds::ENDPOINT_SLICE, Some(namespace), &slice)
+            .await
+            .map(Some),
+        Write::Update {
+            name,
+            uid,
+            labels,
+            endpoints,
+        } => {
+            let change = json!({"metadata": {"labels": labels}, "endpoints": endpoints});
+            let at = NamespacedName::new(namespace, &name);
+            client.update(&kinds::ENDPOINT_SLICE, &at, None, &uid, &change).await
         }
-        Ok(())
+        Write::Delete { name, uid } => {
+            let at = NamespacedName::new(namespace, &name);
+            client
+                .delete(&kinds::ENDPOINT_SLICE, &at, &DeleteOptions::of_uid(&uid))
+                .await
+                .optional()?;
+            slices
+                .wait_until(&at, |now| now.is_none_or(|now| now.metadata.uid != uid))
+                .await;
+            return Ok(());
+        }
+    };
+    match written {
+        Ok(Some(slice)) => slices.wait_written(&slice).await,
+        Ok(None) => {}
+        Err(error) if error.is_namespace_terminating() => {}
+        Err(error) => return Err(error),
     }
+    Ok(())
 }

@@ -12,6 +12,7 @@ mod discovery;
 mod disruption;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod garbage_collector;
 mod namespace;
 mod node_ipam;
@@ -113,6 +114,11 @@ static CATALOGUE: &[Controller] = &[
         name: "endpoint-slice-controller",
         service_account: "endpointslice-controller",
         run: |context| Box::pin(endpointslice::run(context)),
+    },
+    Controller {
+        name: "endpoint-slice-mirroring-controller",
+        service_account: "endpointslicemirroring-controller",
+        run: |context| Box::pin(endpointslice_mirroring::run(context)),
     },
     Controller {
         name: "garbage-collector",

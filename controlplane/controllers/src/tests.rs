@@ -362,6 +362,42 @@ async fn a_namespace_keeps_everything_until_its_pods_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn endpoints_made_by_hand_are_mirrored() {
+    let cluster = Cluster::start();
+    cluster
+        .create(
+            &kinds::SERVICE,
+            json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 80}]}}),
+        )
+        .await;
+    let subsets =
+        |ip: &str| json!([{"addresses": [{"ip": ip}], "ports": [{"name": "sql", "port": 80, "protocol": "TCP"}]}]);
+    cluster
+        .create(
+            &kinds::ENDPOINTS,
+            json!({"metadata": {"name": "db"}, "subsets": subsets("10.1.2.3")}),
+        )
+        .await;
+    let told = |ip: &'static str| {
+        move |slices: &[Object]| match slices {
+            [slice] => slice.list_at("endpoints")[0]["addresses"] == json!([ip]),
+            _ => false,
+        }
+    };
+    cluster.fake.wait_for(&kinds::ENDPOINT_SLICE, told("10.1.2.3")).await;
+    cluster.fake.change(
+        &kinds::ENDPOINTS,
+        NAMESPACE,
+        "db",
+        &json!({"subsets": subsets("10.2.3.4")}),
+    );
+    cluster.fake.wait_for(&kinds::ENDPOINT_SLICE, told("10.2.3.4")).await;
+    cluster.fake.remove(&kinds::ENDPOINTS, NAMESPACE, "db");
+    cluster.gone(&kinds::ENDPOINT_SLICE).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_has_endpoints_in_both_forms() {
     let cluster = Cluster::start();
     cluster.run_pods();

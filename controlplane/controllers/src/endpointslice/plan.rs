@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use api::Object;
-use client::kinds;
+use client::{Meta, kinds};
 use serde_json::{Value, json};
 
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
     view::{Endpoint, EndpointSlice, Pod, Port, Service},
 };
 
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
-pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Endpoints per slice.
@@ -24,7 +24,7 @@ const MOST: usize = 100;
 
 /// One write.
 #[derive(Debug, PartialEq)]
-pub(super) enum Write {
+pub(crate) enum Write {
     Create(Object),
     Update {
         name: Box<str>,
@@ -36,6 +36,15 @@ pub(super) enum Write {
         name: Box<str>,
         uid: Box<str>,
     },
+}
+
+/// What all slices that are made from one object have in common.
+pub(crate) struct Source<'a> {
+    /// Of the object, whose name is that of the Service.
+    pub(crate) meta: &'a Meta,
+    /// The reference by which the object owns its slices.
+    pub(crate) owner: Value,
+    pub(crate) labels: Value,
 }
 
 /// `service` is `None` when it is gone; `zone` gives a node's zone; `slices` are the Service's, made by this controller.
@@ -68,8 +77,13 @@ pub(super) fn plan<'a>(
         .filter(|slice| !is_wanted(slice))
         .map(|slice| delete(slice))
         .collect();
+    let source = Source {
+        meta: &service.metadata,
+        owner: controller_reference(&kinds::SERVICE, &service.metadata),
+        labels: labels(service),
+    };
     for family in by_family {
-        writes.extend(family.plan(service));
+        writes.extend(family.plan(&source));
     }
     writes
 }
@@ -94,12 +108,12 @@ impl<'a> Family<'a> {
     }
 
     /// A Service without endpoints keeps one empty slice, by which everyone can tell that it has none.
-    fn plan(self, service: &Service) -> Vec<Write> {
+    fn plan(self, source: &Source<'_>) -> Vec<Write> {
         let Self { name, groups, slices } = self;
         let mut writes = Vec::new();
         for (ports, endpoints) in groups {
             let same_ports = slices.iter().filter(|slice| sorted(&slice.ports) == ports).copied();
-            writes.extend(fill(service, name, &ports, endpoints, same_ports.collect()));
+            writes.extend(fill(source, name, &ports, endpoints, same_ports.collect()));
         }
         let deletes = writes
             .iter()
@@ -108,11 +122,10 @@ impl<'a> Family<'a> {
         if deletes < slices.len() || writes.len() > deletes {
             return writes;
         }
-        let labels = labels(service);
         match slices.as_slice() {
-            [only] if only.ports.is_empty() && only.endpoints.is_empty() && has_labels(only, &labels) => vec![],
+            [only] if only.ports.is_empty() && only.endpoints.is_empty() && has_labels(only, &source.labels) => vec![],
             _ => {
-                writes.push(Write::Create(slice(service, name, &[], &[], &labels)));
+                writes.push(Write::Create(slice(source, name, &[], &[])));
                 writes
             }
         }
@@ -129,7 +142,7 @@ fn families(service: &Service) -> Vec<&'static str> {
     if known.is_empty() { vec!["IPv4"] } else { known }
 }
 
-fn sorted(ports: &[Port]) -> Vec<Port> {
+pub(crate) fn sorted(ports: &[Port]) -> Vec<Port> {
     let mut ports = ports.to_vec();
     ports.sort();
     ports
@@ -168,8 +181,8 @@ fn identity(endpoint: &Endpoint) -> (Option<&str>, Option<&str>) {
 }
 
 /// The writes for one set of ports.
-fn fill(
-    service: &Service,
+pub(crate) fn fill(
+    source: &Source<'_>,
     family: &str,
     ports: &[Port],
     endpoints: Vec<Endpoint>,
@@ -198,12 +211,12 @@ fn fill(
         let room = MOST.saturating_sub(endpoints.len());
         endpoints.extend(new.by_ref().take(room));
     }
-    let labels = labels(service);
+    let labels = &source.labels;
     let mut writes = Vec::new();
     for (slice, endpoints) in kept {
         if endpoints.is_empty() {
             writes.push(delete(slice));
-        } else if endpoints != slice.endpoints || !has_labels(slice, &labels) {
+        } else if endpoints != slice.endpoints || !has_labels(slice, labels) {
             let (name, uid) = (slice.metadata.name.clone(), slice.metadata.uid.clone());
             writes.push(Write::Update {
                 name,
@@ -218,11 +231,11 @@ fn fill(
         if batch.is_empty() {
             return writes;
         }
-        writes.push(Write::Create(slice(service, family, ports, &batch, &labels)));
+        writes.push(Write::Create(slice(source, family, ports, &batch)));
     }
 }
 
-fn delete(slice: &EndpointSlice) -> Write {
+pub(crate) fn delete(slice: &EndpointSlice) -> Write {
     Write::Delete {
         name: slice.metadata.name.clone(),
         uid: slice.metadata.uid.clone(),
@@ -246,15 +259,12 @@ fn has_labels(slice: &EndpointSlice, labels: &Value) -> bool {
         .all(|(key, value)| slice.metadata.labels.get(key) == value.as_str())
 }
 
-fn slice(service: &Service, family: &str, ports: &[Port], endpoints: &[Endpoint], labels: &Value) -> Object {
+fn slice(source: &Source<'_>, family: &str, ports: &[Port], endpoints: &[Endpoint]) -> Object {
     let mut slice = Object::new("discovery.k8s.io/v1", "EndpointSlice");
-    slice.set("metadata.generateName", format!("{}-", service.metadata.name));
-    slice.set("metadata.namespace", service.metadata.namespace.to_string());
-    slice.set("metadata.labels", labels.clone());
-    slice.set(
-        "metadata.ownerReferences",
-        json!([controller_reference(&kinds::SERVICE, &service.metadata)]),
-    );
+    slice.set("metadata.generateName", format!("{}-", source.meta.name));
+    slice.set("metadata.namespace", source.meta.namespace.to_string());
+    slice.set("metadata.labels", source.labels.clone());
+    slice.set("metadata.ownerReferences", json!([source.owner]));
     slice.set("addressType", family);
     slice.set("ports", json!(ports));
     slice.set("endpoints", json!(endpoints));
