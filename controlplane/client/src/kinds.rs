@@ -25,6 +25,15 @@ pub static SUBJECT_ACCESS_REVIEW: Kind = Kind::cluster(
     "SubjectAccessReview",
     "subjectaccessreviews",
 );
+pub static PERSISTENT_VOLUME: Kind = Kind::cluster("", "v1", "PersistentVolume", "persistentvolumes");
+pub static PERSISTENT_VOLUME_CLAIM: Kind =
+    Kind::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+pub static VOLUME_ATTRIBUTES_CLASS: Kind = Kind::cluster(
+    "storage.k8s.io",
+    "v1",
+    "VolumeAttributesClass",
+    "volumeattributesclasses",
+);
 pub static REPLICA_SET: Kind = Kind::namespaced("apps", "v1", "ReplicaSet", "replicasets");
 pub static DEPLOYMENT: Kind = Kind::namespaced("apps", "v1", "Deployment", "deployments");
 pub static POD_DISRUPTION_BUDGET: Kind =

@@ -22,6 +22,7 @@ mod pods;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod storage_protection;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -141,6 +142,16 @@ static CATALOGUE: &[Controller] = &[
         run: |context| Box::pin(node_lifecycle::run(context)),
     },
     Controller {
+        name: "persistentvolume-protection-controller",
+        service_account: "pv-protection-controller",
+        run: |context| Box::pin(storage_protection::volumes(context)),
+    },
+    Controller {
+        name: "persistentvolumeclaim-protection-controller",
+        service_account: "pvc-protection-controller",
+        run: |context| Box::pin(storage_protection::claims(context)),
+    },
+    Controller {
         name: "pod-garbage-collector",
         service_account: "pod-garbage-collector",
         run: |context| Box::pin(pod_gc::run(context)),
@@ -164,6 +175,11 @@ static CATALOGUE: &[Controller] = &[
         name: "token-cleaner-controller",
         service_account: "token-cleaner",
         run: |context| Box::pin(bootstrap_tokens::clean(context)),
+    },
+    Controller {
+        name: "volumeattributesclass-protection-controller",
+        service_account: "volumeattributesclass-protection-controller",
+        run: |context| Box::pin(storage_protection::classes(context)),
     },
 ];
 

@@ -33,6 +33,9 @@ impl Cluster {
             &kinds::CLUSTER_ROLE,
             &kinds::CERTIFICATE_SIGNING_REQUEST,
             &kinds::SECRET,
+            &kinds::PERSISTENT_VOLUME,
+            &kinds::PERSISTENT_VOLUME_CLAIM,
+            &kinds::VOLUME_ATTRIBUTES_CLASS,
         ]
         .into_iter()
         .cloned()
@@ -358,6 +361,30 @@ async fn a_namespace_keeps_everything_until_its_pods_are_gone() {
     );
     cluster.gone(&kinds::NAMESPACE).await;
     assert!(cluster.fake.all(&kinds::CONFIG_MAP).is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_stays_for_as_long_as_a_pod_uses_it() {
+    let cluster = Cluster::start();
+    let held = |claims: &[Object]| claims.iter().any(|claim| !claim.finalizers().is_empty());
+    cluster
+        .create(&kinds::PERSISTENT_VOLUME_CLAIM, json!({"metadata": {"name": "data"}}))
+        .await;
+    cluster.fake.wait_for(&kinds::PERSISTENT_VOLUME_CLAIM, held).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "v1"}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    cluster.create(&kinds::POD, pod).await;
+    let at = api::NamespacedName::new(NAMESPACE, "data");
+    cluster
+        .client
+        .delete(&kinds::PERSISTENT_VOLUME_CLAIM, &at, &DeleteOptions::default())
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(held(&cluster.fake.all(&kinds::PERSISTENT_VOLUME_CLAIM)));
+    cluster.fake.remove(&kinds::POD, NAMESPACE, "p");
+    cluster.gone(&kinds::PERSISTENT_VOLUME_CLAIM).await;
     cluster.stop().await;
 }
 

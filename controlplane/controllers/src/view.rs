@@ -5,15 +5,17 @@ mod apps;
 mod core;
 mod network;
 mod policy;
+mod storage;
 
 use api::LabelSelector;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use self::{
     apps::{Condition, Deployment, DeploymentStatus, IntOrString, POD_TEMPLATE_HASH, ReplicaSet, Template},
-    core::{Namespace, Node, NodeCondition, Pod, Taint},
+    core::{ClaimVolume, Namespace, Node, NodeCondition, Pod, Taint},
     network::{Endpoint, EndpointSlice, Endpoints, Port, Service, ServicePort, TargetRef},
     policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
+    storage::{PersistentVolume, PersistentVolumeClaim, VolumeAttributesClass},
 };
 
 /// A `metav1.LabelSelector`, parsed. Absent or invalid ones select nothing.

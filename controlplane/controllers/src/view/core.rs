@@ -21,6 +21,39 @@ pub(crate) struct PodSpec {
     pub(crate) tolerations: Box<[Toleration]>,
     pub(crate) containers: Box<[Container]>,
     pub(crate) init_containers: Box<[Container]>,
+    /// Of its volumes, those that are claims.
+    #[serde(rename = "volumes", deserialize_with = "claims_only")]
+    pub(crate) claims: Box<[ClaimVolume]>,
+}
+
+/// A volume that is a claim: one that is named, or one that was made for the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ClaimVolume {
+    Named(Box<str>),
+    /// By the volume's name.
+    Own(Box<str>),
+}
+
+fn claims_only<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Box<[ClaimVolume]>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Volume {
+        name: Box<str>,
+        persistent_volume_claim: Option<Source>,
+        ephemeral: Option<serde::de::IgnoredAny>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Source {
+        claim_name: Box<str>,
+    }
+    let claim = |volume: Volume| match (volume.persistent_volume_claim, volume.ephemeral) {
+        (Some(source), _) => Some(ClaimVolume::Named(source.claim_name)),
+        (None, Some(_)) => Some(ClaimVolume::Own(volume.name)),
+        (None, None) => None,
+    };
+    let volumes: Option<Vec<Volume>> = Option::deserialize(from)?;
+    Ok(volumes.into_iter().flatten().filter_map(claim).collect())
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
