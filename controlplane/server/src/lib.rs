@@ -7,6 +7,7 @@ pub mod backup;
 mod control;
 mod endpoints;
 mod files;
+mod history;
 mod identity;
 mod keys;
 mod kms;

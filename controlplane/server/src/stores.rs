@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, SECRETS,
+    Error, SECRETS, history,
     identity::{self, Token},
     keys,
     kms::Kms,
@@ -109,11 +109,20 @@ impl Stores {
 
     /// Starts what the store needs while it is used.
     pub(crate) fn keep(self: &Arc<Self>, tasks: &TaskTracker, shutdown: &CancellationToken) {
-        if let Medium::Etcd(etcd, _) = &self.medium {
-            let (etcd, end) = (etcd.clone(), shutdown.clone());
-            tasks.spawn(async move { etcd.keep_compacted(COMPACT_EVERY, end).await });
-            let (stores, end) = (self.clone(), shutdown.clone());
-            tasks.spawn(async move { end.run_until_cancelled(stores.follow_keys()).await });
+        match &self.medium {
+            Medium::Redb(redb) => {
+                let (redb, end) = (redb.clone(), shutdown.clone());
+                tasks.spawn(async move {
+                    end.run_until_cancelled(history::keep_short(&*redb, COMPACT_EVERY))
+                        .await
+                });
+            }
+            Medium::Etcd(etcd, _) => {
+                let (etcd, end) = (etcd.clone(), shutdown.clone());
+                tasks.spawn(async move { etcd.keep_compacted(COMPACT_EVERY, end).await });
+                let (stores, end) = (self.clone(), shutdown.clone());
+                tasks.spawn(async move { end.run_until_cancelled(stores.follow_keys()).await });
+            }
         }
         if self.kms.is_some() {
             let (stores, end) = (self.clone(), shutdown.clone());
