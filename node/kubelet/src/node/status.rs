@@ -39,6 +39,9 @@ pub(crate) struct Spec {
 #[serde(default)]
 pub(crate) struct Status {
     pub(crate) conditions: Vec<Condition>,
+    /// By resource; device plugins and administrators add to what the kubelet measures.
+    pub(crate) capacity: BTreeMap<String, Value>,
+    pub(crate) allocatable: BTreeMap<String, Value>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -127,7 +130,7 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
     json!({
         "addresses": addresses,
         "capacity": amounts(facts.capacity),
-        "allocatable": amounts(allocatable(facts.capacity)),
+        "allocatable": extended(amounts(allocatable(facts.capacity)), known),
         "conditions": conditions(facts, known, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
         "images": images(facts.images),
@@ -154,6 +157,19 @@ fn amounts(capacity: Capacity) -> Value {
         "ephemeral-storage": kilo(capacity.storage_bytes),
         "pods": capacity.pods.to_string(),
     })
+}
+
+/// Whatever others say the node has, pods may use; what it has no longer, not.
+fn extended(mut amounts: Value, known: &Status) -> Value {
+    if let Value::Object(amounts) = &mut amounts {
+        for (resource, amount) in &known.capacity {
+            amounts.entry(resource).or_insert_with(|| amount.clone());
+        }
+        for resource in known.allocatable.keys() {
+            amounts.entry(resource).or_insert(Value::Null);
+        }
+    }
+    amounts
 }
 
 fn images(all: &[cri::Image]) -> Vec<Value> {
@@ -402,6 +418,21 @@ mod tests {
     }
 
     #[test]
+    fn what_others_add_to_the_capacity_may_be_used() {
+        let foo = "example.com/foo";
+        let known: Status = serde_json::from_value(json!({"capacity": {"cpu": "8", foo: "5"}})).expect("a status");
+        let status = made(&[], plenty(), &known, 5);
+        assert_eq!(
+            (&status["allocatable"][foo], &status["allocatable"]["cpu"]),
+            (&json!("5"), &json!("2"))
+        );
+        assert_eq!(status["capacity"].get(foo), None);
+        let known: Status = serde_json::from_value(json!({"allocatable": {"cpu": "2", foo: "5"}})).expect("a status");
+        let gone = made(&[], plenty(), &known, 6);
+        assert_eq!(gone["allocatable"].get(foo), Some(&Value::Null));
+    }
+
+    #[test]
     fn only_a_change_of_readiness_is_told() {
         let known = |status: Option<&str>| Status {
             conditions: status
@@ -412,6 +443,7 @@ mod tests {
                 })
                 .into_iter()
                 .collect(),
+            ..Status::default()
         };
         let cases = [
             (None, false, None),
