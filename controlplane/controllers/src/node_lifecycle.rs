@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
+use self::evict::FirstSeen;
 use self::health::{Observed, Verdict};
 use crate::{
     Context, pods,
@@ -77,11 +78,12 @@ struct Shell {
 impl Shell {
     async fn watch_over(&self) -> Infallible {
         let mut observed: BTreeMap<Box<str>, Observed> = BTreeMap::new();
+        let mut tainted_since = FirstSeen::new();
         let (mut nodes_changed, mut pods_changed) = (self.nodes.version(), self.pods.version());
         loop {
             nodes_changed.mark_unchanged();
             pods_changed.mark_unchanged();
-            let next_eviction = self.pass(&mut observed).await;
+            let next_eviction = self.pass(&mut observed, &mut tainted_since).await;
             // pods change all the time: only one that sits on a tainted node can matter
             let tainted = self.nodes.snapshot().iter().any(|(_, node)| evict::is_tainted(node));
             let wake = next_eviction.map_or(Instant::now() + PERIOD, |at| at.min(Instant::now() + PERIOD));
@@ -94,7 +96,11 @@ impl Shell {
     }
 
     /// Judges every node, writes what follows, and gives the time of the next eviction.
-    async fn pass(&self, observed: &mut BTreeMap<Box<str>, Observed>) -> Option<Instant> {
+    async fn pass(
+        &self,
+        observed: &mut BTreeMap<Box<str>, Observed>,
+        tainted_since: &mut FirstSeen,
+    ) -> Option<Instant> {
         let (now, wall) = (Instant::now(), self.clock.now());
         let nodes: Vec<Arc<Node>> = self.nodes.snapshot().iter().map(|(_, node)| node.clone()).collect();
         observed.retain(|name, _| nodes.iter().any(|node| node.metadata.name == *name));
@@ -126,7 +132,7 @@ impl Shell {
         if cut_off {
             return None;
         }
-        self.evict(&nodes, wall).await
+        self.evict(&nodes, wall, tainted_since).await
     }
 
     /// Writes what the verdict asks for, as far as it is not so already.
@@ -215,9 +221,9 @@ impl Shell {
         Ok(())
     }
 
-    async fn evict(&self, nodes: &[Arc<Node>], now: Timestamp) -> Option<Instant> {
+    async fn evict(&self, nodes: &[Arc<Node>], now: Timestamp, since: &mut FirstSeen) -> Option<Instant> {
         let pods: Vec<Arc<Pod>> = self.pods.snapshot().iter().map(|(_, pod)| pod.clone()).collect();
-        let plan = evict::plan(nodes, &pods, now);
+        let plan = evict::plan(nodes, &pods, now, since);
         for pod in plan.now {
             match pods::delete(&self.client, &pod.metadata).await {
                 Ok(()) => {

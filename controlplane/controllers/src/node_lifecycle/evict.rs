@@ -1,5 +1,6 @@
 //! Which pods a node's NoExecute taints drive away, and when: at once without a toleration, else after the shortest
-//! `tolerationSeconds` that applies, counted from the taint; never with tolerations that name no time. Pure.
+//! `tolerationSeconds` that applies, counted from the taint, or from when the pod was first seen under one that does not
+//! say since when it is there; never with tolerations that name no time. Pure.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,13 +24,17 @@ fn evicting(node: &Node) -> impl Iterator<Item = &Taint> {
     node.spec.taints.iter().filter(|taint| &*taint.effect == "NoExecute")
 }
 
-pub(super) fn plan(nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp) -> Plan {
+/// When pods were first seen under taints without a time, by uid.
+pub(super) type FirstSeen = HashMap<Box<str>, Timestamp>;
+
+pub(super) fn plan(nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp, seen: &mut FirstSeen) -> Plan {
     let tainted: HashMap<&str, &Node> = nodes
         .iter()
         .filter(|node| is_tainted(node))
         .map(|node| (&*node.metadata.name, &**node))
         .collect();
     let mut plan = Plan::default();
+    let before = std::mem::take(seen);
     if tainted.is_empty() {
         return plan;
     }
@@ -37,7 +42,10 @@ pub(super) fn plan(nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp) -> Pl
         let Some(node) = tainted.get(&*pod.spec.node_name) else {
             continue;
         };
-        match due(pod, node, now) {
+        let uid = &pod.metadata.uid;
+        let since = before.get(uid).copied().unwrap_or(now);
+        seen.insert(uid.clone(), since);
+        match due(pod, node, now, since) {
             Some(at) if at <= now => plan.now.push(pod.clone()),
             Some(at) => plan.next = Some(plan.next.map_or(at, |next| next.min(at))),
             None => {}
@@ -47,7 +55,7 @@ pub(super) fn plan(nodes: &[Arc<Node>], pods: &[Arc<Pod>], now: Timestamp) -> Pl
 }
 
 /// When the pod has to go; `None` if it may stay.
-fn due(pod: &Pod, node: &Node, now: Timestamp) -> Option<Timestamp> {
+fn due(pod: &Pod, node: &Node, now: Timestamp, seen: Timestamp) -> Option<Timestamp> {
     let mut due: Option<Timestamp> = None;
     for taint in evicting(node) {
         let tolerations: Vec<_> = pod.spec.tolerations.iter().filter(|t| t.tolerates(taint)).collect();
@@ -57,7 +65,7 @@ fn due(pod: &Pod, node: &Node, now: Timestamp) -> Option<Timestamp> {
             let Some(seconds) = tolerations.iter().filter_map(|toleration| toleration.seconds).min() else {
                 continue;
             };
-            let since = taint.time_added.unwrap_or(now);
+            let since = taint.time_added.unwrap_or(seen);
             since
                 .checked_add(SignedDuration::from_secs(seconds.max(0)))
                 .unwrap_or(Timestamp::MAX)
@@ -96,7 +104,12 @@ mod tests {
             (tolerates(json!(300)), 400, true, None),
             (tolerates(json!(0)), 100, true, None),
         ] {
-            let plan = plan(&[node(taint.clone())], &[pod(tolerations)], at(now));
+            let plan = plan(
+                &[node(taint.clone())],
+                &[pod(tolerations)],
+                at(now),
+                &mut FirstSeen::new(),
+            );
             assert_eq!((!plan.now.is_empty(), plan.next), (gone, next));
         }
     }
@@ -104,10 +117,29 @@ mod tests {
     #[test]
     fn other_effects_and_other_nodes_do_not_count() {
         let soft = node(json!([{"key": "k", "effect": "NoSchedule"}]));
-        assert!(plan(&[soft], &[pod(json!([]))], at(0)).now.is_empty());
+        let seen = &mut FirstSeen::new();
+        assert!(plan(&[soft], &[pod(json!([]))], at(0), seen).now.is_empty());
         let mut elsewhere = (*pod(json!([]))).clone();
         elsewhere.spec.node_name = "other".into();
         let hard = node(json!([{"key": "k", "effect": "NoExecute"}]));
-        assert!(plan(&[hard], &[Arc::new(elsewhere)], at(0)).now.is_empty());
+        assert!(plan(&[hard], &[Arc::new(elsewhere)], at(0), seen).now.is_empty());
+    }
+
+    #[test]
+    fn a_taint_without_a_time_counts_from_when_it_was_seen() {
+        let nodes = [node(json!([{"key": "k", "effect": "NoExecute"}]))];
+        let free = [node(json!([]))];
+        let pods = [pod(json!([{"key": "k", "operator": "Exists", "tolerationSeconds": 3}]))];
+        let seen = &mut FirstSeen::new();
+        for (nodes, now, gone, next) in [
+            (&nodes, 10, false, Some(at(13))),
+            (&nodes, 12, false, Some(at(13))),
+            (&free, 13, false, None),
+            (&nodes, 20, false, Some(at(23))),
+            (&nodes, 23, true, None),
+        ] {
+            let plan = plan(nodes, &pods, at(now), seen);
+            assert_eq!((!plan.now.is_empty(), plan.next), (gone, next), "{now}");
+        }
     }
 }
