@@ -78,7 +78,11 @@ fn custom_json(mut schema: Value) -> Value {
         let word = |text: &str| json!({ "type": "string", "description": text });
         properties.insert("apiVersion".to_owned(), word(API_VERSION));
         properties.insert("kind".to_owned(), word(KIND));
-        properties.insert("metadata".to_owned(), metadata.into());
+        let mut metadata = Value::from(metadata);
+        if let Some(map) = metadata.as_object_mut() {
+            map.insert("description".to_owned(), METADATA.into());
+        }
+        properties.insert("metadata".to_owned(), metadata);
     }
     map.insert("$defs".to_owned(), Value::Object(generator.take_definitions(false)));
     schema
@@ -90,6 +94,9 @@ const API_VERSION: &str = "APIVersion defines the versioned schema of this repre
 const KIND: &str = "Kind is a string value representing the REST resource this object represents. Servers may infer this from \
                     the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: \
                     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
+
+const METADATA: &str = "Standard object's metadata. More info: \
+                        https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 /// A subresource, with the kind that it takes and gives.
 #[derive(Clone, Debug)]
