@@ -48,6 +48,20 @@ impl FieldSelector {
         &self.0
     }
 
+    /// The same selector by other names of the fields.
+    ///
+    /// # Errors
+    /// The field that has no other name.
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        for requirement in &mut self.0 {
+            match name(&requirement.field) {
+                Some(name) => requirement.field = name,
+                None => return Err(requirement.field.clone()),
+            }
+        }
+        Ok(self)
+    }
+
     /// Whether every object is selected.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -400,7 +400,11 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
-    let accepted = accepted_plain(route);
+    let accepted = match accepted_plain(route) {
+        // An object has but one form; what is none (a log, a stream) goes out whatever the caller accepts.
+        Err(status) if found.definition.is_some() => return Err(status),
+        accepted => accepted,
+    };
     let context = VirtualContext {
         user: route.user.clone(),
         now: route.server.now(),
@@ -419,7 +423,6 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     let (request, warnings) = Box::pin(passing::admit(route, found, request)).await?;
     let mut response = found.handler.call(context, request).await?;
     respond::warn(response.headers_mut(), &warnings);
-    // What is no object (a log, a stream) goes out whatever the caller accepts.
     Ok(match accepted {
         Ok(accepted) => respond::in_encoding(response, accepted),
         Err(_) => response,

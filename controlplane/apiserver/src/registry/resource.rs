@@ -242,6 +242,8 @@ pub struct Served {
     pub hidden: bool,
     /// What this version shows in another way than the kind.
     pub view: Option<View>,
+    /// The fields that selectors may name, with the kind's own names for them, where the version has others.
+    pub fields: &'static [(&'static str, &'static str)],
     schema: Schema,
 }
 
@@ -276,6 +278,7 @@ impl Served {
             from_storage: unchanged,
             hidden: false,
             view: None,
+            fields: &[],
             schema: Schema::of::<T>(definition),
         }
     }
@@ -299,6 +302,7 @@ impl Served {
             from_storage: unchanged,
             hidden: false,
             view: Some(view),
+            fields: &[],
             schema,
         }
     }
@@ -568,13 +572,27 @@ impl ResourceBuilder {
     }
 
     /// Serves the kind as `T` too; the functions convert a tree of `T` to the storage version and back.
-    pub fn also_served_as<T>(mut self, to_storage: Convert, from_storage: Convert) -> Self
+    pub fn also_served_as<T>(self, to_storage: Convert, from_storage: Convert) -> Self
+    where
+        T: k8s_openapi::Resource + schemars::JsonSchema,
+    {
+        self.also_served_by::<T>(to_storage, from_storage, &[])
+    }
+
+    /// The same for a version that selects by other names of the fields.
+    pub fn also_served_by<T>(
+        mut self,
+        to_storage: Convert,
+        from_storage: Convert,
+        fields: &'static [(&'static str, &'static str)],
+    ) -> Self
     where
         T: k8s_openapi::Resource + schemars::JsonSchema,
     {
         self.0.served.push(Served {
             to_storage,
             from_storage,
+            fields,
             ..Served::of::<T>()
         });
         self

@@ -27,14 +27,10 @@ impl Selection {
         }
         let fields = (!text.is_empty()).then(|| FieldSelector::parse(&text)).transpose();
         let fields = fields.map_err(Status::bad_request)?;
-        for requirement in fields.iter().flat_map(|f| f.requirements()) {
-            if !offered(endpoint, &requirement.field) {
-                return Err(Status::bad_request(format!(
-                    "field label not supported: {}",
-                    requirement.field
-                )));
-            }
-        }
+        let fields = fields.map(|fields| fields.renamed(|field| resolve(endpoint, field)));
+        let fields = fields
+            .transpose()
+            .map_err(|field| Status::bad_request(format!("field label not supported: {field}")))?;
         Ok(Selection {
             labels: labels.filter(|l| !l.is_empty()),
             fields,
@@ -56,16 +52,22 @@ impl Selection {
     }
 }
 
-fn offered(endpoint: &Endpoint, field: &str) -> bool {
-    let resource = endpoint.resource();
-    match field {
+/// The kind's name for a field that a version offers to selectors.
+fn resolve(endpoint: &Endpoint, field: &str) -> Option<String> {
+    let (resource, served) = (endpoint.resource(), endpoint.served());
+    let known = match field {
         "metadata.name" => true,
         "metadata.namespace" => resource.is_namespaced(),
-        _ => match &endpoint.served().view {
+        _ if !served.fields.is_empty() => {
+            let renamed = served.fields.iter().find(|(name, _)| *name == field);
+            return renamed.map(|(_, own)| (*own).to_owned());
+        }
+        _ => match &served.view {
             Some(view) => view.fields.iter().any(|name| name == field),
             None => resource.fields.iter().any(|f| f.name == field),
         },
-    }
+    };
+    known.then(|| field.to_owned())
 }
 
 fn value<'a>(resource: &Resource, key: &'a str, entry: &'a Entry, field: &str) -> Option<&'a str> {

@@ -387,6 +387,17 @@ async fn one_event_is_served_in_both_its_groups() {
         (list.names(), list.at("/items/0/apiVersion")),
         (vec!["e".to_owned(), "s".to_owned()], json!("events.k8s.io/v1"))
     );
+    for (target, field) in [
+        ("/apis/events.k8s.io/v1/events", "reportingController"),
+        ("/api/v1/events", "reportingComponent"),
+    ] {
+        let selected = f.get(&format!("{target}?fieldSelector={field}%3Dtest/kubelet")).await;
+        assert_eq!(selected.names(), ["s"], "{target}");
+    }
+    let regarding = "/apis/events.k8s.io/v1/events?fieldSelector=regarding.name%3Dp,reason%3DStarted";
+    assert_eq!(f.get(regarding).await.names(), ["e"]);
+    let refused = f.get("/api/v1/events?fieldSelector=reportingController%3Dx").await;
+    assert_eq!(refused.message(), "field label not supported: reportingController");
     let label = json!({"metadata": {"labels": {"seen": "yes"}}});
     let patched = f
         .patch("/apis/events.k8s.io/v1/namespaces/a/events/s", "merge", label)
@@ -492,4 +503,15 @@ async fn reviews_go_in_and_come_out_as_protobuf() {
         (&review["kind"], &json!(true))
     );
     assert_eq!(answer["spec"]["resourceAttributes"]["resource"], "pods");
+    let headers = [
+        ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"),
+        ("content-type", "application/json"),
+    ];
+    let refused = f
+        .send_with("POST", target, &headers, review.to_string().into_bytes())
+        .await;
+    assert_eq!(
+        (refused.code, refused.at("/reason")),
+        (StatusCode::NOT_ACCEPTABLE, json!("NotAcceptable"))
+    );
 }

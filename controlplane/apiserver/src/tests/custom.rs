@@ -77,6 +77,18 @@ fn condition(definition: &Value, type_: &str) -> bool {
 }
 
 #[tokio::test]
+async fn finalizers_of_custom_resources_bear_any_name() {
+    let fixture = Fixture::new().await;
+    fixture.define(widgets(|_| {})).await;
+    let mut widget = widget("w", json!({}));
+    widget["metadata"]["finalizers"] = json!(["test-finalizer"]);
+    let made = fixture.post(WIDGETS, widget).await;
+    assert_eq!(made.code, 201, "{made:?}");
+    let map = json!({"metadata": {"name": "m", "finalizers": ["test-finalizer"]}});
+    assert_eq!(fixture.post("/api/v1/namespaces/a/configmaps", map).await.code, 422);
+}
+
+#[tokio::test]
 async fn a_definition_makes_a_kind() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.get(WIDGETS).await.code, 404);

@@ -76,7 +76,7 @@ impl resource::Strategy for Strategy {
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {
-        let mut errors = meta::validate(cx, op, new, is_dns1123_subdomain);
+        let mut errors = meta::validate_any(cx, op, new, is_dns1123_subdomain);
         let Some(rules) = self.rules(cx.version) else {
             return errors;
         };

@@ -32,6 +32,20 @@ const RENAMED: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
+/// What `events.k8s.io/v1` selects by.
+const NEW_FIELDS: &[(&str, &str)] = &[
+    ("regarding.kind", "involvedObject.kind"),
+    ("regarding.namespace", "involvedObject.namespace"),
+    ("regarding.name", "involvedObject.name"),
+    ("regarding.uid", "involvedObject.uid"),
+    ("regarding.apiVersion", "involvedObject.apiVersion"),
+    ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+    ("regarding.fieldPath", "involvedObject.fieldPath"),
+    ("reason", "reason"),
+    ("reportingController", "reportingComponent"),
+    ("type", "type"),
+];
+
 pub(crate) fn resource() -> Resource {
     Resource::of::<Event>()
         .short_names(&["ev"])
@@ -49,7 +63,7 @@ pub(crate) fn resource() -> Resource {
         .field("type")
         .field_at("source", &["source.component", "reportingComponent"], "")
         .ttl(LIFETIME)
-        .also_served_as::<NewEvent>(to_core, from_core)
+        .also_served_by::<NewEvent>(to_core, from_core, NEW_FIELDS)
         .build()
 }
 

@@ -16,9 +16,27 @@ const MAX_SUBRESOURCE: usize = 256;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// Checks `metadata`; `name_rule` is the kind's rule over names. Of a `generateName` the part the server adds is left out,
-/// so a trailing dash is fine.
+/// Checks the `metadata` of a built-in kind, whose finalizers bear the names of whoever sets them.
 pub(crate) fn validate(
+    cx: &Context<'_>,
+    op: &Operation<'_>,
+    new: &Object,
+    name_rule: fn(&str) -> Vec<String>,
+) -> FieldErrors {
+    let mut errors = validate_any(cx, op, new, name_rule);
+    for finalizer in At::root(new, "metadata").child("finalizers").items() {
+        let standard = [ORPHAN, FOREGROUND, "kubernetes"].contains(&finalizer.str());
+        if !finalizer.str().contains('/') && !standard && is_qualified_name(finalizer.str()).is_empty() {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(finalizer.invalid(detail));
+        }
+    }
+    errors
+}
+
+/// Checks `metadata` of any kind; `name_rule` is the kind's rule over names. Of a `generateName` the part the server adds is left out,
+/// so a trailing dash is fine.
+pub(crate) fn validate_any(
     cx: &Context<'_>,
     op: &Operation<'_>,
     new: &Object,
@@ -167,11 +185,6 @@ fn finalizers(at: &At<'_>, errors: &mut FieldErrors) {
     let items = at.items();
     for finalizer in &items {
         label_name(at, finalizer.str(), errors);
-        let standard = [ORPHAN, FOREGROUND, "kubernetes"].contains(&finalizer.str());
-        if !finalizer.str().contains('/') && !standard && is_qualified_name(finalizer.str()).is_empty() {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(finalizer.invalid(detail));
-        }
     }
     let has = |name: &str| items.iter().any(|f| f.str() == name);
     if has(ORPHAN) && has(FOREGROUND) {

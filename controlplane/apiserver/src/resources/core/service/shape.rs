@@ -178,9 +178,11 @@ fn keep_node_ports(old: &Spec, new: &mut Spec) {
 /// Clears what the old type had and the new one has not, unless the update changed it on purpose (then validation says
 /// what is wrong with it).
 pub(super) fn drop_what_the_type_lost(old: &Spec, new: &mut Spec) {
-    if needs_cluster_ip(old) && !needs_cluster_ip(new) && ips(old) == ips(new) {
-        for field in ["clusterIP", "clusterIPs"] {
-            new.remove(field);
+    if needs_cluster_ip(old) && !needs_cluster_ip(new) {
+        if ips(old) == ips(new) {
+            for field in ["clusterIP", "clusterIPs"] {
+                new.remove(field);
+            }
         }
         for field in ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             if new.get(field) == old.get(field) {
