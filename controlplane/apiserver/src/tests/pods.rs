@@ -24,6 +24,7 @@ async fn a_pod_is_bound_once() {
     );
     let stored = f.get(&format!("{PODS}/p")).await;
     assert_eq!(stored.at("/spec/nodeName"), "n1");
+    assert_eq!(stored.at("/metadata/generation"), 1);
     let conditions = stored.at("/status/conditions");
     let scheduled = conditions
         .as_array()

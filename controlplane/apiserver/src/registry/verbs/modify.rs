@@ -157,10 +157,7 @@ async fn settle(
     new: &mut New,
 ) -> Result<Claims, Status> {
     let operation = match flavour {
-        Flavour::Decided => {
-            metadata::bump_generation(call.endpoint.resource(), old, &mut new.object);
-            return Ok(Claims::default());
-        }
+        Flavour::Decided => return Ok(Claims::default()),
         Flavour::Whole => Operation::Update { old },
         Flavour::Status => {
             metadata::keep_all_but_status(old, &mut new.object);
