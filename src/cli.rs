@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, with the defaults, and the two ways of answering.
 
 mod audit;
+mod authentication;
+mod authorization;
 mod control_plane;
 mod words;
 
@@ -16,6 +18,8 @@ use ipnet::Ipv4Net;
 
 use crate::{ports::PortRange, rootless};
 pub(crate) use audit::Audit;
+pub(crate) use authentication::Authentication;
+pub(crate) use authorization::Authorization;
 pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
 pub(crate) use words::service_words;
 
@@ -178,6 +182,10 @@ pub(crate) struct Up {
     pub(crate) kms_endpoint: Option<String>,
     #[command(flatten)]
     pub(crate) audit: Audit,
+    #[command(flatten)]
+    pub(crate) authentication: Authentication,
+    #[command(flatten)]
+    pub(crate) authorization: Authorization,
     /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
     /// refused with the reason.
     #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]

@@ -41,6 +41,8 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
         audit: options.audit.config()?,
+        authentication: options.authentication.config()?,
+        authorization: options.authorization.config()?,
     });
     let server = Box::pin(server).await?;
     tracing::info!(address = %server.address(), "the API answers");

@@ -66,6 +66,8 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
         audit: options.audit.config()?,
+        authentication: options.authentication.config()?,
+        authorization: options.authorization.config()?,
     })
     .await?;
     tracing::info!(address = %control_plane.address(), "the API answers");

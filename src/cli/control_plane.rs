@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
 
-use super::{Audit, DataDir, Inflight, Ranges};
+use super::{Audit, Authentication, Authorization, DataDir, Inflight, Ranges};
 
 #[derive(Args)]
 pub(crate) struct ControlPlane {
@@ -49,6 +49,10 @@ pub(crate) struct ControlPlane {
     pub(crate) kms_endpoint: Option<String>,
     #[command(flatten)]
     pub(crate) audit: Audit,
+    #[command(flatten)]
+    pub(crate) authentication: Authentication,
+    #[command(flatten)]
+    pub(crate) authorization: Authorization,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
 }

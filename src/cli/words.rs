@@ -30,11 +30,13 @@ pub(crate) fn service_words(command: &Command, matches: &ArgMatches) -> anyhow::
         else {
             continue;
         };
-        words.push(format!("--{flag}"));
-        if argument.get_action().takes_values() {
-            for value in given.get_raw(id).into_iter().flatten() {
-                words.push(word(argument.get_value_hint(), value.to_owned())?);
-            }
+        if !argument.get_action().takes_values() {
+            words.push(format!("--{flag}"));
+            continue;
+        }
+        for value in given.get_raw(id).into_iter().flatten() {
+            words.push(format!("--{flag}"));
+            words.push(word(argument.get_value_hint(), value.to_owned())?);
         }
     }
     Ok(words)
@@ -78,6 +80,11 @@ mod tests {
             (
                 "wherry --log-format json up --install --install-root /image --service-node-port-range 20000-20099",
                 "up --service-node-port-range 20000-20099 --log-format json",
+            ),
+            (
+                "wherry up --install --oidc-issuer-url https://a.example --oidc-client-id me --oidc-required-claim a=b,c=d",
+                "up --oidc-issuer-url https://a.example --oidc-client-id me --oidc-required-claim a=b \
+                 --oidc-required-claim c=d",
             ),
         ] {
             assert_eq!(words(line).join(" "), expected);

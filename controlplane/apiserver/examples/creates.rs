@@ -131,6 +131,8 @@ fn config() -> Result<Config, Failure> {
         virtuals: Box::new(|_| Vec::new()),
         checks: Vec::new(),
         audit: None,
+        authentication: apiserver::authn::Config::fixed(Default::default()),
+        authorization: apiserver::authz::Config::fixed(Default::default()),
     })
 }
 

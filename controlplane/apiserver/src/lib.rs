@@ -28,7 +28,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
-mod webhook;
+pub mod webhook;
 
 pub use aggregation::ProxyClient;
 pub use flowcontrol::MaxInflight;

@@ -16,13 +16,15 @@ use crate::aggregation::{self, Aggregator, ProxyClient};
 use crate::audit::log::Log;
 use crate::audit::{self, Audit};
 use crate::authn::certificate::Certificates;
-use crate::authn::{AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
-use crate::authz::Authorizer;
+use crate::authn::oidc::keys::Pace;
+use crate::authn::outside::{self, Outside};
+use crate::authn::{self, AUTHENTICATED, FirstOf, TokenAuthenticator, UserInfo};
+use crate::authz::{self, Authorizer};
 use crate::extensions;
 use crate::flowcontrol::{self, FlowControl, MaxInflight};
 use crate::http::body::Body;
 use crate::http::discovery::Discovery;
-use crate::http::health::Check;
+use crate::http::health::{self, Check};
 use crate::http::metrics::Metrics;
 use crate::http::openapi::OpenApi;
 use crate::http::pipeline::{Caller, handle};
@@ -54,6 +56,8 @@ pub struct Config {
     pub proxy_client: Option<ProxyClient>,
     /// How many requests are served at once.
     pub max_inflight: MaxInflight,
+    pub authentication: authn::Config,
+    pub authorization: authz::Config,
     pub service_accounts: crate::tokens::Config,
     pub service_range: ipnet::Ipv4Net,
     pub kubernetes_address: Ipv4Addr,
@@ -74,8 +78,26 @@ pub(crate) struct Parts {
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
+    pub(crate) outside: Arc<Outside>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
+}
+
+/// What is there before the parts are.
+pub(crate) struct Beginning<'s> {
+    pub(crate) config: &'s Config,
+    pub(crate) deps: &'s Deps,
+    pub(crate) tasks: &'s TaskTracker,
+    pub(crate) shutdown: &'s CancellationToken,
+}
+
+impl Beginning<'_> {
+    /// Whom the operator's configuration has one believe.
+    pub(crate) fn outside(&self, pace: Pace) -> Arc<Outside> {
+        let settings = self.config.authentication.settings.borrow().clone();
+        let (clock, tasks, shutdown) = (self.config.clock.clone(), self.tasks.clone(), self.shutdown.clone());
+        Arc::new(Outside::new(&settings, clock, pace, tasks, shutdown))
+    }
 }
 
 /// Why a server does not start.
@@ -99,6 +121,7 @@ pub(crate) struct Shared {
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
+    pub(crate) outside: Arc<Outside>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
@@ -151,7 +174,7 @@ impl ApiServer {
         config: Config,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-        parts: impl FnOnce(&Deps, &Config) -> Result<Parts, StartError>,
+        parts: impl FnOnce(Beginning<'_>) -> Result<Parts, StartError>,
     ) -> Result<Arc<ApiServer>, StartError> {
         let reader = Arc::new(CacheReader::new(tasks.clone(), shutdown.clone()));
         let deps = Deps {
@@ -161,7 +184,17 @@ impl ApiServer {
             kubernetes_address: config.kubernetes_address,
             node_ports: config.node_ports.clone(),
         };
-        let parts = parts(&deps, &config)?;
+        let parts = parts(Beginning {
+            config: &config,
+            deps: &deps,
+            tasks: &tasks,
+            shutdown: &shutdown,
+        })?;
+        tasks.spawn(outside::run(
+            parts.outside.clone(),
+            config.authentication.settings,
+            shutdown.clone(),
+        ));
         let registry = Arc::new(Registry::start(parts.resources, &config.backend, &tasks, &shutdown));
         reader.attach(registry.clone());
         let certificates = match config.client_ca.is_empty() {
@@ -183,8 +216,10 @@ impl ApiServer {
         let aggregator = Aggregator::new(config.proxy_client, webhooks.clone(), tasks.clone());
         let aggregator = Arc::new(aggregator);
         let virtuals = [parts.virtuals, (config.virtuals)(&deps)].concat();
+        let documents = parts.published.iter().map(|document| document.path().to_owned());
+        let paths = health::paths(&config.checks).into_iter().chain(documents).collect();
         let shared = Shared {
-            discovery: Discovery::new(&registry, &virtuals, &aggregator),
+            discovery: Discovery::new(&registry, &virtuals, &aggregator, paths),
             openapi: OpenApi::new(&registry, &virtuals),
             registry,
             webhooks,
@@ -196,6 +231,7 @@ impl ApiServer {
             admission: parts.admission.into_iter().chain(config.admission).collect(),
             authorizer: parts.authorizer,
             tokens: parts.tokens,
+            outside: parts.outside,
             certificates,
             virtuals,
             published: parts.published,
@@ -273,22 +309,35 @@ async fn count_quotas(shared: Arc<Shared>, clock: Clock, shutdown: CancellationT
 }
 
 /// The parts a cluster runs with.
-fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
-    let authorizer = crate::authz::authorizer(deps);
+fn built_in(beginning: Beginning<'_>) -> Result<Parts, StartError> {
+    let (deps, config) = (beginning.deps, beginning.config);
+    let settings = config.authorization.settings.clone();
+    let authorizer = Arc::new(authz::Configured::new(deps, &settings.borrow()));
+    let (tasks, shutdown) = (beginning.tasks, beginning.shutdown.clone());
+    tasks.spawn(authz::run(authorizer.clone(), settings, shutdown));
     let tokens =
         crate::tokens::start(&config.service_accounts, deps, config.clock.clone()).map_err(StartError::Tokens)?;
     let published = tokens.published();
-    let mut virtuals = crate::authz::virtuals(authorizer.clone());
+    let mut virtuals = authz::virtuals(authorizer.clone());
     let bootstrap = Arc::new(crate::tokens::bootstrap::Bootstrap {
         reader: deps.reader.clone(),
         clock: config.clock.clone(),
     });
-    virtuals.extend(tokens.virtuals(bootstrap.clone()));
+    let outside = beginning.outside(Pace::default());
+    let mut others: Vec<Arc<dyn TokenAuthenticator>> = vec![bootstrap, outside.clone()];
+    if let Some(webhook) = config.authentication.webhook.clone() {
+        let audiences = config.service_accounts.audiences.clone();
+        others.push(Arc::new(authn::webhook::Reviewer::new(webhook, audiences)));
+    }
+    let others = Arc::new(FirstOf(others));
+    virtuals.extend(tokens.virtuals(others.clone()));
+    virtuals.push(crate::pods::bindings());
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
-        admission: crate::admission::plugins(deps),
+        admission: crate::admission::plugins(deps, authorizer.clone()),
         authorizer,
-        tokens: Some(Arc::new(FirstOf(vec![tokens, bootstrap]))),
+        tokens: Some(Arc::new(FirstOf(vec![tokens, others]))),
+        outside,
         virtuals,
         published,
     })

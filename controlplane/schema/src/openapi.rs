@@ -17,7 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-pub use v2::{V2Document, V2Format};
+pub use v2::{V2Document, V2Format, relevant};
 
 use crate::compile;
 

@@ -1,12 +1,17 @@
 //! Files that hold the cluster's identity: private to their owner and replaced in one step, so that a crash leaves either
-//! the old content or the new one.
+//! the old content or the new one; and files of the operator's, which are followed.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// How often a file that is followed is looked at, and how many bytes of it are read.
+const LOOK: Duration = Duration::from_secs(1);
+const MAX_FOLLOWED: u64 = 4 << 20;
 
 /// A file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -79,4 +84,58 @@ fn replace(path: &Path, temporary: &Path, text: &str) -> std::io::Result<()> {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
     }
+}
+
+/// A file of the operator's that is read again when it changes.
+pub(crate) struct Followed {
+    path: PathBuf,
+    text: String,
+}
+
+impl Followed {
+    /// Reads the file for the first time.
+    pub(crate) fn open(path: PathBuf) -> std::io::Result<Self> {
+        let text = bounded(&path)?;
+        Ok(Self { path, text })
+    }
+
+    /// What it says.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Gives each new text to `take`, until it is dropped. The text is what counts, not its time: a mounted volume replaces
+    /// files by replacing links to them.
+    pub(crate) async fn follow(mut self, mut take: impl FnMut(&str)) {
+        let mut tick = tokio::time::interval(LOOK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut could = true;
+        loop {
+            tick.tick().await;
+            let path = self.path.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || bounded(&path)).await else {
+                return;
+            };
+            match read {
+                Ok(text) => {
+                    could = true;
+                    if text != self.text {
+                        self.text = text;
+                        take(&self.text);
+                    }
+                }
+                Err(error) => {
+                    if std::mem::replace(&mut could, false) {
+                        tracing::warn!(file = %self.path.display(), %error, "a configuration file cannot be read any more");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FOLLOWED).read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -3,6 +3,9 @@
 //! [`Server::start`] returns once the API answers on its listeners; [`Server::stop`] ends everything in order. Nothing is
 //! decided here: this crate reads a configuration, makes the parts and gives each what it needs.
 
+mod asked;
+mod authentication;
+mod authorization;
 pub mod backup;
 mod control;
 mod endpoints;
@@ -41,6 +44,10 @@ use crate::{endpoints::Keeper, leading::Turn, listen::Plan, pki::Pki, stores::St
 
 pub use apiserver::MaxInflight;
 pub use apiserver::audit::{Config as AuditConfig, log::Output as AuditOutput, policy::Policy as AuditPolicy};
+pub use apiserver::authn::oidc::{config as oidc, jwt::Algorithm as SigningAlgorithm};
+pub use apiserver::authz::config as authorizers;
+pub use authentication::{Authentication, Issuers, TokenWebhook};
+pub use authorization::Authorization;
 pub use identity::Token;
 pub use listen::{bind, primary_address};
 pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
@@ -89,6 +96,10 @@ pub struct Config {
     pub node_prefix: u8,
     /// What is written down of requests, and where.
     pub audit: Option<AuditConfig>,
+    /// Who may come, beside those with the cluster's own credentials.
+    pub authentication: Authentication,
+    /// Who is asked whether something may be done.
+    pub authorization: Authorization,
 }
 
 /// Why a control plane does not start. Each is one line that says what to do.
@@ -120,6 +131,10 @@ pub enum Error {
     Endpoints(#[source] Box<endpoints::Failed>),
     #[error("cannot start the API server")]
     ApiServer(#[from] apiserver::StartError),
+    #[error(transparent)]
+    Authentication(#[from] authentication::Error),
+    #[error(transparent)]
+    Authorization(#[from] authorization::Error),
     #[error("cannot use the cluster's certificates")]
     Tls(#[from] tls::Error),
     #[error("the Service range {0} is too small; give --service-cidr at least a /28")]
@@ -186,6 +201,8 @@ impl Server {
         )?;
         let backend = store.backend();
         let caches = (TaskTracker::new(), CancellationToken::new());
+        let authentication = config.authentication.start(&caches.0, &caches.1)?;
+        let authorization = config.authorization.start(&caches.0, &caches.1)?;
         let bootstrapped = Arc::new(AtomicBool::new(false));
         let components = Arc::new(Components::default());
         let api = ApiServer::start(
@@ -199,6 +216,8 @@ impl Server {
                     key: tls::private_key(&pki.front_proxy)?,
                 }),
                 max_inflight: config.max_inflight,
+                authentication,
+                authorization,
                 service_accounts: apiserver::tokens::Config {
                     key: pki.service_account_key.clone(),
                     issuer: ISSUER.to_owned(),
@@ -213,7 +232,11 @@ impl Server {
                 node_ports: config.node_ports.clone(),
                 admission: Vec::new(),
                 virtuals: virtuals(&pki, &caches.0, components.clone())?,
-                checks: vec![bootstrap_check(bootstrapped.clone())],
+                checks: store
+                    .check()
+                    .into_iter()
+                    .chain([bootstrap_check(bootstrapped.clone())])
+                    .collect(),
                 audit: config.audit.clone(),
             },
             caches.0.clone(),
@@ -416,6 +439,7 @@ impl Components {
             Check {
                 name,
                 passes: Arc::new(passes),
+                live: false,
             }
         };
         vec![
@@ -473,5 +497,6 @@ fn bootstrap_check(done: Arc<AtomicBool>) -> Check {
     Check {
         name: "poststarthook/rbac/bootstrap-roles",
         passes: Arc::new(move || done.load(Ordering::Acquire)),
+        live: false,
     }
 }

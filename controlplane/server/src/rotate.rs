@@ -4,7 +4,7 @@
 //! follows the keys in it, and has the new one by the time that another seals with it. Then everything is sealed anew.
 //! Older keys stay, for what history and backups hold.
 
-use std::{error::Error as StdError, time::Duration};
+use std::{error::Error as StdError, sync::atomic::Ordering, time::Duration};
 
 use futures::StreamExt;
 use store::{Backend, Signal};
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error, SECRETS, identity,
     keys::{self, File},
+    kms::Kms,
     stores::{Medium, Stores},
 };
 
@@ -23,6 +24,9 @@ const TAKE_IN: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often the plugin is asked for its key, as Kubernetes does.
 const KMS_EVERY: Duration = Duration::from_secs(60);
+/// How often it is asked whether it is well, while it is and while it is not.
+const KMS_WELL: Duration = Duration::from_secs(20);
+const KMS_UNWELL: Duration = Duration::from_secs(3);
 
 /// What a rotation did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +133,23 @@ impl Stores {
         Ok(())
     }
 
+    /// Asks the plugin whether it is well, as often as Kubernetes does: more often while it is not. Never returns.
+    pub(crate) async fn keep_asking_kms(&self) {
+        while let Some(kms) = &self.kms {
+            let pause = match self.ask_kms(kms).await {
+                true => KMS_WELL,
+                false => KMS_UNWELL,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn ask_kms(&self, kms: &Kms) -> bool {
+        let is_well = kms.key_id().await.is_ok();
+        self.kms_is_well.store(is_well, Ordering::Relaxed);
+        is_well
+    }
+
     /// Follows the plugin's key. Never returns.
     pub(crate) async fn keep_following_kms(&self) {
         loop {
@@ -137,5 +158,33 @@ impl Stores {
                 tracing::warn!(error = &error as &dyn StdError, "the KMS plugin is of no use");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::Clock;
+
+    use super::*;
+    use crate::{kms::tests::Plugin, stores::Store};
+
+    #[tokio::test]
+    async fn health_tells_whether_the_plugin_is_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let plugin = Plugin::start(directory.path());
+        let store = Store::Redb(directory.path().join("store.redb"));
+        let endpoint = Some(plugin.endpoint.as_str());
+        let stores = Stores::open(&store, endpoint, directory.path(), &Clock::system())
+            .await
+            .unwrap();
+        let check = stores.check().expect("there is a plugin");
+        let kms = stores.kms.as_ref().unwrap();
+        assert!(check.live && (check.passes)());
+        plugin.state.lock().healthz = "sick".to_owned();
+        assert!(!stores.ask_kms(kms).await && !(check.passes)());
+        plugin.state.lock().healthz = "ok".to_owned();
+        assert!(stores.ask_kms(kms).await && (check.passes)());
+        plugin.stop();
+        stores.close().await;
     }
 }

@@ -1,7 +1,16 @@
 //! The store of a control plane: opened, with its Secrets encrypted, and what can be done to it while it is used.
 
-use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use apiserver::http::health::Check;
 use client::Clock;
 use store::{Backend, encrypt::Encrypted, encrypt::Keyring};
 use store_etcd::{Etcd, OpenError};
@@ -54,6 +63,8 @@ pub(crate) struct Stores {
     pub(crate) encrypted: Arc<Encrypted<Arc<dyn Backend>>>,
     pub(crate) keyring: Keyring,
     pub(crate) kms: Option<Kms>,
+    /// Whether the plugin was well when it was last asked.
+    pub(crate) kms_is_well: Arc<AtomicBool>,
     pub(crate) data_dir: PathBuf,
     /// Held while keys are replaced.
     pub(crate) rotating: Mutex<()>,
@@ -90,6 +101,7 @@ impl Stores {
             encrypted: Arc::new(encrypted),
             keyring,
             kms,
+            kms_is_well: Arc::new(AtomicBool::new(true)),
             data_dir: data_dir.to_owned(),
             rotating: Mutex::default(),
         };
@@ -127,7 +139,19 @@ impl Stores {
         if self.kms.is_some() {
             let (stores, end) = (self.clone(), shutdown.clone());
             tasks.spawn(async move { end.run_until_cancelled(stores.keep_following_kms()).await });
+            let (stores, end) = (self.clone(), shutdown.clone());
+            tasks.spawn(async move { end.run_until_cancelled(stores.keep_asking_kms()).await });
         }
+    }
+
+    /// Whether the plugin that wraps keys is well, for `/livez` and `/readyz`; `None` where there is none.
+    pub(crate) fn check(&self) -> Option<Check> {
+        let well = self.kms_is_well.clone();
+        self.kms.as_ref().map(|_| Check {
+            name: "kms-providers",
+            passes: Arc::new(move || well.load(Ordering::Relaxed)),
+            live: true,
+        })
     }
 
     /// Finishes what is under way.

@@ -32,6 +32,8 @@ fn config(directory: &TempDir) -> Config {
         node_ports: 30000..=32767,
         node_prefix: 17,
         audit: None,
+        authentication: Default::default(),
+        authorization: Default::default(),
         max_inflight: server::MaxInflight::default(),
     }
 }

@@ -159,3 +159,207 @@ fn the_audit_log_says_who_did_what() {
     assert_eq!(secret["level"], "Metadata");
     assert_eq!(secret.get("requestObject"), None);
 }
+
+/// Makes an issuer of tokens in a directory: its certificate, its key, and the documents that lead to the key.
+const ISSUER: &str = r#"
+set -e
+openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -subj /CN=issuer \
+  -addext subjectAltName=IP:127.0.0.1 -days 2 2>/dev/null
+openssl genrsa -out signing.key 2048 2>/dev/null
+modulus=$(openssl rsa -in signing.key -noout -modulus | cut -d= -f2 | sed 's/../\\x&/g')
+n=$(printf "$modulus" | base64 -w0 | tr '+/' '-_' | tr -d =)
+mkdir -p .well-known
+echo '{"issuer": "https://127.0.0.1:8443", "jwks_uri": "https://127.0.0.1:8443/keys"}' > .well-known/openid-configuration
+echo '{"keys": [{"kty": "RSA", "kid": "one", "use": "sig", "alg": "RS256", "e": "AQAB", "n": "'$n'"}]}' > keys
+"#;
+
+/// Signs a token of it.
+const TOKEN: &str = r#"
+set -e
+encode() { base64 -w0 | tr '+/' '-_' | tr -d =; }
+head=$(printf '{"alg": "RS256", "kid": "one"}' | encode)
+signed=$head.$(printf '%s' "$CLAIMS" | encode)
+printf '%s.%s' "$signed" "$(printf '%s' "$signed" | openssl dgst -sha256 -sign signing.key -binary | encode)"
+"#;
+
+fn bash(directory: &std::path::Path, script: &str, claims: &str) -> String {
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", script])
+        .current_dir(directory)
+        .env("CLAIMS", claims);
+    e2e::run(&mut command, "").ok()
+}
+
+#[test]
+fn tokens_of_an_issuer_let_in_once_it_is_there() {
+    need_root!();
+    let issuer = tempfile::tempdir().expect("a directory");
+    bash(issuer.path(), ISSUER, "");
+    let authority = std::fs::read_to_string(issuer.path().join("tls.crt")).expect("a certificate");
+    let configuration = |prefix: &str| {
+        serde_json::json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+            "jwt": [{"issuer": {"url": "https://127.0.0.1:8443", "audiences": ["wherry"], "certificateAuthority": authority},
+                "claimMappings": {"username": {"claim": "sub", "prefix": prefix},
+                    "groups": {"expression": "claims.roles.map(role, 'role:' + role)"}}}],
+            "anonymous": {"enabled": true, "conditions": [{"path": "/livez"}]}})
+        .to_string()
+    };
+    let file = issuer.path().join("authentication.json");
+    std::fs::write(&file, configuration("oidc:")).expect("a configuration");
+    let mut arguments = control_plane().arguments;
+    arguments.push(format!("--authentication-config={}", file.display()));
+    let cluster = Cluster::start(Options {
+        arguments,
+        ..control_plane()
+    });
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a time")
+        .as_secs();
+    let claims = |audience: &str, end: u64| {
+        let issuer = "https://127.0.0.1:8443";
+        serde_json::json!({"iss": issuer, "aud": audience, "sub": "jane", "exp": end, "roles": ["dev"]}).to_string()
+    };
+    let tool = Tool::Kubectl136;
+    for (user, audience, end) in [
+        ("jane", "wherry", now + 3600),
+        ("late", "wherry", now - 3600),
+        ("other", "another", now + 3600),
+    ] {
+        let token = bash(issuer.path(), TOKEN, &claims(audience, end));
+        kubectl(
+            &cluster,
+            tool,
+            &format!("config set-credentials {user} --token={token}"),
+            "",
+        )
+        .ok();
+    }
+    // The issuer is away: nobody else notices.
+    let refused = kubectl(&cluster, tool, "--user=jane auth whoami", "").err();
+    assert!(
+        refused.contains("Unauthorized") || refused.contains("logged in"),
+        "{refused}"
+    );
+    kubectl(&cluster, tool, "auth whoami", "").ok();
+    let mut server = cluster
+        .on_machine("openssl")
+        .args([
+            "s_server",
+            "-accept",
+            "127.0.0.1:8443",
+            "-cert",
+            "tls.crt",
+            "-key",
+            "tls.key",
+            "-WWW",
+            "-quiet",
+        ])
+        .current_dir(issuer.path())
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .expect("an issuer");
+    let whoami = |has: &str| {
+        let said = kubectl(&cluster, tool, "--user=jane auth whoami", "");
+        match said.stdout.contains(has) {
+            true => Ok(said.stdout),
+            false => Err(said.stderr),
+        }
+    };
+    let patience = std::time::Duration::from_secs(60);
+    let said = e2e::until("the token of a known issuer", patience, || whoami("oidc:jane"));
+    assert!(
+        said.contains("role:dev") && said.contains("system:authenticated"),
+        "{said}"
+    );
+    kubectl(&cluster, tool, "--user=late auth whoami", "").err();
+    kubectl(&cluster, tool, "--user=other auth whoami", "").err();
+    let forbidden = kubectl(&cluster, tool, "--user=jane get pods", "").err();
+    assert!(
+        forbidden.contains(
+            "User \"oidc:jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+        ),
+        "{forbidden}"
+    );
+    kubectl(
+        &cluster,
+        tool,
+        "create rolebinding dev --clusterrole=view --group=role:dev",
+        "",
+    )
+    .ok();
+    e2e::until("the binding", patience, || {
+        let allowed = kubectl(&cluster, tool, "--user=jane auth can-i list pods", "");
+        match allowed.stdout.trim() {
+            "yes" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    let anybody = |path: &str| cluster.curl_insecure(&format!("https://127.0.0.1:6443{path}"));
+    assert_eq!(anybody("/livez").ok(), "ok");
+    assert!(anybody("/version").err().contains("401"), "no longer for everybody");
+    std::fs::write(&file, configuration("new:")).expect("a configuration");
+    e2e::until("the changed configuration", patience, || whoami("new:jane"));
+    std::fs::write(&file, "kind: Nothing").expect("a configuration");
+    e2e::until("a word about it", patience, || {
+        match cluster.log_text().contains("the one before stays in force") {
+            true => Ok(()),
+            false => Err("nothing is said".to_owned()),
+        }
+    });
+    whoami("new:jane").expect("what was stays in force");
+    server.kill().expect("it ends");
+    server.wait().expect("it has ended");
+}
+
+#[test]
+fn the_server_says_how_it_is_and_binds_by_the_older_way() {
+    need_root!();
+    let cluster = Cluster::start(control_plane());
+    for tool in [Tool::Kubectl132, Tool::Kubectl136] {
+        let verbose = kubectl(&cluster, tool, "get --raw /readyz?verbose&exclude=etcd", "").ok();
+        for line in [
+            "[+]ping ok",
+            "[+]etcd excluded: ok",
+            "[+]poststarthook/rbac/bootstrap-roles ok",
+            "readyz check passed",
+        ] {
+            assert!(
+                verbose.lines().any(|said| said == line),
+                "{line} is missing:\n{verbose}"
+            );
+        }
+        assert_eq!(kubectl(&cluster, tool, "get --raw /livez/etcd", "").ok(), "ok");
+        let root = kubectl(&cluster, tool, "get --raw /", "").ok();
+        for path in [
+            "/openid/v1/jwks",
+            "/.well-known/openid-configuration",
+            "/openapi/v2",
+            "/readyz/etcd",
+        ] {
+            assert!(root.contains(&format!("\"{path}\"")), "{path} is missing:\n{root}");
+        }
+        let offered = kubectl(&cluster, tool, "api-resources --no-headers", "").ok();
+        assert!(offered.lines().any(|line| line.starts_with("bindings ")), "{offered}");
+    }
+    let tool = Tool::Kubectl136;
+    let objects = "{apiVersion: v1, kind: Node, metadata: {name: late}}\n---\n\
+         {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}]}}\n";
+    kubectl(&cluster, tool, "create -f -", objects).ok();
+    let binding = r#"{"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "late"}}"#;
+    kubectl(
+        &cluster,
+        tool,
+        "create --raw /api/v1/namespaces/default/bindings -f -",
+        binding,
+    )
+    .ok();
+    let bound = kubectl(&cluster, tool, "get pod p -o jsonpath={.spec.nodeName}", "").ok();
+    assert_eq!(bound, "late");
+    let taints = kubectl(&cluster, tool, "get node late -o jsonpath={.spec.taints[*].effect}", "").ok();
+    assert_eq!(
+        taints, "NoSchedule",
+        "nothing is evicted from a node that has not spoken yet"
+    );
+}

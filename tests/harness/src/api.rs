@@ -130,6 +130,8 @@ impl Api {
             client_ca: Vec::new(),
             proxy_client: None,
             max_inflight: apiserver::MaxInflight::default(),
+            authentication: apiserver::authn::Config::fixed(Default::default()),
+            authorization: apiserver::authz::Config::fixed(Default::default()),
             service_accounts: apiserver::tokens::Config {
                 key: self.keys.service_accounts.clone(),
                 issuer: ISSUER.into(),

@@ -31,6 +31,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::authn::UserInfo;
+use crate::authz::Authorizer;
 use crate::registry::Deps;
 use crate::registry::reader::Reader;
 use crate::registry::resource::{Operation, Resource};
@@ -82,8 +83,7 @@ pub trait Admission: Send + Sync + 'static {
 }
 
 /// The built-in plugins, in the order in which they run.
-pub fn plugins(deps: &Deps) -> Vec<Arc<dyn Admission>> {
-    let authorizer = crate::authz::authorizer(deps);
+pub(crate) fn plugins(deps: &Deps, authorizer: Arc<dyn Authorizer>) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(namespace_lifecycle::NamespaceLifecycle),
         Arc::new(limit_ranger::LimitRanger),

@@ -159,10 +159,13 @@ async fn admit_part(
         reader: deps.reader.as_ref(),
         warnings: parking_lot::Mutex::default(),
     };
-    let all: Vec<Arc<_>> = plugins(&deps)
-        .into_iter()
-        .filter(|p| p.handles(&operation, &resource, subresource))
-        .collect();
+    let all: Vec<Arc<_>> = plugins(
+        &deps,
+        Arc::new(crate::authz::Configured::new(&deps, &Default::default())),
+    )
+    .into_iter()
+    .filter(|p| p.handles(&operation, &resource, subresource))
+    .collect();
     for plugin in &all {
         plugin.admit(&mut request).await?;
     }

@@ -23,6 +23,8 @@ pub(crate) struct Offer {
     pub(crate) stale: bool,
     /// Where this server serves the OpenAPI document of the group and version, if there is one.
     pub(crate) openapi: Option<String>,
+    /// Of its OpenAPI v2 document, what is about the group and version.
+    pub(crate) openapi_v2: Option<Value>,
 }
 
 impl Default for Offer {
@@ -31,6 +33,7 @@ impl Default for Offer {
             resources: json!([]),
             stale: true,
             openapi: None,
+            openapi_v2: None,
         }
     }
 }
@@ -40,14 +43,19 @@ pub(super) async fn fetch(remote: &Remote, user: &UserInfo) -> Offer {
     let Some(resources) = resources(remote, user).await else {
         return Offer::default();
     };
-    let openapi = ask(remote, "/openapi/v3", JSON, user, LIMIT).await.ok();
-    let openapi = openapi.filter(|(code, ..)| *code == StatusCode::OK);
-    let index: Option<Value> = openapi.and_then(|(_, _, body)| serde_json::from_slice(&body).ok());
+    let (index, v2) = tokio::join!(read(remote, "/openapi/v3", user), read(remote, "/openapi/v2", user));
     Offer {
         resources,
         stale: false,
+        openapi_v2: v2.and_then(|document| schema::openapi::relevant(&document, &remote.discovery_path())),
         openapi: index.and_then(|index| document(&index, remote.discovery_path().trim_start_matches('/'))),
     }
+}
+
+/// A JSON document of a remote, if it has one there.
+async fn read(remote: &Remote, path: &str, user: &UserInfo) -> Option<Value> {
+    let (code, _, body) = ask(remote, path, JSON, user, LIMIT).await.ok()?;
+    (code == StatusCode::OK).then(|| serde_json::from_slice(&body).ok())?
 }
 
 /// The document's address, if it is one of the group and version and nothing else.

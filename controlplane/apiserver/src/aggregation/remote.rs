@@ -1,36 +1,18 @@
 //! An aggregated server as its APIService describes it, and the connections to it. They are kept for the next request, and
 //! each goes to an endpoint of the Service; the server's certificate must be for `NAME.NAMESPACE.svc`.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use api::Object;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::BoxFuture;
-use http::Uri;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
-use super::{Aggregator, ProxyClient};
+use super::Aggregator;
 use crate::http::body::Body;
 use crate::webhook;
-
-/// How long a connection that nobody uses is kept.
-const IDLE: Duration = Duration::from_secs(90);
-const IDLE_CONNECTIONS: usize = 8;
+use crate::webhook::connect::{Connector, Kept, Way};
 
 /// A group and version that another server answers for.
 pub(crate) struct Remote {
@@ -50,7 +32,7 @@ pub(crate) struct Remote {
     pub(super) condition: Option<Value>,
     spec: Value,
     /// Or why there can be none.
-    pub(super) client: Result<Client<Connector, Body>, String>,
+    pub(super) client: Result<Kept<Body>, String>,
 }
 
 impl Remote {
@@ -105,151 +87,20 @@ impl Remote {
         }
     }
 
-    fn connect(&self, of: &Aggregator) -> Result<Client<Connector, Body>, String> {
+    fn connect(&self, of: &Aggregator) -> Result<Kept<Body>, String> {
         let bundle = self.spec.get("caBundle").and_then(Value::as_str).unwrap_or_default();
         let bundle = STANDARD.decode(bundle).unwrap_or_default();
         let insecure = self.spec.get("insecureSkipTLSVerify").and_then(Value::as_bool) == Some(true);
-        let tls = tls(&bundle, insecure, of.client.as_ref())?;
+        let identity = of.client.as_ref();
+        let identity = identity.map(|client| (client.certificates.clone(), client.key.clone_key()));
+        let tls = webhook::tls::config(&bundle, insecure, identity)?;
         let name = ServerName::try_from(self.host()).map_err(|error| error.to_string())?;
-        let connector = Connector(Arc::new(Place {
-            webhooks: of.webhooks.clone(),
+        let way = Way::Service {
+            reader: of.webhooks.reader(),
             namespace: self.namespace.clone(),
-            service: self.service.clone(),
+            name: self.service.clone(),
             port: self.port,
-            name,
-            tls,
-        }));
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE)
-            .pool_timer(hyper_util::rt::TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .build(connector))
-    }
-}
-
-fn tls(bundle: &[u8], insecure: bool, client: Option<&ProxyClient>) -> Result<Arc<ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let builder = match insecure {
-        true => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider))),
-        false => builder.with_root_certificates(webhook::roots(bundle).map_err(|error| error.to_string())?),
-    };
-    let config = match client {
-        Some(client) => builder
-            .with_client_auth_cert(client.certificates.clone(), client.key.clone_key())
-            .map_err(|error| error.to_string())?,
-        None => builder.with_no_client_auth(),
-    };
-    Ok(Arc::new(config))
-}
-
-/// Believes every certificate: an APIService may ask for that.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Opens connections to the endpoints of a Service.
-#[derive(Clone)]
-pub(super) struct Connector(Arc<Place>);
-
-struct Place {
-    webhooks: Arc<webhook::Caller>,
-    namespace: String,
-    service: String,
-    port: u16,
-    name: ServerName<'static>,
-    tls: Arc<ClientConfig>,
-}
-
-impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<TokioIo<Stream>>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _uri: Uri) -> Self::Future {
-        let place = self.0.clone();
-        Box::pin(async move {
-            let found = place.webhooks.endpoints(&place.namespace, &place.service, place.port);
-            let addresses = found.await.map_err(|error| io::Error::other(error.to_string()))?;
-            let mut last = "no endpoints available".to_owned();
-            for address in addresses {
-                match webhook::dial(address, &place.tls, place.name.clone()).await {
-                    Ok(stream) => return Ok(TokioIo::new(Stream(stream))),
-                    Err(why) => last = why,
-                }
-            }
-            Err(io::Error::other(last))
-        })
-    }
-}
-
-/// A connection to an aggregated server.
-pub(super) struct Stream(TlsStream<TcpStream>);
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        };
+        Ok(Connector::new(way, tls, Some(name)).client())
     }
 }

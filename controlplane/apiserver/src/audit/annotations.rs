@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use api::Object;
 use parking_lot::Mutex;
 
 tokio::task_local! {
@@ -20,7 +21,23 @@ const MAX: usize = 1 << 20;
 
 /// The annotations of one request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Annotations(Arc<Mutex<BTreeMap<Cow<'static, str>, String>>>);
+pub(crate) struct Annotations(Arc<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    annotations: Mutex<BTreeMap<Cow<'static, str>, String>>,
+    /// What an object that is created says of itself.
+    sent: Mutex<Option<Sent>>,
+}
+
+/// By what an object is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+}
 
 impl Annotations {
     /// Runs the answering of a request whose annotations these are.
@@ -30,8 +47,26 @@ impl Annotations {
 
     /// What has been said up to now.
     pub(crate) fn said(&self) -> BTreeMap<Cow<'static, str>, String> {
-        self.0.lock().clone()
+        self.0.annotations.lock().clone()
     }
+
+    /// What an object that is created says of itself, if the request has come so far.
+    pub(crate) fn sent(&self) -> Option<Sent> {
+        self.0.sent.lock().clone()
+    }
+}
+
+/// Tells what is created, as it was sent: its path does not.
+pub(crate) fn sent(object: &Object) {
+    let _ = CURRENT.try_with(|annotations| {
+        let text = |field: &str| object.str_at(field).unwrap_or_default().to_owned();
+        *annotations.0.sent.lock() = Some(Sent {
+            namespace: text("metadata.namespace"),
+            name: text("metadata.name"),
+            uid: text("metadata.uid"),
+            resource_version: text("metadata.resourceVersion"),
+        });
+    });
 }
 
 /// Whether somebody would read an annotation.
@@ -44,7 +79,7 @@ pub(crate) fn wanted() -> bool {
 pub(crate) fn add(key: impl Into<Cow<'static, str>>, value: impl FnOnce() -> String) {
     let _ = CURRENT.try_with(|annotations| {
         let key = key.into();
-        let mut said = annotations.0.lock();
+        let mut said = annotations.0.annotations.lock();
         if said.contains_key(&key) {
             return tracing::warn!(%key, "an audit annotation is set already; the first value stays");
         }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::annotations::Sent;
 use super::policy::{Level, Stage};
 use crate::authn::UserInfo;
 use crate::http::info::RequestInfo;
@@ -87,16 +88,15 @@ impl ObjectReference {
     }
 
     /// Adds what the sent object says of itself.
-    pub(super) fn complete(&mut self, object: &Value) {
-        let said = |field: &str| object.pointer(&format!("/metadata/{field}")).and_then(Value::as_str);
-        for (part, field) in [
-            (&mut self.namespace, "namespace"),
-            (&mut self.name, "name"),
-            (&mut self.uid, "uid"),
-            (&mut self.resource_version, "resourceVersion"),
+    pub(super) fn complete(&mut self, sent: Sent) {
+        for (part, said) in [
+            (&mut self.namespace, sent.namespace),
+            (&mut self.name, sent.name),
+            (&mut self.uid, sent.uid),
+            (&mut self.resource_version, sent.resource_version),
         ] {
-            if let (true, Some(text)) = (part.is_empty(), said(field)) {
-                text.clone_into(part);
+            if part.is_empty() {
+                *part = said;
             }
         }
     }

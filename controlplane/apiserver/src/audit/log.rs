@@ -286,6 +286,33 @@ mod tests {
         assert_eq!(surplus(all(), &output(None, 0, 1), now).len(), 2);
     }
 
+    #[test]
+    fn what_does_not_fit_is_counted_and_makes_nobody_wait() {
+        let (lines, mut waiting) = mpsc::channel(2);
+        let log = Log {
+            lines,
+            state: Arc::default(),
+        };
+        let lost = || log.counters()[1].get();
+        log.send(vec![b'a'; 10]);
+        log.send(vec![b'b'; BYTES]);
+        assert_eq!(lost(), 1, "too many bytes wait");
+        log.send(vec![b'c'; 10]);
+        log.send(vec![b'd'; 10]);
+        assert_eq!(lost(), 2, "too many events wait");
+        assert_eq!(
+            log.state.waiting.load(Ordering::Relaxed),
+            20,
+            "what is lost waits no more"
+        );
+        let kept: Vec<u8> = std::iter::from_fn(|| waiting.try_recv().ok().flatten())
+            .filter_map(|line: Vec<u8>| line.first().copied())
+            .collect();
+        assert_eq!(kept, b"ac");
+        log.send(vec![b'e'; 10]);
+        assert_eq!(lost(), 2, "there is room again");
+    }
+
     #[tokio::test]
     async fn a_file_is_rotated_and_nothing_is_lost() {
         let directory = std::env::temp_dir().join(format!("wherry-audit-{}", crate::random_uuid()));

@@ -112,28 +112,21 @@ impl Entry {
         self.event.lock().impersonated_user = Some(crate::authz::review::user_json(user));
     }
 
-    /// Notes what is sent, where that is wanted or names the object; gives the body back.
+    /// Notes what is sent, where that is wanted; gives the body back.
     pub(crate) async fn request(
         &self,
         info: &RequestInfo<'_>,
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Body, api::Status> {
-        let wanted = self.wanted.level >= Level::Request || info.verb == "create" && info.name.is_empty();
         let sends = matches!(info.verb, "create" | "update" | "patch" | "delete" | "deletecollection");
-        if !wanted || !sends || !info.is_resource || info.is_long_running() {
+        if self.wanted.level < Level::Request || !sends || !info.is_resource || info.is_long_running() {
             return Ok(body);
         }
         let bytes = read(body).await?;
         if let Some(mut object) = tree(headers, &bytes) {
-            let mut event = self.event.lock();
-            if let Some(reference) = &mut event.object_ref {
-                reference.complete(&object);
-            }
-            if self.wanted.level >= Level::Request {
-                self.trim(&mut object);
-                event.request_object = Some(object);
-            }
+            self.trim(&mut object);
+            self.event.lock().request_object = Some(object);
         }
         Ok(bytes.into())
     }
@@ -173,7 +166,12 @@ impl Entry {
             return;
         }
         let now = (self.audit.clock)();
-        let line = self.event.lock().line(stage, now, self.annotations.said());
+        let mut event = self.event.lock();
+        if let (Some(reference), Some(sent)) = (&mut event.object_ref, self.annotations.sent()) {
+            reference.complete(sent);
+        }
+        let line = event.line(stage, now, self.annotations.said());
+        drop(event);
         self.audit.log.send(line);
     }
 

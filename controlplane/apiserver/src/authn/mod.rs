@@ -1,6 +1,9 @@
 //! Who is asking: a client certificate, a bearer token, an in-process identity, or nobody known.
 
 pub mod certificate;
+pub mod oidc;
+pub(crate) mod outside;
+pub mod webhook;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use tokio::sync::watch;
 
 /// The user of a request, as Kubernetes' `user.Info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,34 @@ pub const MASTERS: &str = "system:masters";
 pub trait TokenAuthenticator: Send + Sync + 'static {
     /// The user a token stands for; `None` when the token is not valid, `Err` when that could not be found out.
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, Status>;
+}
+
+/// Where somebody may come who shows no credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    #[default]
+    Everywhere,
+    Nowhere,
+    /// To these paths alone.
+    At(Vec<String>),
+}
+
+/// How callers are recognised beside the cluster's own credentials.
+pub struct Config {
+    /// What the operator has configured, as it changes.
+    pub settings: watch::Receiver<Arc<oidc::config::Settings>>,
+    /// A program that is asked about tokens that nobody else knows.
+    pub webhook: Option<webhook::Config>,
+}
+
+impl Config {
+    /// That never changes.
+    pub fn fixed(settings: oidc::config::Settings) -> Self {
+        Config {
+            settings: watch::channel(Arc::new(settings)).1,
+            webhook: None,
+        }
+    }
 }
 
 /// Several authenticators, asked in their order; the first that recognises a token decides.
@@ -64,12 +96,13 @@ pub(crate) enum Certified {
     As(Arc<UserInfo>),
 }
 
-/// Who a request is from: by certificate, else by bearer token, else nobody known. Fails with 401 for credentials that
-/// are not valid.
+/// Who a request is from: by certificate, else by bearer token, else nobody known, where that `may_be_anyone`. Fails with
+/// 401 for credentials that are not valid.
 pub(crate) async fn authenticate(
     certified: &Certified,
     headers: &HeaderMap,
     tokens: Option<&dyn TokenAuthenticator>,
+    may_be_anyone: impl FnOnce() -> bool,
 ) -> Result<Arc<UserInfo>, Status> {
     if let Certified::As(user) = certified {
         return Ok(user.clone());
@@ -81,6 +114,7 @@ pub(crate) async fn authenticate(
         }
         (Some(_), None) => Err(Status::unauthorized()),
         (None, _) if matches!(certified, Certified::Refused) => Err(Status::unauthorized()),
+        (None, _) if !may_be_anyone() => Err(Status::unauthorized()),
         (None, _) => Ok(Arc::new(anonymous())),
     }
 }

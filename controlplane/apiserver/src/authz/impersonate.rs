@@ -8,9 +8,8 @@ use std::sync::Arc;
 use api::Status;
 use http::HeaderMap;
 
-use super::{Attributes, Authorizer, Decision};
+use super::{Attributes, Authorizer};
 use crate::authn::{AUTHENTICATED, MASTERS, UNAUTHENTICATED, UserInfo};
-use crate::http::pipeline::forbidden;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
@@ -33,9 +32,8 @@ pub(crate) async fn impersonate(
     if !caller.groups.iter().any(|group| group == MASTERS) {
         for right in rights(&wanted) {
             let attributes = right.attributes(&caller);
-            match authorizer.authorize(&attributes).await {
-                Decision::Allow => {}
-                Decision::Deny(reason) | Decision::NoOpinion(reason) => return Err(forbidden(&attributes, &reason)),
+            if let Some(refusal) = authorizer.authorize(&attributes).await.refusal(&attributes) {
+                return Err(refusal);
             }
         }
     }
@@ -182,6 +180,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
+    use crate::authz::Decision;
 
     /// Allows what is in the list, as `resource/name`.
     struct Only(&'static [&'static str]);

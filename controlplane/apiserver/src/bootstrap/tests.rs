@@ -70,6 +70,8 @@ impl World {
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
             audit: None,
+            authentication: crate::authn::Config::fixed(Default::default()),
+            authorization: crate::authz::Config::fixed(Default::default()),
         };
         let server = ApiServer::start(config, TaskTracker::new(), shutdown.clone())
             .await

@@ -18,12 +18,15 @@ mod work;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::Object;
 use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
 use http::header::{HeaderName, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::authn::UserInfo;
@@ -44,6 +47,9 @@ use level::{Level, Spec};
 
 const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
+/// How long an answer may take to be sent and keep its seat; as long as any request may take.
+const SENDING: Duration = Duration::from_secs(60);
 
 /// How many requests the server takes on at once, as Kubernetes' flags of these names: their sum is shared out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +99,18 @@ enum Distinguisher {
     Namespace,
 }
 
+/// A seat that is given back when an answer has been sent.
+pub(crate) struct Lent {
+    kept: Arc<Mutex<Option<Seat>>>,
+    _sent: DropGuard,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.kept.lock().take();
+    }
+}
+
 /// What a request was classified as.
 pub(crate) struct Class(Arc<Schema>);
 
@@ -115,6 +133,23 @@ impl FlowControl {
         };
         flow.digest(&[], &[]);
         flow
+    }
+
+    /// Keeps a seat while an answer is sent. Who does not take it is not waited for longer than a request may take: the seat
+    /// goes to others then.
+    pub(crate) fn until_sent(&self, seat: Seat) -> Lent {
+        let kept = Arc::new(Mutex::new(Some(seat)));
+        let (sent, late) = (CancellationToken::new(), kept.clone());
+        let ended = sent.clone();
+        self.tasks.spawn(async move {
+            if ended.run_until_cancelled(tokio::time::sleep(SENDING)).await.is_some() {
+                late.lock().take();
+            }
+        });
+        Lent {
+            kept,
+            _sent: sent.drop_guard(),
+        }
     }
 
     /// Returns when a request may be served.

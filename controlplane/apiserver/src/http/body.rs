@@ -74,12 +74,42 @@ impl Body {
         }
     }
 
+    /// The same, with something that is dropped when the last chunk has been taken, or nobody wants any more. Content that
+    /// is no sequence of chunks holds nothing.
+    pub(crate) fn holding<G: Send + 'static>(self, guard: G) -> Body {
+        match self.0 {
+            Kind::Chunks { chunks, about } => {
+                let guard = Some(guard);
+                Body::chunks(Holding { chunks, guard }, about)
+            }
+            other => Body(other),
+        }
+    }
+
     /// The whole content, where it is in memory already.
     pub(crate) fn as_full(&self) -> Option<&Bytes> {
         match &self.0 {
             Kind::Full(bytes) => bytes.as_ref(),
             _ => None,
         }
+    }
+}
+
+/// Chunks, and what is held until they are taken.
+struct Holding<G> {
+    chunks: Box<dyn Iterator<Item = Bytes> + Send>,
+    guard: Option<G>,
+}
+
+impl<G> Iterator for Holding<G> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let next = self.chunks.next();
+        if next.is_none() {
+            self.guard = None;
+        }
+        next
     }
 }
 

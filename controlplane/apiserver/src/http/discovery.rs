@@ -29,6 +29,7 @@ pub(crate) struct Discovery {
     registry: Arc<Registry>,
     virtuals: Vec<VirtualRoute>,
     aggregator: Arc<Aggregator>,
+    paths: Vec<String>,
     made: ArcSwapOption<Documents>,
 }
 
@@ -121,8 +122,15 @@ struct KindName {
 }
 
 impl Discovery {
-    pub(crate) fn new(registry: &Arc<Registry>, virtuals: &[VirtualRoute], aggregator: &Arc<Aggregator>) -> Self {
+    /// `paths` are those of documents beside discovery, which the root lists too.
+    pub(crate) fn new(
+        registry: &Arc<Registry>,
+        virtuals: &[VirtualRoute],
+        aggregator: &Arc<Aggregator>,
+        paths: Vec<String>,
+    ) -> Self {
         Discovery {
+            paths,
             registry: registry.clone(),
             virtuals: virtuals.to_vec(),
             aggregator: aggregator.clone(),
@@ -145,6 +153,7 @@ impl Discovery {
             &self.registry,
             &self.virtuals,
             &self.aggregator,
+            &self.paths,
         ));
         self.made.store(Some(made.clone()));
         made
@@ -152,14 +161,20 @@ impl Discovery {
 }
 
 impl Documents {
-    fn new(version: u64, registry: &Registry, virtuals: &[VirtualRoute], aggregator: &Aggregator) -> Self {
+    fn new(
+        version: u64,
+        registry: &Registry,
+        virtuals: &[VirtualRoute],
+        aggregator: &Aggregator,
+        paths: &[String],
+    ) -> Self {
         let mut all = group_versions(registry, virtuals);
         add_remotes(&mut all, aggregator);
         let (core, groups): (Vec<&GroupVersion>, Vec<&GroupVersion>) = all.iter().partition(|gv| gv.group.is_empty());
         let aggregated = [("/api", &core), ("/apis", &groups)];
         Documents {
             version,
-            legacy: legacy(&core, &groups),
+            legacy: legacy(&core, &groups, paths),
             aggregated: aggregated
                 .into_iter()
                 .map(|(path, of)| (path, Document::new(&aggregate(of))))
@@ -350,7 +365,7 @@ fn storage_hash(group: &str, version: &str, kind: &str) -> String {
     STANDARD.encode(digest.iter().copied().take(8).collect::<Vec<u8>>())
 }
 
-fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, Document> {
+fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion], beside: &[String]) -> HashMap<String, Document> {
     let mut documents = HashMap::new();
     let versions: Vec<&str> = core.iter().map(|gv| gv.version.as_str()).collect();
     let api = json!({"kind": "APIVersions", "versions": versions, "serverAddressByClientCIDRs": []});
@@ -375,7 +390,15 @@ fn legacy(core: &[&GroupVersion], groups: &[&GroupVersion]) -> HashMap<String, D
         }
     }
     let mut paths: Vec<&str> = documents.keys().map(String::as_str).collect();
-    paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]);
+    paths.extend([
+        "/apis/",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/version",
+    ]);
+    paths.extend(beside.iter().map(String::as_str));
     paths.sort_unstable();
     let root = json!({"paths": paths});
     documents.insert(String::new(), root);

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use super::body::Body;
 use super::query::Query;
 use super::respond;
+use crate::aggregation::Offer;
 use crate::registry::catalog::{Endpoint, Registry};
 use crate::registry::virtuals::VirtualRoute;
 use crate::server::Shared;
@@ -113,10 +114,14 @@ impl OpenApi {
         self.described(version, |described| v3_document(version, described).to_string().into())
     }
 
-    fn v2_document(&self, format: V2Format, version: &str) -> Bytes {
+    /// `others` are what other servers' documents say of their groups.
+    fn v2_document(&self, format: V2Format, version: &str, others: &[Arc<Offer>]) -> Bytes {
         let mut document = V2Document::new(format);
         for version in self.versions() {
             self.described(&version, |described| document.add(&version, described));
+        }
+        for offer in others {
+            offer.openapi_v2.iter().for_each(|other| document.merge(other));
         }
         document.finish(version).into()
     }

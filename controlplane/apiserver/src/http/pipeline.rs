@@ -153,7 +153,7 @@ async fn serve(
         true => server.flow_control.admit(server, info, query, &user).await,
         false => None,
     };
-    let _seat = match admitted {
+    let seat = match admitted {
         None => None,
         Some(Admitted { class, seat }) => {
             let _ = classified.set(class);
@@ -178,7 +178,12 @@ async fn serve(
         info,
         query,
     };
-    route::dispatch(route, body).await
+    let response = route::dispatch(route, body).await?;
+    // A list is work until it has been sent; what else there is has been done.
+    Ok(match seat.filter(|_| info.verb == "list") {
+        Some(seat) => response.map(|body| body.holding(server.flow_control.until_sent(seat))),
+        None => response,
+    })
 }
 
 fn accept(parts: &Parts) -> Option<&str> {
@@ -196,7 +201,10 @@ fn timed_out() -> Status {
 async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc<UserInfo>, Status> {
     match caller {
         Caller::Internal(user) => Ok(user.clone()),
-        Caller::Connection { certified, .. } => authenticate(certified, &parts.headers, server.tokens.as_deref()).await,
+        Caller::Connection { certified, .. } => {
+            let may_be_anyone = || server.outside.admits_anonymous(parts.uri.path());
+            authenticate(certified, &parts.headers, server.tokens.as_deref(), may_be_anyone).await
+        }
     }
 }
 
@@ -226,6 +234,10 @@ async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, u
         Decision::Allow => {
             decided("allow", "");
             Ok(())
+        }
+        Decision::Failed { why, .. } => {
+            annotations::add("authorization.k8s.io/reason", || "internal error".to_owned());
+            Err(Status::internal(&why))
         }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             decided("forbid", &reason);

@@ -26,6 +26,11 @@ impl Published {
             bytes: document.to_string().into(),
         }
     }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &'static str {
+        self.path
+    }
 }
 
 /// The document at a path, if there is one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::names::{GroupResource, is_path_segment_name};
 use api::{Object, Status};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
@@ -400,6 +401,9 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         return Err(Status::no_such_path());
     }
     check_name(info)?;
+    if let Some(part) = found.handler.stands_for() {
+        return pass_to_part(route, part, body).await;
+    }
     let accepted = match accepted_plain(route) {
         // An object has but one form; what is none (a log, a stream) goes out whatever the caller accepts.
         Err(status) if found.definition.is_some() => return Err(status),
@@ -426,6 +430,42 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     Ok(match accepted {
         Ok(accepted) => respond::in_encoding(response, accepted),
         Err(_) => response,
+    })
+}
+
+/// Has a part of the object answer that the body names.
+fn pass_to_part<'a>(
+    route: Route<'a>,
+    (resource, subresource): (&'static str, &'static str),
+    body: Body,
+) -> BoxFuture<'a, Result<Response<Body>, Status>> {
+    Box::pin(async move {
+        let (bytes, media) = content(&route.parts.headers, body).await?;
+        let name = parse(&bytes, media)?.name().to_owned();
+        if name.is_empty() {
+            return Err(Status::bad_request("name is required"));
+        }
+        let info = RequestInfo {
+            resource,
+            subresource,
+            name: name.into(),
+            namespace: route.info.namespace.clone(),
+            ..*route.info
+        };
+        let mut parts = route.parts.clone();
+        // What came as protobuf has been decoded.
+        let media = match media {
+            Media::Yaml => "application/yaml",
+            Media::Json => "application/json",
+        };
+        let media = http::HeaderValue::from_static(media);
+        parts.headers.insert(http::header::CONTENT_TYPE, media);
+        let route = Route {
+            info: &info,
+            parts: &parts,
+            ..route
+        };
+        dispatch(route, Body::from(bytes)).await
     })
 }
 

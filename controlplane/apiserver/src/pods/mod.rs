@@ -3,10 +3,16 @@
 mod evict;
 pub mod log;
 
+use std::sync::Arc;
+
 use api::{GroupKind, Object, Status, StatusDetails};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Binding;
+use schema::openapi::schema_json;
 
 use crate::admission::dynamic::KindName;
 use crate::registry::verbs::{Call, Flavour, New, WriteOptions, approve_part, modify};
+use crate::registry::virtuals::{Passing, Request, Response, Virtual, VirtualContext, VirtualRoute};
 
 pub(crate) use evict::evict;
 
@@ -27,6 +33,36 @@ pub(crate) async fn bind(call: &Call<'_>, mut binding: Object) -> Result<(Status
     };
     modify(call, Flavour::Decided, options.dry_run, assign).await?;
     Ok((created(), warnings))
+}
+
+/// `bindings`, the older way to bind the pod that a Binding names.
+pub(crate) fn bindings() -> VirtualRoute {
+    VirtualRoute {
+        group: "",
+        version: "v1",
+        resource: "bindings",
+        subresource: None,
+        namespaced: true,
+        kind: "Binding",
+        kind_group_version: None,
+        definition: Some(("io.k8s.api.core.v1.Binding", schema_json::<Binding>)),
+        verbs: &["create"],
+        passing: Passing::Unseen,
+        handler: Arc::new(Bindings),
+    }
+}
+
+struct Bindings;
+
+#[async_trait]
+impl Virtual for Bindings {
+    async fn call(&self, _: VirtualContext, _: Request) -> Result<Response, Status> {
+        Err(Status::no_such_path())
+    }
+
+    fn stands_for(&self) -> Option<(&'static str, &'static str)> {
+        Some(("pods", "binding"))
+    }
 }
 
 /// The name in the body, if there is one, must be the URL's.

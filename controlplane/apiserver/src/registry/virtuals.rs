@@ -38,6 +38,12 @@ pub struct VirtualContext {
 pub trait Virtual: Send + Sync + 'static {
     async fn call(&self, cx: VirtualContext, request: Request) -> Result<Response, Status>;
 
+    /// The part of an object, as resource and subresource, that the route is another way to: the body names the object, and
+    /// the part answers in place of this.
+    fn stands_for(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
     /// What kubectl also calls a kind of its own.
     fn short_names(&self) -> &'static [&'static str] {
         &[]

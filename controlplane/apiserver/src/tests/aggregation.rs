@@ -186,6 +186,11 @@ async fn answer(mut request: Request<hyper::body::Incoming>) -> Result<http::Res
             "versions": [{"version": "v1", "resources": [{"resource": "flunders", "scope": "Namespaced",
             "responseKind": {"group": "", "version": "", "kind": "Flunder"}, "verbs": ["get", "list"]}]}]}]}),
         ),
+        "/openapi/v2" => text(json!({"swagger": "2.0", "paths": {
+            "/apis/wardle.example.com/v1/namespaces/{namespace}/flunders": {"get": {"responses": {"200": {"description": "OK",
+                "schema": {"$ref": "#/definitions/com.example.wardle.v1.Flunder"}}}}},
+            "/version": {"get": {"description": "theirs"}}},
+            "definitions": {"com.example.wardle.v1.Flunder": {"type": "object", "description": "A flunder."}}})),
         "/openapi/v3" => text(json!({"paths": {"apis/wardle.example.com/v1":
             {"serverRelativeURL": "/openapi/v3/apis/wardle.example.com/v1?hash=X"}}})),
         "/apis/wardle.example.com/v1/namespaces/a/flunders" if request.uri().query() == Some("watch=true") => {
@@ -333,6 +338,26 @@ async fn discovery_shows_it_in_its_place() {
     assert_eq!(
         index.json()["paths"]["apis/wardle.example.com/v1"]["serverRelativeURL"],
         "/openapi/v3/apis/wardle.example.com/v1?hash=X"
+    );
+    let merged = pair.fixture.get("/openapi/v2").await.json();
+    let path = &merged["paths"]["/apis/wardle.example.com/v1/namespaces/{namespace}/flunders"];
+    let schema = &path["get"]["responses"]["200"]["schema"];
+    assert_eq!(schema["$ref"], "#/definitions/com.example.wardle.v1.Flunder");
+    let definition = &merged["definitions"]["com.example.wardle.v1.Flunder"];
+    assert_eq!(definition["description"], "A flunder.");
+    assert!(
+        merged["definitions"]["io.k8s.api.core.v1.Pod"].is_object(),
+        "ours are there too"
+    );
+    assert_ne!(merged["paths"]["/version"]["get"]["description"], "theirs");
+    let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let asked = [("accept", protobuf)];
+    let protobuf = pair.fixture.send_with("GET", "/openapi/v2", &asked, Vec::new()).await;
+    assert!(
+        protobuf
+            .bytes
+            .windows(29)
+            .any(|part| part == b"com.example.wardle.v1.Flunder")
     );
     let document = pair.fixture.get("/openapi/v3/apis/wardle.example.com/v1?hash=X").await;
     assert_eq!(document.at("/said/user"), json!(["tester"]));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Fixture, Given, config_map, stranger, user};
 use crate::audit::{Config, log::Output, policy::Policy};
 use crate::http::body::Body;
+use crate::registry::virtuals::{Passing, Request as Asked, Response as Told, Virtual, VirtualContext, VirtualRoute};
 
 const POLICY: &str = r#"
 apiVersion: audit.k8s.io/v1
@@ -27,6 +28,45 @@ rules:
 - {level: Metadata, omitStages: [RequestReceived]}
 "#;
 
+/// Panics.
+struct Breaks;
+
+#[async_trait::async_trait]
+impl Virtual for Breaks {
+    async fn call(&self, _: VirtualContext, _: Asked) -> Result<Told, api::Status> {
+        panic!("a handler breaks");
+    }
+}
+
+fn breaks() -> VirtualRoute {
+    VirtualRoute {
+        group: "test.example.com",
+        version: "v1",
+        resource: "breaks",
+        subresource: None,
+        namespaced: false,
+        kind: "Break",
+        kind_group_version: None,
+        definition: None,
+        verbs: &["list"],
+        passing: Passing::Unseen,
+        handler: std::sync::Arc::new(Breaks),
+    }
+}
+
+#[tokio::test]
+async fn a_panic_has_a_stage_of_its_own() {
+    let (fixture, path) = audited().await;
+    let broken = fixture.get("/apis/test.example.com/v1/breaks").await;
+    assert_eq!(broken.code, StatusCode::INTERNAL_SERVER_ERROR);
+    fixture.get("/version").await;
+    let events = events(&fixture, &path, 2).await;
+    assert_eq!(events[0]["stage"], "Panic");
+    assert_eq!(events[0]["responseStatus"]["code"], 500);
+    assert_eq!(events[0]["responseStatus"]["message"], "APIServer panic'd");
+    assert_eq!(events[1]["stage"], "ResponseComplete");
+}
+
 /// A server whose audit log is a file, and that file.
 async fn audited() -> (Fixture, PathBuf) {
     let path = std::env::temp_dir().join(format!("wherry-audit-{}.log", crate::random_uuid()));
@@ -39,6 +79,7 @@ async fn audited() -> (Fixture, PathBuf) {
     let policy = Policy::parse(POLICY).expect("a policy");
     let given = Given {
         audit: Some(Config { policy, output }),
+        virtuals: Box::new(|_| vec![breaks()]),
         ..Given::default()
     };
     (Fixture::made(given).await, path)

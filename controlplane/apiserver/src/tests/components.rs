@@ -9,6 +9,7 @@ async fn fixture() -> Fixture {
     let check = |name, up: bool| Check {
         name,
         passes: Arc::new(move || up),
+        live: false,
     };
     let others = vec![check("scheduler", true), check("controller-manager", false)];
     let virtuals =

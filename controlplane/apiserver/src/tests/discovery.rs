@@ -177,24 +177,106 @@ async fn openapi_v2_is_one_document_in_the_format_that_is_asked_for() {
 
 #[tokio::test]
 async fn health_is_told_by_check() {
-    let f = Fixture::new().await;
-    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping", "/readyz/store"] {
+    let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let passes = up.clone();
+    let check = |name, live| crate::http::health::Check {
+        name,
+        passes: match live {
+            true => {
+                let passes = passes.clone();
+                Arc::new(move || passes.load(std::sync::atomic::Ordering::Relaxed))
+            }
+            false => Arc::new(|| true),
+        },
+        live,
+    };
+    let f = Fixture::made(Given {
+        checks: vec![check("kms-providers", true), check("poststarthook/a", false)],
+        ..Given::default()
+    })
+    .await;
+    for path in [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/readyz/ping",
+        "/readyz/etcd",
+        "/livez/kms-providers",
+        "/readyz/poststarthook/a",
+    ] {
         assert_eq!(f.get(path).await.bytes, "ok", "{path}");
     }
     let verbose = f.get("/readyz?verbose").await;
     assert_eq!(
         verbose.bytes,
-        "[+]ping ok\n[+]store ok\n[+]informer-sync ok\n[+]shutdown ok\nreadyz check passed\n"
+        "[+]ping ok\n[+]etcd ok\n[+]informer-sync ok\n[+]shutdown ok\n[+]kms-providers ok\n[+]poststarthook/a ok\n\
+         readyz check passed\n"
     );
-    let excluded = f.get("/readyz?verbose&exclude=store").await;
-    assert!(String::from_utf8_lossy(&excluded.bytes).contains("[+]store excluded: ok"));
-    assert_eq!(f.get("/readyz/nothing").await.code, StatusCode::NOT_FOUND);
+    let verbose = f.get("/livez?verbose").await;
+    assert_eq!(
+        verbose.bytes,
+        "[+]ping ok\n[+]etcd ok\n[+]kms-providers ok\nlivez check passed\n"
+    );
+    let excluded = f.get("/livez?verbose&exclude=etcd&exclude=a&exclude=b").await;
+    assert_eq!(
+        excluded.bytes,
+        "[+]ping ok\n[+]etcd excluded: ok\n[+]kms-providers ok\nwarn: some health checks cannot be excluded: no matches \
+         for \"a\", \"b\"\nlivez check passed\n"
+    );
+    for path in ["/readyz/nothing", "/livez/shutdown", "/livez/poststarthook/a"] {
+        assert_eq!(f.get(path).await.code, StatusCode::NOT_FOUND, "{path}");
+    }
+    up.store(false, std::sync::atomic::Ordering::Relaxed);
+    let failing = f.get("/livez").await;
+    assert_eq!(failing.code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        failing.bytes,
+        "[+]ping ok\n[+]etcd ok\n[-]kms-providers failed: reason withheld\nlivez check failed\n"
+    );
+    assert_eq!(
+        f.get("/livez/kms-providers").await.code,
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+    assert_eq!(f.get("/livez?exclude=kms-providers").await.bytes, "ok");
     f.shutdown.cancel();
-    let ending = f.get("/readyz").await;
+    let ending = f.get("/readyz?exclude=kms-providers").await;
     assert_eq!(ending.code, StatusCode::INTERNAL_SERVER_ERROR);
-    assert!(
-        String::from_utf8_lossy(&ending.bytes).ends_with("[-]shutdown failed: reason withheld\nreadyz check failed\n")
-    );
+    assert!(String::from_utf8_lossy(&ending.bytes).contains("[-]shutdown failed: reason withheld\n"));
+}
+
+#[tokio::test]
+async fn the_root_lists_what_there_is() {
+    let f = Fixture::new().await;
+    let listed = f.get("/").await.at("/paths");
+    let listed: Vec<&str> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    for path in [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/healthz/etcd",
+        "/livez",
+        "/livez/ping",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/readyz/informer-sync",
+        "/version",
+    ] {
+        assert!(listed.contains(&path), "{path} is missing");
+    }
+    assert!(listed.is_sorted());
+    for path in listed.iter().filter(|path| !path.starts_with("/openapi")) {
+        assert_eq!(f.get(path).await.code, StatusCode::OK, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -26,7 +26,10 @@ impl Virtual for Arc<Gate> {
     async fn call(&self, cx: VirtualContext, _request: Asked) -> Result<Told, api::Status> {
         self.begun.lock().push(cx.user.username.clone());
         self.open.acquire().await.expect("it is not closed").forget();
-        Ok(Told::new(Body::empty()))
+        Ok(Told::new(Body::chunks(
+            [Bytes::from_static(b"a"), Bytes::from_static(b"b")].into_iter(),
+            2,
+        )))
     }
 }
 
@@ -119,6 +122,34 @@ impl World {
             }
         })
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_keeps_its_seat_until_it_is_sent_or_for_a_minute() {
+    let world = World::new(2).await;
+    world.gate.open.add_permits(100);
+    let head = || async {
+        let request = Request::get(GATE).body(Body::empty()).expect("a request");
+        handle(world.fixture.server.shared.clone(), user("slow"), request).await
+    };
+    let (one, two) = (head().await, head().await);
+    let mut next = world.asked(user("next"));
+    assert!(begin(&mut next).is_none(), "both seats are taken while nobody reads");
+    assert_eq!(one.into_body().collect().await.expect("it is whole").to_bytes(), "ab");
+    assert_eq!(next.await.code, StatusCode::OK, "a seat is free when the list is sent");
+    let three = head().await;
+    let mut late = world.asked(user("late"));
+    assert!(begin(&mut late).is_none());
+    drop(three);
+    assert_eq!(late.await.code, StatusCode::OK, "or when nobody wants it any more");
+    let four = head().await;
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(
+        world.asked(user("later")).await.code,
+        StatusCode::OK,
+        "or after a minute"
+    );
+    drop((two, four));
 }
 
 /// Lets a request come as far as it comes by itself.

@@ -17,15 +17,16 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// How a webhook answers the review it is sent.
-pub(super) type Answering = fn(&Value) -> Value;
+pub(crate) type Answering = fn(&Value) -> Value;
 
 /// A webhook on a socket of its own.
-pub(super) struct Hook {
-    pub(super) url: String,
-    pub(super) bundle: String,
+pub(crate) struct Hook {
+    pub(crate) url: String,
+    pub(crate) bundle: String,
     calls: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     /// What it was asked.
-    pub(super) asked: Arc<Mutex<Vec<Value>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Value>>>,
     stop: CancellationToken,
 }
 
@@ -39,11 +40,12 @@ impl Drop for Hook {
 struct Served {
     answer: Answering,
     calls: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Hook {
-    pub(super) async fn new(answer: Answering) -> Self {
+    pub(crate) async fn new(answer: Answering) -> Self {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("a certificate");
@@ -63,6 +65,7 @@ impl Hook {
         let served = Served {
             answer,
             calls: Arc::default(),
+            connections: Arc::default(),
             asked: Arc::default(),
         };
         let acceptor = TlsAcceptor::from(Arc::new(tls));
@@ -74,13 +77,24 @@ impl Hook {
             url: format!("https://127.0.0.1:{port}/ask"),
             bundle: STANDARD.encode(certificate.pem()),
             calls: served.calls,
+            connections: served.connections,
             asked: served.asked,
             stop,
         }
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// Who signs its certificate: itself; PEM.
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        STANDARD.decode(&self.bundle).expect("base64")
+    }
+
+    pub(crate) fn count(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    /// How many connections it has accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -89,6 +103,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, served: Served) {
         let Ok(stream) = acceptor.accept(stream).await else {
             continue;
         };
+        served.connections.fetch_add(1, Ordering::Relaxed);
         let served = served.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let served = served.clone();
@@ -108,7 +123,13 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, served: Served) {
                     }
                     _ => {}
                 }
-                Ok(http::Response::new(Body::from(answer.to_string().into_bytes())))
+                let closes = answer["does"] == "close";
+                let mut response = http::Response::new(Body::from(answer.to_string().into_bytes()));
+                if closes {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(http::header::CONNECTION, close);
+                }
+                Ok(response)
             }
         });
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -116,13 +137,13 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, served: Served) {
 }
 
 /// Answers an AdmissionReview.
-pub(super) fn answer(review: &Value, mut response: Value) -> Value {
+pub(crate) fn answer(review: &Value, mut response: Value) -> Value {
     response["uid"] = review["request"]["uid"].clone();
     json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response})
 }
 
 /// Allows with a JSON patch.
-pub(super) fn patch(review: &Value, operations: Value) -> Value {
+pub(crate) fn patch(review: &Value, operations: Value) -> Value {
     let patch = STANDARD.encode(operations.to_string());
     answer(
         review,

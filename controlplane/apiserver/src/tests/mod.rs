@@ -11,7 +11,7 @@ mod custom;
 mod deletes;
 mod discovery;
 mod flow_control;
-mod hooks;
+pub(crate) mod hooks;
 mod lists;
 mod logs;
 mod managed;
@@ -26,6 +26,7 @@ mod writes;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::time::Timestamp;
 use async_trait::async_trait;
@@ -40,6 +41,7 @@ use store::memory::Memory;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::authn::oidc::keys::Pace;
 use crate::authn::{AUTHENTICATED, Certified, UserInfo};
 use crate::authz::{Attributes, Authorizer, Decision};
 use crate::http::body::Body;
@@ -125,6 +127,14 @@ pub(super) fn user(name: &str) -> Caller {
     }))
 }
 
+/// How often issuers of tokens are asked: as often as somebody wants.
+const PACE: Pace = Pace {
+    retry: Duration::from_millis(20),
+    again: Duration::ZERO,
+    refresh: Duration::from_secs(3600),
+    patience: Duration::from_secs(5),
+};
+
 /// What a fixture may be given.
 pub(super) struct Given {
     pub(super) backend: Arc<Memory>,
@@ -135,6 +145,10 @@ pub(super) struct Given {
     pub(super) proxy_client: Option<crate::ProxyClient>,
     /// How many requests it serves at once.
     pub(super) max_inflight: crate::MaxInflight,
+    /// What is asked about the health of others.
+    pub(super) checks: Vec<crate::http::health::Check>,
+    /// Who is believed beside.
+    pub(super) authentication: crate::authn::Config,
 }
 
 impl Default for Given {
@@ -146,6 +160,8 @@ impl Default for Given {
             audit: None,
             proxy_client: None,
             max_inflight: crate::MaxInflight::default(),
+            checks: Vec::new(),
+            authentication: crate::authn::Config::fixed(Default::default()),
         }
     }
 }
@@ -196,6 +212,8 @@ impl Fixture {
             audit,
             proxy_client,
             max_inflight,
+            checks,
+            authentication,
         } = given;
         let shutdown = CancellationToken::new();
         let config = Config {
@@ -205,6 +223,8 @@ impl Fixture {
             client_ca,
             proxy_client,
             max_inflight,
+            authentication,
+            authorization: crate::authz::Config::fixed(Default::default()),
             service_accounts: crate::tokens::Config {
                 key: String::new(),
                 issuer: "https://test".to_owned(),
@@ -216,15 +236,17 @@ impl Fixture {
             node_ports: 30000..=32767,
             admission: Vec::new(),
             virtuals,
-            checks: Vec::new(),
+            checks,
             audit,
         };
-        let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |deps, _| {
+        let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |beginning| {
+            let outside = beginning.outside(PACE);
             Ok(Parts {
-                resources: crate::resources::catalogue(deps),
+                resources: crate::resources::catalogue(beginning.deps),
                 admission: Vec::new(),
                 authorizer: Arc::new(AllButNobody),
-                tokens: None,
+                tokens: Some(outside.clone()),
+                outside,
                 virtuals: Vec::new(),
                 published: Vec::new(),
             })

@@ -57,6 +57,36 @@ async fn bindings_need_a_pod_and_a_node() {
 }
 
 #[tokio::test]
+async fn a_binding_may_be_created_beside_its_pod() {
+    let virtuals: crate::Virtuals = Box::new(|_| vec![crate::pods::bindings()]);
+    let f = Fixture::with(Arc::default(), Vec::new(), virtuals).await;
+    let target = "/api/v1/namespaces/a/bindings";
+    assert_eq!(f.post(target, binding("n1")).await.code, StatusCode::NOT_FOUND);
+    f.post(PODS, pod("p")).await;
+    let mut nameless = binding("n1");
+    nameless["metadata"] = json!({});
+    assert_eq!(f.post(target, nameless).await.code, StatusCode::BAD_REQUEST);
+    let bound = f.post(target, binding("n1")).await;
+    assert_eq!(
+        (bound.code, bound.at("/status")),
+        (StatusCode::CREATED, json!("Success")),
+        "{bound:?}"
+    );
+    assert_eq!(f.get(&format!("{PODS}/p")).await.at("/spec/nodeName"), "n1");
+    assert_eq!(f.post(target, binding("n2")).await.code, StatusCode::CONFLICT);
+    assert_eq!(f.get(target).await.code, StatusCode::METHOD_NOT_ALLOWED);
+    let offered = f.get("/api/v1").await.at("/resources");
+    let offered = offered.as_array().expect("resources");
+    let own = offered
+        .iter()
+        .find(|resource| resource["name"] == "bindings")
+        .expect("it is offered");
+    let wanted = json!({"name": "bindings", "singularName": "binding", "namespaced": true, "kind": "Binding",
+        "verbs": ["create"]});
+    assert_eq!(own, &wanted);
+}
+
+#[tokio::test]
 async fn an_eviction_deletes_with_its_options() {
     let f = Fixture::new().await;
     f.post(PODS, pod("p")).await;

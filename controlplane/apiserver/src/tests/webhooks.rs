@@ -538,6 +538,38 @@ async fn a_connection_may_be_refused() {
     assert_eq!(asked["object"], options);
 }
 
+#[tokio::test]
+async fn connections_are_kept_between_calls() {
+    let (fixture, webhook) = (Fixture::new().await, Hook::new(allow).await);
+    let both = json!([hook(&webhook, "one", |_| {}), hook(&webhook, "two", |_| {})]);
+    fixture.hooks("Mutating", "m", both).await;
+    for nth in 0..10 {
+        assert_eq!(fixture.map(&format!("x{nth}"), json!({})).await.code, 201);
+    }
+    assert_eq!(
+        (webhook.count(), webhook.connections()),
+        (20, 1),
+        "calls one after the other share a connection"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile_is_opened_anew() {
+    fn once(review: &Value) -> Value {
+        let mut answer = allow(review);
+        answer["does"] = json!("close");
+        answer
+    }
+    let (fixture, webhook) = (Fixture::new().await, Hook::new(once).await);
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "v", |_| {})]))
+        .await;
+    for nth in 0..5 {
+        assert_eq!(fixture.map(&format!("x{nth}"), json!({})).await.code, 201);
+    }
+    assert_eq!((webhook.count(), webhook.connections()), (5, 5));
+}
+
 /// What a webhook that is no good does, and the words for it.
 const BAD: [(Answering, &str); 7] = [
     (|_| json!({"does": "hang"}), "context deadline exceeded"),

@@ -4,8 +4,12 @@
 //! none; its certificate must be for `NAME.NAMESPACE.svc`. Answers are bounded in size and time. What a webhook is asked,
 //! and what its answer means, is its caller's business.
 
+pub(crate) mod cache;
+pub(crate) mod connect;
+pub mod endpoint;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,28 +19,24 @@ use std::time::Duration;
 use api::names::GroupResource;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request};
+use http_body_util::Full;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+
+use self::connect::{ConnectError, Connector, Kept, Way, collect};
 
 use crate::registry::reader::Reader;
 
 /// Bytes of an answer.
 const MAX_ANSWER: usize = 32 << 20;
-/// Sets of authorities that are remembered.
-const MAX_CONFIGS: usize = 64;
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Clients that are kept: more than one for each webhook is not needed.
+const MAX_CLIENTS: usize = 256;
 /// Where systems keep the authorities that they trust.
 const SYSTEM_ROOTS: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -69,12 +69,25 @@ pub(crate) enum CallError {
     #[error("Post \"{url}\": {why}")]
     Unreachable { url: String, why: String },
     /// It answered with something other than success.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused { code: u16, message: String },
     #[error("service {name:?} not found")]
     NoService { name: String },
     #[error("unable to load root certificates: unable to parse bytes as PEM block")]
     CaBundle,
+}
+
+impl CallError {
+    /// Whether the one who was asked says so, and that it may be otherwise soon.
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            CallError::Refused {
+                code: 429 | 500 | 504,
+                ..
+            }
+        )
+    }
 }
 
 impl Target {
@@ -126,114 +139,148 @@ impl Target {
 /// Calls webhooks.
 pub(crate) struct Caller {
     reader: Arc<dyn Reader>,
-    /// By authorities; so that sessions are resumed, and no certificate is read for every call.
-    configs: Mutex<HashMap<Vec<u8>, Arc<ClientConfig>>>,
+    kept: Mutex<HashMap<Remembered, Kept<Full<Bytes>>>>,
+}
+
+/// What connections are kept by: the Service or the host, and whose certificates are believed.
+#[derive(PartialEq, Eq, Hash)]
+struct Remembered {
+    place: (String, String, u16),
+    ca_bundle: Vec<u8>,
 }
 
 impl Caller {
     pub(crate) fn new(reader: Arc<dyn Reader>) -> Self {
         Caller {
             reader,
-            configs: Mutex::default(),
+            kept: Mutex::default(),
         }
+    }
+
+    /// What connections to Services are found by.
+    pub(crate) fn reader(&self) -> Arc<dyn Reader> {
+        self.reader.clone()
     }
 
     /// Posts JSON; gives the body of a successful answer.
     pub(crate) async fn call(&self, target: &Target, body: Bytes, timeout: Duration) -> Result<Bytes, CallError> {
         let url = target.url(timeout);
-        let unreachable = |why: String| CallError::Unreachable { url: url.clone(), why };
-        let uri: http::Uri = url
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| unreachable(error.to_string()))?;
-        let exchange = async {
-            let stream = self.connect(target, &uri).await?;
-            exchange(stream, &uri, body).await.map_err(&unreachable)?
-        };
-        match tokio::time::timeout(timeout, exchange).await {
+        let client = self.client(target, &url)?;
+        match tokio::time::timeout(timeout, post(&client, &url, None, body, MAX_ANSWER)).await {
             Ok(answer) => answer,
-            Err(_) => Err(unreachable("context deadline exceeded".to_owned())),
+            Err(_) => Err(CallError::Unreachable {
+                url,
+                why: "context deadline exceeded".to_owned(),
+            }),
         }
     }
 
-    async fn connect(
-        &self,
-        target: &Target,
-        uri: &http::Uri,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, CallError> {
-        let unreachable = |why: String| CallError::Unreachable {
-            url: uri.to_string(),
-            why,
-        };
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let addresses = match &target.place {
+    fn client(&self, target: &Target, url: &str) -> Result<Kept<Full<Bytes>>, CallError> {
+        let (place, way) = match &target.place {
             Place::Service {
                 namespace, name, port, ..
-            } => self.endpoints(namespace, name, *port).await?,
+            } => {
+                let way = Way::Service {
+                    reader: self.reader.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    port: *port,
+                };
+                ((namespace.clone(), name.clone(), *port), way)
+            }
             Place::Url(_) => {
-                let place = (host.as_str(), uri.port_u16().unwrap_or(443));
-                let found = tokio::net::lookup_host(place).await;
-                found
-                    .map_err(|error| unreachable(format!("dial tcp: lookup {host}: {error}")))?
-                    .collect()
+                let uri: Option<http::Uri> = url.parse().ok();
+                let host = uri.and_then(|uri| uri.authority().map(ToString::to_string));
+                ((String::new(), host.unwrap_or_default(), 0), Way::Direct)
             }
         };
-        let tls = self.client_config(&target.ca_bundle)?;
-        let server = ServerName::try_from(host).map_err(|error| unreachable(error.to_string()))?;
-        let mut last = "no endpoints available".to_owned();
-        for address in addresses {
-            match dial(address, &tls, server.clone()).await {
-                Ok(stream) => return Ok(stream),
-                Err(why) => last = why,
-            }
-        }
-        Err(unreachable(last))
-    }
-
-    fn client_config(&self, ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
-        if let Some(known) = self.configs.lock().get(ca_bundle) {
+        let remembered = Remembered {
+            place,
+            ca_bundle: target.ca_bundle.clone(),
+        };
+        if let Some(known) = self.kept.lock().get(&remembered) {
             return Ok(known.clone());
         }
-        let made = client_config(ca_bundle)?;
-        let mut configs = self.configs.lock();
-        if configs.len() >= MAX_CONFIGS {
-            configs.clear();
+        let made: Kept<Full<Bytes>> = Connector::new(way, client_config(&target.ca_bundle)?, None).client();
+        let mut kept = self.kept.lock();
+        if kept.len() >= MAX_CLIENTS {
+            kept.clear();
         }
-        configs.insert(ca_bundle.to_owned(), made.clone());
+        kept.insert(remembered, made.clone());
         Ok(made)
     }
+}
 
-    /// Where a Service is reached: its ready endpoints, then its own address.
-    pub(crate) async fn endpoints(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
-        let services = GroupResource::new("", "services");
-        let found = self.reader.get_fresh(&services, Some(namespace), name).await;
-        let Ok(Some(service)) = found else {
-            return Err(CallError::NoService { name: name.to_owned() });
-        };
-        let ports = service.list_at("spec.ports");
-        let wanted = ports
-            .iter()
-            .find(|p| p.get("port").and_then(Value::as_u64) == Some(u64::from(port)));
-        let port_name = wanted
-            .and_then(|p| p.get("name"))
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let slices = self.reader.list(
-            &GroupResource::new("discovery.k8s.io", "endpointslices"),
-            Some(namespace),
-        );
-        let of_service = slices.iter().filter(|slice| {
-            let owner = slice
-                .at("metadata.labels")
-                .and_then(|labels| labels.get("kubernetes.io/service-name"));
-            owner.and_then(Value::as_str) == Some(name)
-        });
-        let mut addresses: Vec<SocketAddr> = of_service.flat_map(|slice| ready(slice, port_name)).take(8).collect();
-        let own = service
-            .str_at("spec.clusterIP")
-            .and_then(|ip| ip.parse::<IpAddr>().ok());
-        addresses.extend(own.map(|ip| SocketAddr::new(ip, port)));
-        Ok(addresses)
+/// Posts JSON; gives the body of a successful answer.
+pub(crate) async fn post(
+    client: &Kept<Full<Bytes>>,
+    url: &str,
+    authorization: Option<&HeaderValue>,
+    body: Bytes,
+    limit: usize,
+) -> Result<Bytes, CallError> {
+    let unreachable = |why: String| CallError::Unreachable {
+        url: url.to_owned(),
+        why,
+    };
+    let mut request = Request::post(url)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .body(Full::new(body))
+        .map_err(|error| unreachable(error.to_string()))?;
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization.clone());
     }
+    let response = client.request(request).await;
+    let response = response.map_err(|error| match connect::missing_service(&error) {
+        Some(name) => CallError::NoService { name: name.to_owned() },
+        None => unreachable(connect::why(&error)),
+    })?;
+    let (code, body) = collect(response, limit).await.map_err(unreachable)?;
+    match code.is_success() {
+        true => Ok(body),
+        false => Err(CallError::Refused {
+            code: code.as_u16(),
+            message: refusal(code, &body),
+        }),
+    }
+}
+
+/// Where a Service is reached: its ready endpoints, then its own address.
+pub(crate) async fn endpoints(
+    reader: &dyn Reader,
+    namespace: &str,
+    name: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let services = GroupResource::new("", "services");
+    let found = reader.get_fresh(&services, Some(namespace), name).await;
+    let Ok(Some(service)) = found else {
+        return Err(ConnectError::NoService { name: name.to_owned() });
+    };
+    let ports = service.list_at("spec.ports");
+    let wanted = ports
+        .iter()
+        .find(|p| p.get("port").and_then(Value::as_u64) == Some(u64::from(port)));
+    let port_name = wanted
+        .and_then(|p| p.get("name"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let slices = reader.list(
+        &GroupResource::new("discovery.k8s.io", "endpointslices"),
+        Some(namespace),
+    );
+    let of_service = slices.iter().filter(|slice| {
+        let owner = slice
+            .at("metadata.labels")
+            .and_then(|labels| labels.get("kubernetes.io/service-name"));
+        owner.and_then(Value::as_str) == Some(name)
+    });
+    let mut addresses: Vec<SocketAddr> = of_service.flat_map(|slice| ready(slice, port_name)).take(8).collect();
+    let own = service
+        .str_at("spec.clusterIP")
+        .and_then(|ip| ip.parse::<IpAddr>().ok());
+    addresses.extend(own.map(|ip| SocketAddr::new(ip, port)));
+    Ok(addresses)
 }
 
 /// The ready addresses of a slice, with the port of that name.
@@ -256,51 +303,6 @@ fn ready(slice: &api::Object, port_name: &str) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-/// A system call's error as Go words it: `connection refused`.
-fn errno_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let mut words = text.split(" (os error").next().unwrap_or_default().chars();
-    let first = words.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(words).collect()
-}
-
-pub(crate) async fn dial(
-    address: SocketAddr,
-    tls: &Arc<ClientConfig>,
-    server: ServerName<'static>,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let connect = async {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| format!("dial tcp {address}: connect: {}", errno_words(&error)))?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(tls.clone());
-        connector
-            .connect(server, stream)
-            .await
-            .map_err(|error| tls_words(&error))
-    };
-    match tokio::time::timeout(CONNECT, connect).await {
-        Ok(connected) => connected,
-        Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
-    }
-}
-
-/// What is wrong with a certificate, as Go says it.
-fn tls_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.as_str() {
-        // A signature that does not fit is that of another authority of the same name.
-        text if text.contains("UnknownIssuer") || text.contains("BadSignature") => {
-            "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
-        }
-        text if text.contains("NotValidForName") || text.contains("not valid for name") => {
-            format!("tls: failed to verify certificate: x509: {text}")
-        }
-        text => format!("tls: {text}"),
-    }
-}
-
 /// Whom a bundle has one believe; an empty one leaves it to the system.
 pub(crate) fn roots(ca_bundle: &[u8]) -> Result<RootCertStore, CallError> {
     let mut roots = RootCertStore::empty();
@@ -316,12 +318,9 @@ pub(crate) fn roots(ca_bundle: &[u8]) -> Result<RootCertStore, CallError> {
     Ok(roots)
 }
 
-fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
-    let roots = roots(ca_bundle)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|_| CallError::CaBundle)?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+/// How servers are spoken to whose certificates are signed by the authorities of a bundle.
+pub(crate) fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
+    tls::config(ca_bundle, false, None).map_err(|_| CallError::CaBundle)
 }
 
 /// The authorities that this machine trusts, read once.
@@ -349,57 +348,6 @@ pub(crate) fn check_ca_bundle(ca_bundle: &[u8]) -> Option<&'static str> {
         count += 1;
     }
     (count == 0).then_some("unable to load root certificates: unable to parse bytes as PEM block")
-}
-
-async fn exchange(
-    stream: tokio_rustls::client::TlsStream<TcpStream>,
-    uri: &http::Uri,
-    body: Bytes,
-) -> Result<Result<Bytes, CallError>, String> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let mut request = Request::post(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .body(Full::new(body))
-        .map_err(|error| error.to_string())?;
-    let host = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
-    request.headers_mut().insert(HOST, host);
-    request
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        read(response).await
-    };
-    // The connection lives as long as the exchange, and is driven by it.
-    tokio::pin!(connection);
-    tokio::pin!(answer);
-    let mut open = true;
-    loop {
-        tokio::select! {
-            answer = &mut answer => return answer,
-            _ = &mut connection, if open => open = false,
-        }
-    }
-}
-
-async fn read(response: Response<Incoming>) -> Result<Result<Bytes, CallError>, String> {
-    let code = response.status();
-    let mut body = response.into_body();
-    let mut out = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Ok(data) = frame.into_data() else { continue };
-        if out.len() + data.len() > MAX_ANSWER {
-            return Err(format!("the answer is larger than {MAX_ANSWER} bytes"));
-        }
-        out.extend_from_slice(&data);
-    }
-    Ok(match code.is_success() {
-        true => Ok(out.freeze()),
-        false => Err(CallError::Refused(refusal(code, &out))),
-    })
 }
 
 /// What client-go makes of an answer that is no success.

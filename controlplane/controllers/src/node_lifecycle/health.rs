@@ -80,6 +80,8 @@ impl Observed {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Healthy,
+    /// It has said nothing yet, and still may take its time.
+    New,
     /// It says so itself.
     NotReady,
     /// It says nothing.
@@ -98,7 +100,8 @@ pub(super) fn judge(node: &Node, seen: &Observed, now: Instant) -> Verdict {
     match node.condition("Ready").map(|condition| &*condition.status) {
         Some("True") => Verdict::Healthy,
         Some("Unknown") => Verdict::Silent, // until it speaks again
-        _ => Verdict::NotReady,
+        None => Verdict::New,
+        Some(_) => Verdict::NotReady,
     }
 }
 
@@ -142,12 +145,13 @@ pub(super) fn taints(node: &Node, verdict: Verdict, cut_off: bool, now: Timestam
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     let health = match verdict {
         Verdict::Healthy => None,
-        Verdict::NotReady => Some(NOT_READY),
+        Verdict::New | Verdict::NotReady => Some(NOT_READY),
         Verdict::Silent => Some(UNREACHABLE),
     };
     if let Some(key) = health {
         wanted.push((key, "NoSchedule"));
-        if !cut_off {
+        // Nothing is evicted from a node that has not said how it is: it keeps the taint that it was created with.
+        if !cut_off && verdict != Verdict::New {
             wanted.push((key, "NoExecute"));
         }
     }
@@ -252,7 +256,7 @@ mod tests {
         let new = node(None, json!([]));
         let mut seen = Observed::new(start);
         seen.update(&new, None, start);
-        assert_eq!(judge(&new, &seen, start + Duration::from_secs(59)), Verdict::NotReady);
+        assert_eq!(judge(&new, &seen, start + Duration::from_secs(59)), Verdict::New);
         assert_eq!(judge(&new, &seen, start + STARTUP_GRACE), Verdict::Silent);
         let written = conditions(&new, Verdict::Silent, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(
@@ -265,6 +269,7 @@ mod tests {
     fn taints_follow_the_verdict_and_leave_others_alone() {
         let other = json!({"key": "mine", "effect": "NoSchedule"});
         let not_ready = json!({"key": NOT_READY, "effect": "NoExecute"});
+        let created = json!({"key": NOT_READY, "effect": "NoSchedule"});
         let now = Timestamp::UNIX_EPOCH;
         for (taints_now, verdict, cut_off, wanted) in [
             (json!([other]), Verdict::Healthy, false, None),
@@ -285,6 +290,13 @@ mod tests {
                 Some(vec!["unreachable:NoSchedule", "unreachable:NoExecute"]),
             ),
             (json!([not_ready]), Verdict::Healthy, false, Some(vec![])),
+            (json!([created]), Verdict::New, false, None),
+            (
+                json!([created]),
+                Verdict::NotReady,
+                false,
+                Some(vec!["not-ready:NoSchedule", "not-ready:NoExecute"]),
+            ),
             (json!([]), Verdict::Silent, true, Some(vec!["unreachable:NoSchedule"])),
             (
                 json!([not_ready]),

@@ -31,7 +31,8 @@ impl Need {
         self.all
     }
 
-    pub(crate) fn field(&self, name: &str) -> Option<&Need> {
+    /// What of a field, by its escaped name, is looked at.
+    pub fn field(&self, name: &str) -> Option<&Need> {
         self.fields.get(name)
     }
 }

@@ -6,6 +6,7 @@
 
 mod gnostic;
 mod lower;
+mod merge;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use api::GroupVersion;
 use serde_json::{Value, json};
 
 use super::{Described, Source, components, document_path, paths};
+
+pub use merge::relevant;
 
 /// How the document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,6 +54,8 @@ impl Plane {
             node_ports: 30000..=32767,
             node_prefix: 17,
             audit: None,
+            authentication: Default::default(),
+            authorization: Default::default(),
             max_inflight: server::MaxInflight::default(),
         });
         let server = server.await.unwrap();

@@ -47,6 +47,8 @@ fn config(cluster: &Cluster, directory: &Path, nth: u8) -> Config {
         node_ports: 30000..=32767,
         node_prefix: 17,
         audit: None,
+        authentication: Default::default(),
+        authorization: Default::default(),
         max_inflight: server::MaxInflight::default(),
     }
 }

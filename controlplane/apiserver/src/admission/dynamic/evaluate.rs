@@ -172,7 +172,10 @@ async fn ask(request: &Request<'_>, question: &Check) -> Verdict {
             allowed: true,
             reason: String::new(),
         },
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Verdict { allowed: false, reason },
+        refused => Verdict {
+            allowed: false,
+            reason: refused.reason(),
+        },
     }
 }
 

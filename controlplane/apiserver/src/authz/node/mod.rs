@@ -177,7 +177,7 @@ mod tests {
         };
         match Nodes::new(Arc::new(reader)).authorize(&a).await {
             Decision::Allow => Ok(()),
-            Decision::Deny(why) | Decision::NoOpinion(why) => Err(why),
+            refused => Err(refused.reason()),
         }
     }
 

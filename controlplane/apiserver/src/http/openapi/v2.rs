@@ -1,4 +1,5 @@
-//! `/openapi/v2`: the one document of all groups, as JSON and as the protobuf that client-go asks for.
+//! `/openapi/v2`: the one document of all groups, those of aggregated servers too, as JSON and as the protobuf that client-go
+//! asks for.
 //!
 //! It is half a megabyte that few ask for: it is made on request, shared by all who are being answered, and gone with the
 //! last of them. What stays is its hash, by which clients keep it.
@@ -118,7 +119,9 @@ impl Document {
         let maker = server.clone();
         // Making it takes long enough to keep other requests waiting.
         let made = tokio::task::spawn_blocking(move || {
-            let bytes = maker.openapi.v2_document(format, &maker.version);
+            let remotes = maker.aggregator.remotes();
+            let others: Vec<_> = remotes.iter().map(|remote| maker.aggregator.offer(remote)).collect();
+            let bytes = maker.openapi.v2_document(format, &maker.version, &others);
             let hash = hash(&bytes);
             (Arc::new(bytes), hash)
         });

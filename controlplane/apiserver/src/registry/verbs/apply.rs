@@ -9,8 +9,7 @@ use super::modify::{Flavour, New, modify};
 use super::options::WriteOptions;
 use super::{Call, Reply};
 use crate::authn::MASTERS;
-use crate::authz::{Attributes, Decision};
-use crate::http::pipeline::forbidden;
+use crate::authz::Attributes;
 use crate::registry::{managed, metadata};
 
 /// How often an apply starts over when the object appears or vanishes meanwhile.
@@ -135,10 +134,8 @@ pub(super) async fn authorize_create(call: &Call<'_>) -> Result<(), Status> {
     if call.user.groups.iter().any(|group| group == MASTERS) {
         return Ok(());
     }
-    match call.server.authorizer.authorize(&attributes).await {
-        Decision::Allow => Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&attributes, &reason)),
-    }
+    let decision = call.server.authorizer.authorize(&attributes).await;
+    decision.refusal(&attributes).map_or(Ok(()), Err)
 }
 
 /// Name and namespace must be those of the URL.

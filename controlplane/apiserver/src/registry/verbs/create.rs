@@ -9,6 +9,7 @@ use super::approve::approve;
 use super::modify::answered;
 use super::options::WriteOptions;
 use super::{Call, Reply, decode};
+use crate::audit::annotations;
 use crate::http::decode::Media;
 use crate::http::respond::store_error;
 use crate::registry::custom::{self, convert};
@@ -22,6 +23,7 @@ pub(crate) async fn create(call: &Call<'_>, body: &[u8], media: Media) -> Result
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let mut warnings = Vec::new();
     let mut object = decode::object(call, body, media, options.validation, &mut warnings)?;
+    annotations::sent(&object);
     warnings.extend(metadata::without_duplicate_owners(&mut object, ""));
     managed::track(call, None, &mut object);
     create_object(call, object, options, warnings).await
