@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 pub(crate) use self::{
     apps::{Condition, Deployment, DeploymentStatus, IntOrString, POD_TEMPLATE_HASH, ReplicaSet, Template},
     core::{Namespace, Node, NodeCondition, Pod, Taint},
-    network::{Endpoint, EndpointSlice, Endpoints, Port, Service, ServicePort, TargetRef},
+    network::{Endpoint, EndpointSlice, Endpoints, For, Hints, Port, Service, ServicePort, TargetRef},
     policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
 };
 
