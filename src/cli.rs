@@ -121,6 +121,11 @@ pub(crate) enum Command {
         arguments: Vec<OsString>,
     },
     #[command(hide = true)]
+    ClusterDns {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    #[command(hide = true)]
     Compile,
 }
 
@@ -180,6 +185,10 @@ pub(crate) struct Up {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    /// The name servers of this machine, which cluster DNS asks for names that are not the cluster's, and the configuration
+    /// of pods with dnsPolicy Default [default: /etc/resolv.conf, or what systemd-resolved keeps for others].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) resolv_conf: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) audit: Audit,
     #[command(flatten)]

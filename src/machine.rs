@@ -16,8 +16,14 @@ const CAP_SETUID: u8 = 7;
 const CAP_NET_ADMIN: u8 = 12;
 const CAP_SYS_ADMIN: u8 = 21;
 
-/// The user of processes that listen for Services: below those of sandbox hosts.
+/// The users of processes that listen for Services and answer for names: below those of sandbox hosts.
 const SERVICE_PROXY_USER: u32 = 0x6fff_ffff;
+const CLUSTER_DNS_USER: u32 = 0x6fff_fffe;
+
+/// Where the machine's resolver configuration is; and the one with the name servers behind it, where systemd-resolved puts
+/// itself in front of them, at an address that pods cannot reach.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 
 /// How long a sandbox host without pods is kept, so that the next pod of its tenant starts at once.
 const HOST_IDLE: Duration = Duration::from_secs(60);
@@ -75,6 +81,44 @@ pub(crate) fn service_proxy(data_dir: &Path, claim: Option<agent::Claim>) -> age
 /// Where these processes are kept.
 pub(crate) fn service_proxies(data_dir: &Path) -> PathBuf {
     data_dir.join("service-proxy")
+}
+
+/// Who answers for names on this machine; the cluster's name service is in the Service range.
+pub(crate) fn dns(data_dir: &Path, service_range: Ipv4Net, resolv_conf: Option<PathBuf>) -> agent::Dns {
+    agent::Dns {
+        server: agent::dns_address(service_range),
+        domain: "cluster.local".to_owned(),
+        resolv_conf: resolv_conf.unwrap_or_else(usual_resolv_conf),
+        process: agent::ClusterDns {
+            directory: cluster_dns(data_dir),
+            command: command("cluster-dns"),
+            user: changes_users().then_some(CLUSTER_DNS_USER),
+            version: wasm::version().to_owned(),
+        },
+    }
+}
+
+/// Where the processes that answer for names are kept.
+pub(crate) fn cluster_dns(data_dir: &Path) -> PathBuf {
+    data_dir.join("cluster-dns")
+}
+
+fn usual_resolv_conf() -> PathBuf {
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let behind = Path::new(RESOLVED_CONF);
+    match is_stub(&text) && behind.exists() {
+        true => behind.to_owned(),
+        false => RESOLV_CONF.into(),
+    }
+}
+
+/// Whether the only name server is that of systemd-resolved.
+fn is_stub(resolv_conf: &str) -> bool {
+    let mut servers = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim);
+    servers.next() == Some("127.0.0.53") && servers.next().is_none()
 }
 
 /// Our own program, also after its file was replaced, as one of its inner commands.
@@ -150,6 +194,15 @@ mod tests {
         let has = |capability: u8| effective >> capability & 1 == 1;
         assert!(has(CAP_CHOWN) && has(CAP_SETUID) && !has(CAP_NET_ADMIN) && !has(CAP_SYS_ADMIN));
         assert_eq!(effective_capabilities("Name: x\n"), None);
+    }
+
+    #[test]
+    fn the_stub_of_systemd_is_recognised() {
+        assert!(is_stub(
+            "# by systemd\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n"
+        ));
+        assert!(!is_stub("nameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
+        assert!(!is_stub("nameserver 192.0.2.1\n") && !is_stub(""));
     }
 
     #[test]

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         // These run unprivileged and must start before any thread exists.
         Command::SandboxHost { arguments } => wasm::host::main(arguments, Box::pin(footprint::stay_small())),
         Command::ServiceProxy { arguments } => agent::service_proxy(arguments, Box::pin(footprint::stay_small())),
+        Command::ClusterDns { arguments } => agent::cluster_dns(arguments, Box::pin(footprint::stay_small())),
         Command::Compile => wasm::compile::main(),
         command => run(command, cli.log_format, &matches),
     }
@@ -60,7 +61,9 @@ fn run(command: Command, format: cli::LogFormat, matches: &ArgMatches) -> ExitCo
             cli::say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
-        Command::SandboxHost { .. } | Command::ServiceProxy { .. } | Command::Compile => Ok(()),
+        Command::SandboxHost { .. } | Command::ServiceProxy { .. } | Command::ClusterDns { .. } | Command::Compile => {
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

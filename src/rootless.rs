@@ -8,6 +8,8 @@ use ipnet::Ipv4Net;
 
 use crate::{cli, machine};
 
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
 /// Where 127.0.0.1 and what else runs on a machine are: the first sixteenth of 127.0.0.0/8.
 const OF_OTHERS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 12);
 /// Whether a range is one of loopback addresses is asked of this.
@@ -80,9 +82,15 @@ pub(crate) fn limitation(pods: Ipv4Net) -> Option<agent::Limitation> {
 fn message(pods: Ipv4Net, first_port: u16) -> String {
     let ports = match first_port {
         0 | 1 => String::new(),
-        _ => {
+        2..=DNS_PORT => {
             format!("; Services on ports below {first_port} are not listened for (net.ipv4.ip_unprivileged_port_start)")
         }
+        _ => format!(
+            "; Services on ports below {first_port} are not listened for (net.ipv4.ip_unprivileged_port_start), cluster DNS \
+             on port 53 neither: it answers guests' lookups all the same, and others on port {} of the node's first pod \
+             address",
+            agent::DNS_PORT
+        ),
     };
     format!(
         "wherry runs without root: containers of OCI images are off; pods have loopback addresses ({pods}), which every \
@@ -130,6 +138,8 @@ mod tests {
             said.contains("OCI") && said.contains("below 1024") && said.contains("127.32.0.0/12"),
             "{said}"
         );
+        assert!(said.contains("cluster DNS on port 53 neither"), "{said}");
+        assert!(!message(pods, 53).contains("DNS"));
         assert!(!message(pods, 0).contains("ports"));
     }
 }

@@ -142,10 +142,7 @@ impl Node<'_> {
             labels: BTreeMap::new(),
             max_pods: MAX_PODS,
             version: server::VERSION.to_owned(),
-            dns: agent::Dns {
-                server: None,
-                domain: "cluster.local".to_owned(),
-            },
+            dns: machine::dns(path, self.options.ranges.service_cidr, self.options.resolv_conf.clone()),
             network: machine::network(path, self.options.ranges.cluster_cidr, self.options.ranges.service_cidr),
             service_proxy: machine::service_proxy(path, self.addresses),
             limitation: rootless::limitation(self.options.ranges.cluster_cidr),

@@ -4,6 +4,7 @@
 //! Everything here is a pure function or a value. Nothing reads a clock, a socket or a file, and nothing knows the schema
 //! of a kind: that is the `schema` crate's.
 
+pub mod cluster_dns;
 pub mod field;
 pub mod names;
 pub mod object;

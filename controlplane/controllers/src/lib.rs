@@ -6,6 +6,7 @@
 
 mod bootstrap_tokens;
 mod certificates;
+mod cluster_dns;
 mod cluster_role_aggregation;
 mod deployment;
 mod discovery;
@@ -90,6 +91,11 @@ static CATALOGUE: &[Controller] = &[
         name: "certificatesigningrequest-signing-controller",
         service_account: "certificate-controller",
         run: |context| Box::pin(certificates::sign::run(context)),
+    },
+    Controller {
+        name: "cluster-dns-controller",
+        service_account: "endpointslice-controller",
+        run: |context| Box::pin(cluster_dns::run(context)),
     },
     Controller {
         name: "clusterrole-aggregation",

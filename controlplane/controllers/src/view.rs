@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 pub(crate) use self::{
     apps::{Condition, Deployment, DeploymentStatus, IntOrString, POD_TEMPLATE_HASH, ReplicaSet, Template},
     core::{ClaimVolume, Namespace, Node, NodeCondition, Pod, Taint},
-    network::{Endpoint, EndpointSlice, Endpoints, Port, Service, ServicePort, TargetRef},
+    network::{Endpoint, EndpointSlice, Endpoints, For, Hints, Port, Service, ServicePort, TargetRef},
     policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
     storage::{PersistentVolume, PersistentVolumeClaim, VolumeAttributesClass},
 };

@@ -16,12 +16,14 @@ pub struct Leftovers {
     pub cluster_id: Option<String>,
     /// The directory of the processes that listen for Services.
     pub service_proxies: PathBuf,
+    /// The directory of the processes that answer for the cluster's names.
+    pub cluster_dns: PathBuf,
     /// Has adopted the pods that still run; nobody else uses it.
     pub runtime: cri::SharedRuntime,
 }
 
 /// Ends all pods of a node, which no kubelet may be running any more, and removes their directories, the rules of
-/// Services with the processes that listen for them, and the pod network. What is absent is no error.
+/// Services with the processes that listen for them, cluster DNS, and the pod network. What is absent is no error.
 ///
 /// # Errors
 /// Something could not be ended or removed; trying again goes on where it stopped.
@@ -31,6 +33,9 @@ pub async fn down(left: Leftovers) -> Result<(), Error> {
     proxy::end_processes(&left.service_proxies)
         .await
         .map_err(Error::RemoveServices)?;
+    dns::end_processes(&left.cluster_dns)
+        .await
+        .map_err(Error::EndClusterDns)?;
     let Some(cluster_id) = left.cluster_id else {
         return Ok(());
     };
@@ -75,6 +80,7 @@ mod tests {
                 data_dir: dir.path().to_owned(),
                 cluster_id: None,
                 service_proxies: dir.path().join("service-proxy"),
+                cluster_dns: dir.path().join("cluster-dns"),
                 runtime,
             };
             down(left).await.expect("ends");

@@ -1,9 +1,10 @@
 //! The node agent: composes pod network, kubelet and Service proxy into a node, over a container runtime it is given.
 //!
 //! It reads no files of its own: names, addresses, identity, certificates and the runtime come in [`Config`], from the
-//! binary; only the machine's `resolv.conf` it reads, for pods that use it. Ending it leaves the node's pods running; [`down()`] ends them too.
+//! binary; only the machine's `resolv.conf` it reads, for pods and names that are no cluster's. Ending it leaves the node's pods running; [`down()`] ends them too.
 
 mod down;
+mod names;
 mod network;
 mod socket;
 
@@ -14,8 +15,10 @@ use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use ::dns::{Process as ClusterDns, process_main as cluster_dns};
 pub use ::network::{gateway, link_name, netns_path};
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
+pub use api::cluster_dns::PORT as DNS_PORT;
 pub use down::{Leftovers, down};
 pub use kubelet::{Limitation, Tls};
 
@@ -64,13 +67,22 @@ pub struct PodNetwork {
     pub service_range: Ipv4Net,
 }
 
-/// The cluster's name service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who answers for names, on this node and beyond.
+#[derive(Clone, Debug)]
 pub struct Dns {
-    /// Where the cluster's name service answers; without one, pods ask those of the node.
+    /// The address of the cluster's name service; without one, pods ask those of the node.
     pub server: Option<IpAddr>,
     /// `cluster.local`
     pub domain: String,
+    /// The node's own resolver configuration.
+    pub resolv_conf: PathBuf,
+    /// What answers for the cluster's names.
+    pub process: ClusterDns,
+}
+
+/// The address of the cluster's name service in a Service range, if it is large enough.
+pub fn dns_address(services: Ipv4Net) -> Option<IpAddr> {
+    api::cluster_dns::address(services.network(), services.prefix_len()).map(IpAddr::V4)
 }
 
 /// How a node ended.
@@ -99,6 +111,10 @@ pub enum Error {
     RemoveNetwork(#[source] ::network::Error),
     #[error("cannot remove what serves Services")]
     RemoveServices(#[source] ::proxy::Error),
+    #[error("cannot prepare cluster DNS")]
+    ClusterDns(#[source] io::Error),
+    #[error("cannot end cluster DNS")]
+    EndClusterDns(#[source] ::dns::Error),
 }
 
 /// Runs a node until `shutdown`, or until it is asked over `agent.sock` to end its pods.
@@ -127,13 +143,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, E
         data_dir: config.data_dir.clone(),
         cluster_id: config.network.as_ref().map(|network| network.cluster_id.clone()),
         service_proxies: config.service_proxy.directory.clone(),
+        cluster_dns: config.dns.process.directory.clone(),
         runtime: config.runtime.clone(),
     };
     let (range, known_range) = watch::channel(None);
-    let proxy = proxy(&config, &informers, known_range, quit.clone());
-    let kubelet = kubelet_config(config, informers, range);
+    let names = ::dns::Dns::new(config.dns.process.clone()).map_err(Error::ClusterDns)?;
+    let proxy = proxy(&config, &informers, known_range.clone(), quit.clone());
+    let answering = names::run(&config, &informers, names.clone(), known_range, quit.clone());
+    let kubelet = kubelet_config(config, informers, range, names);
     let mut node = std::pin::pin!(async {
-        let (ran, ()) = tokio::join!(kubelet::run(kubelet, quit.clone()), proxy);
+        let (ran, (), ()) = tokio::join!(kubelet::run(kubelet, quit.clone()), proxy, answering);
         ran.map_err(Error::Kubelet)
     });
     let asked = tokio::select! {
@@ -151,10 +170,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, E
     ended.map(|()| Ended::Down)
 }
 
-fn kubelet_config(config: Config, informers: Informers, range: watch::Sender<Option<Ipv4Net>>) -> kubelet::Config {
+fn kubelet_config(
+    config: Config,
+    informers: Informers,
+    range: watch::Sender<Option<Ipv4Net>>,
+    names: ::dns::Dns,
+) -> kubelet::Config {
+    let (servers, known_servers) = watch::channel(config.dns.server.iter().map(IpAddr::to_string).collect());
     let network: Arc<dyn kubelet::PodNetwork> = match config.network {
         Some(network) => Arc::new(SharedNetwork { network, range }),
-        None => Arc::new(NoNetwork),
+        None => Arc::new(NoNetwork {
+            range,
+            servers: config.dns.server.is_some().then_some(servers),
+        }),
     };
     kubelet::Config {
         client: config.client,
@@ -168,10 +196,11 @@ fn kubelet_config(config: Config, informers: Informers, range: watch::Sender<Opt
         version: config.version,
         data_dir: config.data_dir,
         dns: kubelet::Dns {
-            servers: config.dns.server.into_iter().collect(),
+            servers: known_servers,
             domain: config.dns.domain,
-            node: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            node: std::fs::read_to_string(&config.dns.resolv_conf).unwrap_or_default(),
         },
+        metrics: vec![Arc::new(names::Metrics(names))],
         network,
         api_listener: config.api_listener,
         api_tls: config.api_tls,

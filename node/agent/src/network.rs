@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
-use crate::PodNetwork;
+use crate::{PodNetwork, names::listen};
 
 /// The shared namespace of a node with root.
 pub(crate) struct SharedNetwork {
@@ -32,11 +32,21 @@ impl kubelet::PodNetwork for SharedNetwork {
 }
 
 /// Without root there is nothing to set up: all of 127.0.0.0/8 is local.
-pub(crate) struct NoNetwork;
+pub(crate) struct NoNetwork {
+    /// As above.
+    pub(crate) range: watch::Sender<Option<Ipv4Net>>,
+    /// The name servers of pods. Their usual port needs a privilege, so they are told where cluster DNS itself listens.
+    pub(crate) servers: Option<watch::Sender<Vec<String>>>,
+}
 
 #[async_trait]
 impl kubelet::PodNetwork for NoNetwork {
-    async fn ensure(&self, _range: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn ensure(&self, range: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let pod_range = range.parse()?;
+        if let Some(servers) = &self.servers {
+            servers.send_replace(vec![listen(pod_range).to_string()]);
+        }
+        self.range.send_replace(Some(pod_range));
         Ok(())
     }
 }

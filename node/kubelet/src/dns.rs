@@ -1,35 +1,55 @@
 //! A pod's resolver configuration from its policy. Pure; the rules of "DNS for Services and Pods".
 
-use std::net::IpAddr;
+use tokio::sync::watch;
 
 use crate::pod::{DnsPolicy, Pod};
 
 /// The cluster's name service and the node's own configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Dns {
-    /// Addresses of the cluster's name service; with none, pods use the node's.
-    pub servers: Vec<IpAddr>,
+    /// Where the cluster's name service answers pods, as the runtime takes it; with none, pods use the node's.
+    pub servers: watch::Receiver<Vec<String>>,
     /// The cluster's domain, `cluster.local`.
     pub domain: String,
     /// The node's `resolv.conf`, as text.
     pub node: String,
 }
 
+impl Default for Dns {
+    fn default() -> Self {
+        Dns {
+            servers: watch::channel(Vec::new()).1,
+            domain: String::new(),
+            node: String::new(),
+        }
+    }
+}
+
 /// Kubernetes' limits for resolver configuration.
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
+const MAX_SEARCH_LINE: usize = 2048;
+
+/// A pod's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) config: cri::DnsConfig,
+    /// What was left out, in the kubelet's words.
+    pub(crate) notes: Vec<String>,
+}
 
 /// The configuration for one pod.
-pub(crate) fn make(pod: &Pod, dns: &Dns) -> cri::DnsConfig {
+pub(crate) fn make(pod: &Pod, dns: &Dns) -> Made {
     let spec = &pod.spec;
     let clustered = match spec.dns_policy {
         DnsPolicy::ClusterFirst => !spec.host_network,
         DnsPolicy::ClusterFirstWithHostNet => true,
         DnsPolicy::Default | DnsPolicy::None => false,
     };
+    let servers = dns.servers.borrow().clone();
     let mut made = match spec.dns_policy {
         DnsPolicy::None => cri::DnsConfig::default(),
-        _ if clustered && !dns.servers.is_empty() => of_cluster(&pod.metadata.namespace, dns),
+        _ if clustered && !servers.is_empty() => of_cluster(&pod.metadata.namespace, servers, dns),
         _ => parse(&dns.node),
     };
     if let Some(own) = &spec.dns_config {
@@ -43,9 +63,33 @@ pub(crate) fn make(pod: &Pod, dns: &Dns) -> cri::DnsConfig {
             });
         }
     }
-    made.servers.truncate(MAX_SERVERS);
-    made.searches.truncate(MAX_SEARCHES);
-    made
+    bound(made)
+}
+
+/// Keeps to the limits.
+fn bound(mut config: cri::DnsConfig) -> Made {
+    let mut notes = Vec::new();
+    if config.servers.len() > MAX_SERVERS {
+        config.servers.truncate(MAX_SERVERS);
+        let line = config.servers.join(" ");
+        notes.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {line}"
+        ));
+    }
+    let mut length = 0;
+    let fits = config.searches.iter().take(MAX_SEARCHES).take_while(|search| {
+        length += search.len() + usize::from(length > 0);
+        length <= MAX_SEARCH_LINE
+    });
+    let fits = fits.count();
+    if fits < config.searches.len() {
+        config.searches.truncate(fits);
+        let line = config.searches.join(" ");
+        notes.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {line}"
+        ));
+    }
+    Made { config, notes }
 }
 
 fn append(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
@@ -56,7 +100,7 @@ fn append(list: &mut Vec<String>, more: impl Iterator<Item = String>) {
     }
 }
 
-fn of_cluster(namespace: &str, dns: &Dns) -> cri::DnsConfig {
+fn of_cluster(namespace: &str, servers: Vec<String>, dns: &Dns) -> cri::DnsConfig {
     let domain = &dns.domain;
     let mut searches = vec![
         format!("{namespace}.svc.{domain}"),
@@ -64,7 +108,6 @@ fn of_cluster(namespace: &str, dns: &Dns) -> cri::DnsConfig {
         domain.clone(),
     ];
     append(&mut searches, parse(&dns.node).searches.into_iter());
-    let servers = dns.servers.iter().map(IpAddr::to_string).collect();
     cri::DnsConfig {
         servers,
         searches,
@@ -94,14 +137,18 @@ mod tests {
     use super::*;
 
     fn made(spec: Value, servers: &[&str]) -> cri::DnsConfig {
+        whole(spec, servers).config
+    }
+
+    fn whole(spec: Value, servers: &[&str]) -> Made {
         let pod =
             serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})).expect("pod");
-        let servers = servers.iter().map(|s| s.parse().expect("ip")).collect();
+        let servers = servers.iter().map(|s| (*s).to_owned()).collect();
         let node = "# made\nnameserver 9.9.9.9\nsearch lan\noptions rotate\n".to_owned();
         make(
             &pod,
             &Dns {
-                servers,
+                servers: watch::channel(servers).1,
                 domain: "cluster.local".into(),
                 node,
             },
@@ -151,5 +198,30 @@ mod tests {
     #[test]
     fn without_a_cluster_name_service_pods_use_the_nodes() {
         assert_eq!(made(json!({}), &[]), config(&["9.9.9.9"], &["lan"], &["rotate"]));
+    }
+
+    #[test]
+    fn what_exceeds_the_limits_is_left_out_and_told() {
+        let own = |config: Value| whole(json!({"dnsConfig": config}), &["10.96.0.10"]);
+        assert!(own(json!({"nameservers": ["1.1.1.1", "2.2.2.2"]})).notes.is_empty());
+        let made = own(json!({"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3"]}));
+        assert_eq!(made.config.servers, ["10.96.0.10", "1.1.1.1", "2.2.2.2"]);
+        assert_eq!(
+            made.notes,
+            [
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: \
+              10.96.0.10 1.1.1.1 2.2.2.2"
+            ]
+        );
+        let many: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+        assert_eq!(own(json!({"searches": many})).config.searches.len(), 32);
+        let long: Vec<String> = (0..8).map(|n| format!("{n}{}", "x".repeat(299))).collect();
+        let made = own(json!({"searches": long}));
+        assert!(made.config.searches.join(" ").len() <= 2048 && made.config.searches.len() == 4 + 6);
+        assert!(
+            made.notes[0].starts_with("Search Line limits were exceeded"),
+            "{:?}",
+            made.notes
+        );
     }
 }

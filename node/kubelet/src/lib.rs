@@ -69,6 +69,8 @@ pub struct Config {
     /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
     pub data_dir: PathBuf,
     pub dns: Dns,
+    /// What else of this node `/metrics` tells.
+    pub metrics: Vec<Arc<dyn Metrics>>,
     /// Prepared for the node's pod range before the runtime is told of it.
     pub network: Arc<dyn PodNetwork>,
     /// Where the kubelet API listens; its port stands in the Node's status.
@@ -97,6 +99,13 @@ pub trait PodNetwork: Send + Sync {
     /// Makes the network be as it should for the node's pod range (CIDR); called again after a failure and at every
     /// start.
     async fn ensure(&self, range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// A part of the node beside the kubelet, which has metrics.
+#[async_trait]
+pub trait Metrics: Send + Sync {
+    /// In Prometheus' text format; empty while there is nothing to tell.
+    async fn text(&self) -> String;
 }
 
 /// Identity of the kubelet API, and whom it lets in.
@@ -182,6 +191,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         network,
         capacity: node::allocatable(capacity),
         dns: config.dns,
+        metrics: config.metrics,
     });
     let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls)?;
     let at = api::NamespacedName::cluster(&config.node_name);

@@ -6,7 +6,6 @@ use std::{
 };
 
 use crate::{
-    dns::{self, Dns},
     env::expand,
     observed::GRACE_ANNOTATION,
     pod::{Container, Pod, Port},
@@ -41,7 +40,7 @@ fn labels(pod: &Pod, container: Option<&str>) -> BTreeMap<String, String> {
 }
 
 /// The configuration of a pod's sandbox.
-pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cri::SandboxConfig {
+pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: cri::DnsConfig, data_dir: &Path) -> cri::SandboxConfig {
     let meta = &pod.metadata;
     let mut labels = labels(pod, None);
     labels.extend(meta.labels.clone());
@@ -59,7 +58,7 @@ pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cr
         },
         log_directory: log_directory(data_dir, pod).to_string_lossy().into_owned(),
         host_network: pod.spec.host_network,
-        dns: dns::make(pod, dns),
+        dns,
         ports: pod.all_containers().flat_map(|(_, c)| &c.ports).map(mapping).collect(),
         labels,
         annotations,
@@ -184,7 +183,7 @@ mod tests {
             (Some(9), Some(2))
         );
         assert_eq!(made.security.supplemental_groups, [3]);
-        let sandbox = sandbox(&pod, 1, &Dns::default(), Path::new("/d"));
+        let sandbox = sandbox(&pod, 1, cri::DnsConfig::default(), Path::new("/d"));
         assert_eq!(sandbox.log_directory, "/d/logs/pods/ns_p_u");
         assert_eq!(sandbox.labels["io.kubernetes.pod.uid"], "u");
         assert_eq!(sandbox.annotations[GRACE_ANNOTATION], "30");

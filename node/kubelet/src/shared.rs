@@ -7,7 +7,8 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    dns::Dns, env::Service, objects::Warm, observer::Observer, pod::Pod, resources::Capacity, status::NodeFacts,
+    Metrics, dns::Dns, env::Service, objects::Warm, observer::Observer, pod::Pod, resources::Capacity,
+    status::NodeFacts,
 };
 
 pub(crate) struct Shared {
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) network: watch::Receiver<bool>,
     pub(crate) capacity: Capacity,
     pub(crate) dns: Dns,
+    /// What else of the node has metrics.
+    pub(crate) metrics: Vec<Arc<dyn Metrics>>,
 }
 
 /// The part of a RuntimeClass that is used.

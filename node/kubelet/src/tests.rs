@@ -115,6 +115,7 @@ impl Node {
             version: "v1.36.0+wherry".into(),
             data_dir: dir.path().to_owned(),
             dns: Dns::default(),
+            metrics: Vec::new(),
             network: network.clone(),
             api_listener: listener,
             api_tls: Tls {

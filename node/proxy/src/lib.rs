@@ -3,11 +3,13 @@
 //! A snapshot loop over two inputs, Services and EndpointSlices. `model` decides what each port of each Service leads
 //! to. As root, `rules` says it in nftables' terms, `ruleset` finds the commands that lead there from what was applied, and
 //! `nftables` runs them, in the node's namespace and in the one that Wasm pods share. What the kernel does not do,
-//! `userspace` does by listeners of its own: node ports on 127.0.0.1, and everything where there is no root. While the API
+//! `userspace` does by listeners of its own: node ports on 127.0.0.1, and everything where there is no root. `health` tells
+//! load balancers which nodes have endpoints. While the API
 //! server is away everything stays as it was; so it does after this process.
 
 mod conntrack;
 mod error;
+mod health;
 mod model;
 mod nftables;
 mod objects;
@@ -15,22 +17,25 @@ mod rules;
 mod ruleset;
 mod userspace;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::NamespacedName;
-use client::events::Recorder;
-use client::{Informer, Informers, Scope, kinds, snapshot};
+use client::events::{ObjectRef, Recorder, Type};
+use client::{Informer, Informers, MetaObject, Scope, kinds, snapshot};
 use ipnet::IpNet;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use conntrack::Leads;
 pub use error::Error;
-use model::Model;
+use health::Checks;
+use model::{Here, Model};
 use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
@@ -40,6 +45,8 @@ pub use userspace::{
 };
 use userspace::{Holder, Launcher, Refused};
 
+/// The label that says in which zone a node is.
+const ZONE: &str = "topology.kubernetes.io/zone";
 /// How often everything is looked at without a reason.
 const PERIOD: Duration = Duration::from_secs(30);
 /// How often the tables are made right as a whole, in case somebody else has changed them. With five thousand Services
@@ -91,15 +98,20 @@ async fn follow(config: Config, launcher: Launcher, shutdown: CancellationToken)
     let slices = config
         .informers
         .get::<EndpointSlice>(&kinds::ENDPOINT_SLICE, Scope::All);
-    let triggers = vec![services.version(), slices.version(), holder.lost()];
+    let at = NamespacedName::cluster(&config.node_name);
+    let node = config.informers.get_metadata(&kinds::NODE, Scope::Object(at));
+    let triggers = vec![services.version(), slices.version(), node.version(), holder.lost()];
     let state = Mutex::new(Proxy::new(&config, holder));
     let follow = async {
         services.synced().await;
         slices.synced().await;
+        node.synced().await;
         snapshot::run("proxy", PERIOD, triggers, async || {
-            let model = current(&services, &slices, &config.node_name);
+            let model = current(&services, &slices, &node, &config.node_name);
             let find = |namespace: &str, name: &str| services.get(&NamespacedName::new(namespace, name));
-            state.lock().await.sync(&model, &config.recorder, find).await
+            let mut state = state.lock().await;
+            state.check_health(&services, &model, &config);
+            state.sync(&model, &config.recorder, find).await
         })
         .await
     };
@@ -130,12 +142,22 @@ pub async fn remove(cluster_id: &str, netns_path: Option<&Path>) -> Result<(), E
     Ok(())
 }
 
-fn current(services: &Informer<Service>, slices: &Informer<EndpointSlice>, node: &str) -> Model {
+fn current(
+    services: &Informer<Service>,
+    slices: &Informer<EndpointSlice>,
+    node: &Informer<MetaObject>,
+    node_name: &str,
+) -> Model {
     let (services, slices) = (services.list(), slices.list());
+    let own = node.get(&NamespacedName::cluster(node_name));
+    let zone = own.as_ref().and_then(|node| node.metadata.labels.get(ZONE));
     model::build(
         services.iter().map(|(_, service)| &**service),
         slices.iter().map(|(_, slice)| &**slice),
-        node,
+        Here {
+            node: node_name,
+            zone: zone.unwrap_or_default(),
+        },
     )
 }
 
@@ -152,25 +174,54 @@ struct Proxy {
     scope: userspace::Scope,
     holder: Holder,
     refused: Refused,
+    checks: Checks,
+    /// Health checks that it was said of that they cannot be answered.
+    unanswered: BTreeSet<SocketAddr>,
 }
 
 impl Proxy {
     fn new(config: &Config, holder: Holder) -> Self {
         let kernel = config.kernel.as_ref();
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let others = config.node_ips.iter().copied().filter(|ip| *ip != loopback);
+        let others: Vec<IpAddr> = config.node_ips.iter().copied().filter(|ip| *ip != loopback).collect();
         Proxy {
             kernel: Programmed::new(kernel, &config.node_ips),
             scope: userspace::Scope {
                 addresses: kernel.is_none(),
                 node_ports: match kernel {
                     Some(_) => vec![loopback],
-                    None => [loopback].into_iter().chain(others).collect(),
+                    None => [loopback].into_iter().chain(others.clone()).collect(),
                 },
             },
             holder,
             refused: Refused::default(),
+            checks: Checks::new([loopback].into_iter().chain(others).collect(), TaskTracker::new()),
+            unanswered: BTreeSet::new(),
         }
+    }
+
+    /// Answers load balancers. An event tells, once, of a port that cannot be had.
+    fn check_health(&mut self, services: &Informer<Service>, model: &Model, config: &Config) {
+        let listed = services.list();
+        let checks = model::health_checks(listed.iter().map(|(_, service)| &**service), model);
+        let refused = self.checks.sync(&checks);
+        let mut unanswered = BTreeSet::new();
+        for health::Refused { at, health, source } in refused {
+            unanswered.insert(at);
+            let key = NamespacedName::new(&health.service.namespace, &health.service.name);
+            let Some(service) = services.get(&key).filter(|_| !self.unanswered.contains(&at)) else {
+                continue;
+            };
+            let note = format!(
+                "node {} failed to start healthcheck \"{key}\" on port {}: {source}",
+                config.node_name,
+                at.port()
+            );
+            let regarding = ObjectRef::of(&kinds::SERVICE, &service.metadata);
+            let reason = "FailedToStartServiceHealthcheck";
+            config.recorder.event(&regarding, Type::Warning, reason, "Listen", note);
+        }
+        self.unanswered = unanswered;
     }
 
     /// Makes everything as the model has it. One part that fails does not keep the others from it.

@@ -1,13 +1,13 @@
 //! What this node is to do for every port of every Service. Pure: Services and EndpointSlices in, a sorted list out.
 //!
 //! The rules are those of the Kubernetes documentation ("Virtual IPs and Service Proxies"). Load-balancer addresses are
-//! absent, as is topology-aware routing.
+//! absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::objects::{Conditions, EndpointPort, EndpointSlice, Service, ServicePort};
+use crate::objects::{Conditions, EndpointPort, EndpointSlice, For, Service, ServicePort};
 
 /// Slices name their Service by this label.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -122,11 +122,19 @@ impl Port {
 /// Everything the node is to do, by port.
 pub(crate) type Model = BTreeMap<PortId, Port>;
 
-/// Makes the model for the node called `node`.
+/// Where a node is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Here<'a> {
+    pub(crate) node: &'a str,
+    /// Empty: nobody has said.
+    pub(crate) zone: &'a str,
+}
+
+/// Makes the model for a node.
 pub(crate) fn build<'a>(
     services: impl IntoIterator<Item = &'a Service>,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-    node: &str,
+    here: Here<'_>,
 ) -> Model {
     let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in slices.into_iter().filter(|slice| is_ours(&slice.metadata)) {
@@ -146,7 +154,7 @@ pub(crate) fn build<'a>(
             .ports
             .iter()
             .flatten()
-            .filter_map(|port| self::port(service, port, slices, node));
+            .filter_map(|port| self::port(service, port, slices, here));
         model.extend(ports.map(|port| (port.id.clone(), port)));
     }
     model
@@ -174,7 +182,7 @@ fn addresses(texts: &[String]) -> Vec<IpAddr> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-fn port(service: &Service, port: &ServicePort, slices: &[&EndpointSlice], node: &str) -> Option<Port> {
+fn port(service: &Service, port: &ServicePort, slices: &[&EndpointSlice], here: Here<'_>) -> Option<Port> {
     let spec = &service.spec;
     let id = PortId {
         namespace: service.metadata.namespace.to_string(),
@@ -193,7 +201,8 @@ fn port(service: &Service, port: &ServicePort, slices: &[&EndpointSlice], node: 
     {
         return None;
     }
-    let candidates = candidates(&id, slices, node);
+    let candidates = candidates(&id, slices, here);
+    let preferred = preference(&candidates);
     Some(Port {
         port: port.port,
         cluster_ips: cluster_ips(service),
@@ -202,7 +211,7 @@ fn port(service: &Service, port: &ServicePort, slices: &[&EndpointSlice], node: 
         affinity: affinity(service),
         internal: Policy::parse(spec.internal_traffic_policy.as_deref()),
         external: Policy::parse(spec.external_traffic_policy.as_deref()),
-        endpoints: usable(candidates.iter()),
+        endpoints: usable(candidates.iter().filter(|candidate| candidate.is_preferred(preferred))),
         local: usable(candidates.iter().filter(|candidate| candidate.is_local)),
         id,
     })
@@ -224,11 +233,59 @@ fn affinity(service: &Service) -> Option<u32> {
 struct Candidate {
     address: SocketAddr,
     is_local: bool,
+    /// Whether it is meant for this node, and for its zone; `None`: it is meant for all.
+    for_node: Option<bool>,
+    for_zone: Option<bool>,
     is_ready: bool,
     is_serving_last: bool,
 }
 
-fn candidates(id: &PortId, slices: &[&EndpointSlice], node: &str) -> Vec<Candidate> {
+impl Candidate {
+    fn is_preferred(&self, preference: Preference) -> bool {
+        match preference {
+            // One that is not ready is used only where none is, whatever it is meant for.
+            _ if !self.is_ready => true,
+            Preference::Any => true,
+            Preference::Node => self.for_node == Some(true),
+            Preference::Zone => self.for_zone == Some(true),
+        }
+    }
+}
+
+/// Which endpoints traffic that may go anywhere goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Preference {
+    Any,
+    Node,
+    Zone,
+}
+
+/// The nearest that there are ready endpoints for; hints count only where every ready endpoint has them (KEP-3015).
+fn preference(candidates: &[Candidate]) -> Preference {
+    let counts = |hint: fn(&Candidate) -> Option<bool>| {
+        let mut hints = candidates.iter().filter(|candidate| candidate.is_ready).map(hint);
+        let mut any = false;
+        hints.all(|hint| {
+            any |= hint == Some(true);
+            hint.is_some()
+        }) && any
+    };
+    if counts(|candidate| candidate.for_node) {
+        Preference::Node
+    } else if counts(|candidate| candidate.for_zone) {
+        Preference::Zone
+    } else {
+        Preference::Any
+    }
+}
+
+/// Whether `name` is among those of a hint; `None` without a hint.
+fn is_for(hint: Option<&Vec<For>>, name: &str) -> Option<bool> {
+    let hint = hint.filter(|hint| !hint.is_empty())?;
+    Some(!name.is_empty() && hint.iter().any(|of| of.name == name))
+}
+
+fn candidates(id: &PortId, slices: &[&EndpointSlice], here: Here<'_>) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for slice in slices {
         let serves = |port: &&EndpointPort| {
@@ -246,9 +303,12 @@ fn candidates(id: &PortId, slices: &[&EndpointSlice], node: &str) -> Vec<Candida
                     serving,
                     terminating,
                 } = endpoint.conditions.clone().unwrap_or_default();
+                let hints = endpoint.hints.as_ref();
                 candidates.push(Candidate {
                     address: SocketAddr::new(address, port),
-                    is_local: endpoint.node_name.as_deref() == Some(node),
+                    is_local: endpoint.node_name.as_deref() == Some(here.node),
+                    for_node: is_for(hints.and_then(|hints| hints.for_nodes.as_ref()), here.node),
+                    for_zone: is_for(hints.and_then(|hints| hints.for_zones.as_ref()), here.zone),
                     // What a condition is when it is not known, is said by its API documentation.
                     is_ready: ready.unwrap_or(true),
                     is_serving_last: serving.unwrap_or(true) && terminating.unwrap_or(false),
@@ -273,6 +333,48 @@ fn usable<'a>(candidates: impl Iterator<Item = &'a Candidate> + Clone) -> BTreeS
             .collect(),
         false => ready,
     }
+}
+
+/// What a load balancer is told at one port of this node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Health {
+    pub(crate) service: Named,
+    pub(crate) local_endpoints: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Named {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// The ports at which load balancers ask whether this node has endpoints of a Service.
+pub(crate) fn health_checks<'a>(
+    services: impl IntoIterator<Item = &'a Service>,
+    model: &Model,
+) -> BTreeMap<u16, Health> {
+    let mut checks = BTreeMap::new();
+    for service in services.into_iter().filter(|service| is_served(service)) {
+        let Some(port) = service.spec.health_check_node_port.filter(|port| *port != 0) else {
+            continue;
+        };
+        let (namespace, name) = (&*service.metadata.namespace, &*service.metadata.name);
+        let own = model
+            .values()
+            .filter(|port| port.id.namespace == namespace && port.id.name == name);
+        let local: BTreeSet<IpAddr> = own.flat_map(|port| port.local.iter().map(SocketAddr::ip)).collect();
+        let health = Health {
+            service: Named {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            },
+            local_endpoints: local.len(),
+        };
+        // The API server gives no port twice.
+        checks.entry(port).or_insert(health);
+    }
+    checks
 }
 
 #[cfg(test)]

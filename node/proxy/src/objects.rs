@@ -28,6 +28,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) session_affinity_config: Option<SessionAffinityConfig>,
     pub(crate) internal_traffic_policy: Option<String>,
     pub(crate) external_traffic_policy: Option<String>,
+    pub(crate) health_check_node_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -77,6 +78,22 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Vec<String>,
     pub(crate) conditions: Option<Conditions>,
     pub(crate) node_name: Option<String>,
+    /// Where the endpoint had better be used from.
+    pub(crate) hints: Option<Hints>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Hints {
+    pub(crate) for_zones: Option<Vec<For>>,
+    pub(crate) for_nodes: Option<Vec<For>>,
+}
+
+/// A node or a zone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct For {
+    pub(crate) name: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -45,6 +45,7 @@ pub struct SandboxConfig {
 /// CRI's `DNSConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
+    /// Addresses, as resolv.conf(5) has them; for a pod without containers of OCI images also `IP:PORT`.
     pub servers: Vec<String>,
     pub searches: Vec<String>,
     pub options: Vec<String>,

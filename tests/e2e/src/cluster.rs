@@ -297,6 +297,11 @@ impl Cluster {
         self.namespace = Arc::new(Namespace::make());
     }
 
+    /// Whether an ordinary user runs it.
+    pub fn is_users(&self) -> bool {
+        self.options.user.is_some()
+    }
+
     /// Where the cluster's network namespace can be entered.
     pub fn network(&self) -> PathBuf {
         self.namespace.path()

@@ -67,6 +67,7 @@ impl Node {
             version: "v1.36.2+wherry".into(),
             data_dir: self.disk.path().to_owned(),
             dns: kubelet::Dns::default(),
+            metrics: Vec::new(),
             network: Arc::new(NoNetwork),
             api_listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a port"),
             api_tls: kubelet::Tls {

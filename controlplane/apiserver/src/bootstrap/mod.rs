@@ -6,8 +6,8 @@ pub(crate) mod policy;
 mod reconcile;
 
 pub use objects::{
-    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes, runtime_classes,
-    service_range,
+    Cluster, authentication, dns_service, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes,
+    runtime_classes, service_range,
 };
 pub use policy::policy;
 pub(crate) use reconcile::flow_control;

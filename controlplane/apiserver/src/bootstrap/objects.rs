@@ -1,9 +1,9 @@
-//! Namespaces, the Service range, the `kubernetes` Service with its endpoints, the classes of Wasm pods and of pods
+//! Namespaces, the Service range, the `kubernetes` Service with its endpoints, the Service of cluster DNS, the classes of Wasm pods and of pods
 //! that the cluster cannot do without, and what extension servers are told about authentication.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use api::Object;
+use api::{Object, cluster_dns};
 use ipnet::Ipv4Net;
 use serde_json::json;
 
@@ -58,6 +58,31 @@ pub fn kubernetes_service(cluster: &Cluster) -> Object {
         }),
     );
     object
+}
+
+/// `kube-system/kube-dns`: the cluster DNS address. Every node answers its own pods, so a pod asks no other node. Nothing, if
+/// the range has no such address.
+pub fn dns_service(cluster: &Cluster) -> Option<Object> {
+    let range = cluster.service_range;
+    let address = cluster_dns::address(range.network(), range.prefix_len())?;
+    let (namespace, name) = cluster_dns::SERVICE;
+    let mut object = Object::new("v1", "Service");
+    object.set_name(name);
+    object.set_namespace(Some(namespace));
+    object.set_label("k8s-app", name);
+    object.set_label("kubernetes.io/cluster-service", "true");
+    object.set_label("kubernetes.io/name", "KubeDNS");
+    let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": cluster_dns::PORT});
+    object.set(
+        "spec",
+        json!({
+            "type": "ClusterIP",
+            "clusterIP": address.to_string(),
+            "internalTrafficPolicy": "Local",
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+        }),
+    );
+    Some(object)
 }
 
 /// Kubernetes' 443. Where Services are on loopback addresses the cluster runs without root, and such a port is mostly
@@ -167,6 +192,7 @@ mod tests {
         let rest = vec![
             service_range(&cluster),
             kubernetes_service(&cluster),
+            dns_service(&cluster).expect("the range is large"),
             endpoints,
             slice,
             wasm,

@@ -10,8 +10,8 @@ use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
 
 use super::objects::{
-    Cluster, authentication, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes, runtime_classes,
-    service_range,
+    Cluster, authentication, dns_service, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes,
+    runtime_classes, service_range,
 };
 use super::policy::policy;
 use crate::authz::policy::own_rules;
@@ -56,7 +56,24 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         .chain(standard::objects());
     // Where several servers answer, they agree on that among themselves.
     let endpoints = Some(cluster).filter(|cluster| !cluster.advertise.is_empty());
-    ensure_all(client, rest.chain(endpoints.into_iter().flat_map(kubernetes_endpoints))).await
+    ensure_all(client, rest.chain(endpoints.into_iter().flat_map(kubernetes_endpoints))).await?;
+    ensure_dns(client, cluster).await;
+    Ok(())
+}
+
+/// The Service of cluster DNS. A cluster works without it, so what is in its way is only told: a Service that somebody has
+/// given that address.
+async fn ensure_dns(client: &kube::Client, cluster: &Cluster) {
+    let Some(service) = dns_service(cluster) else {
+        return tracing::warn!(range = %cluster.service_range, "no address for cluster DNS: the Service range is too small");
+    };
+    if let Err(error) = ensure(client, &service).await {
+        tracing::warn!(
+            address = service.str_at("spec.clusterIP"),
+            error = &error as &dyn std::error::Error,
+            "cluster DNS has no Service"
+        );
+    }
 }
 
 /// Makes `cluster.advertise` the endpoints of the `kubernetes` Service, through an administrator's client.
@@ -358,7 +375,7 @@ mod tests {
             .expect("all is taken");
         let asked = asked.lock();
         let listed = namespaces().len() + policy().len() + standard::objects().len();
-        assert_eq!(asked.created.len(), listed + 8);
+        assert_eq!(asked.created.len(), listed + 9);
         assert_eq!(asked.early, 0);
         assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
     }

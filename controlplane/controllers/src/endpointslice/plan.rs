@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     endpoints::{has_endpoint, hostname, ports_of, target_ref},
     pods::controller_reference,
-    view::{Endpoint, EndpointSlice, Pod, Port, Service},
+    view::{Endpoint, EndpointSlice, For, Hints, Pod, Port, Service},
 };
 
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -169,7 +169,25 @@ fn endpoint(service: &Service, pod: &Pod, family: &str, zone: &impl Fn(&str) -> 
         endpoint.zone = zone(&pod.spec.node_name);
         endpoint.node_name = Some(pod.spec.node_name.clone());
     }
+    endpoint.hints = hints(&service.spec.traffic_distribution, &endpoint);
     Some(endpoint)
+}
+
+/// From where a ready endpoint had better be used, as the Service's trafficDistribution says.
+fn hints(distribution: &str, endpoint: &Endpoint) -> Option<Hints> {
+    let of = |name: &Option<Box<str>>| name.iter().map(|name| For { name: name.clone() }).collect::<Vec<_>>();
+    let hints = match distribution {
+        "PreferClose" | "PreferSameZone" => Hints {
+            for_zones: of(&endpoint.zone),
+            for_nodes: Vec::new(),
+        },
+        "PreferSameNode" => Hints {
+            for_zones: of(&endpoint.zone),
+            for_nodes: of(&endpoint.node_name),
+        },
+        _ => Hints::default(),
+    };
+    (endpoint.conditions.ready && hints != Hints::default()).then_some(hints)
 }
 
 /// Who an endpoint is, whatever its conditions.
@@ -377,6 +395,28 @@ mod tests {
             let found = endpoint(&service(spec), &pod, "IPv4", &zone).unwrap().conditions;
             assert_eq!((found.ready, found.serving, found.terminating), conditions);
         }
+    }
+
+    #[test]
+    fn hints_follow_the_distribution_that_the_service_asks_for() {
+        let hints = |distribution: Value, ready: &str| {
+            let pod = pod(0, json!({"/status/conditions/0/status": ready}));
+            let service = service(json!({"trafficDistribution": distribution}));
+            json!(endpoint(&service, &pod, "IPv4", &zone).unwrap().hints)
+        };
+        let near = json!({"forZones": [{"name": "z1"}]});
+        for (distribution, expected) in [
+            ("", Value::Null),
+            ("PreferClose", near.clone()),
+            ("PreferSameZone", near.clone()),
+            (
+                "PreferSameNode",
+                json!({"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}]}),
+            ),
+        ] {
+            assert_eq!(hints(json!(distribution), "True"), expected, "{distribution}");
+        }
+        assert_eq!(hints(json!("PreferClose"), "False"), Value::Null);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) ports: Box<[ServicePort]>,
     pub(crate) publish_not_ready_addresses: bool,
     pub(crate) ip_families: Box<[Box<str>]>,
+    pub(crate) traffic_distribution: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -87,6 +88,25 @@ pub(crate) struct Endpoint {
     pub(crate) zone: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target_ref: Option<TargetRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hints: Option<Hints>,
+}
+
+/// From where an endpoint had better be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Hints {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) for_zones: Vec<For>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) for_nodes: Vec<For>,
+}
+
+/// A node or a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct For {
+    pub(crate) name: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -31,6 +31,9 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     }
     let mut out = String::new();
     let _ = write_metrics(&mut out, sandboxes, &states, shared.recorder.dropped()); // a String takes all
+    for part in &shared.metrics {
+        out.push_str(&part.text().await);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()
 }
 

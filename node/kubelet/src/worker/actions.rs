@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reported, failed::Failed, hooks};
 use crate::{
+    dns,
     env::Facts,
     events::PodEvents,
     make,
@@ -104,7 +105,11 @@ impl Context {
         }
         let outcome = async {
             let handler = self.handler().await?;
-            let config = make::sandbox(&self.pod, attempt, &self.shared.dns, &self.shared.data_dir);
+            let dns = dns::make(&self.pod, &self.shared.dns);
+            for note in dns.notes {
+                self.events().warning(None, "DNSConfigForming", note);
+            }
+            let config = make::sandbox(&self.pod, attempt, dns.config, &self.shared.data_dir);
             let logs = self.pod.spec.init_containers.iter().chain(&self.pod.spec.containers);
             let logs: Vec<PathBuf> = logs
                 .map(|c| PathBuf::from(&config.log_directory).join(&c.name))

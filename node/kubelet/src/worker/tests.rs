@@ -246,6 +246,7 @@ impl Fixture {
             network: watch::channel(true).1,
             capacity: crate::resources::Capacity::default(),
             dns: crate::dns::Dns::default(),
+            metrics: Vec::new(),
         });
         let first = Arc::new(api.pod());
         let (inbox, wake) = (watch::Sender::new(Desired::Pod(first)), Arc::new(Notify::new()));

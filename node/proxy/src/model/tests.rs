@@ -21,6 +21,11 @@ fn slice(endpoints: Value) -> EndpointSlice {
     .unwrap()
 }
 
+const HERE: Here<'_> = Here {
+    node: "here",
+    zone: "z1",
+};
+
 fn only(model: Model) -> Port {
     assert_eq!(model.len(), 1, "{model:?}");
     model.into_values().next().unwrap()
@@ -61,7 +66,7 @@ fn ready_endpoints_are_used_and_serving_ones_where_there_is_none() {
                 json!({"addresses": [format!("10.128.0.{n}")], "nodeName": node, "conditions": conditions})
             })
             .collect();
-        let port = only(build([&web()], [&slice(json!(listed))], "here"));
+        let port = only(build([&web()], [&slice(json!(listed))], HERE));
         let expected = |numbers: &[u8]| numbers.iter().map(|n| format!("10.128.0.{n}:8080")).collect::<Vec<_>>();
         assert_eq!(texts(&port.endpoints), expected(cluster), "{endpoints:?}");
         assert_eq!(texts(&port.local), expected(local), "{endpoints:?}, local");
@@ -83,11 +88,7 @@ fn endpoints_come_from_all_slices_of_the_service_and_no_others() {
     ]
     .into_iter()
     .collect();
-    let port = only(build(
-        [&web()],
-        [&one, &two, &elsewhere, &unlabelled, &headless],
-        "here",
-    ));
+    let port = only(build([&web()], [&one, &two, &elsewhere, &unlabelled, &headless], HERE));
     // An endpoint has one address that counts; the others are the same endpoint's.
     assert_eq!(
         texts(&port.endpoints),
@@ -112,7 +113,7 @@ fn ports_meet_by_name_and_protocol() {
         {"name": "sctp", "port": null, "protocol": "SCTP"},
     ]))
     .unwrap();
-    let model = build([&service], [&slice], "here");
+    let model = build([&service], [&slice], HERE);
     let found: Vec<_> = model
         .values()
         .map(|port| (port.id.to_string(), port.port, port.node_port, texts(&port.endpoints)))
@@ -139,7 +140,7 @@ fn an_unnamed_port_meets_an_unnamed_port() {
     let service = service(json!({"clusterIP": "10.96.0.9", "ports": [{"port": 80}]}));
     let mut slice = slice(json!([{"addresses": ["10.128.0.1"]}]));
     slice.ports = serde_json::from_value(json!([{"name": "", "port": 8080}])).unwrap();
-    let port = only(build([&service], [&slice], "here"));
+    let port = only(build([&service], [&slice], HERE));
     assert_eq!(
         (port.id.to_string(), port.endpoints.len()),
         ("default/web//tcp".into(), 1)
@@ -155,13 +156,13 @@ fn services_without_addresses_or_with_another_proxy_are_left_out() {
         json!({"clusterIP": "", "ports": ports}),
         json!({"clusterIP": "10.96.0.9"}),
     ] {
-        assert_eq!(build([&service(spec.clone())], [], "here"), Model::new(), "{spec}");
+        assert_eq!(build([&service(spec.clone())], [], HERE), Model::new(), "{spec}");
     }
     let mut other = web();
     other.metadata.labels = [("service.kubernetes.io/service-proxy-name", "mesh")]
         .into_iter()
         .collect();
-    assert_eq!(build([&other], [], "here"), Model::new());
+    assert_eq!(build([&other], [], HERE), Model::new());
 }
 
 #[test]
@@ -169,10 +170,10 @@ fn names_that_are_none_never_become_rules() {
     for name in ["web; flush ruleset", "web\nadd", "Web", "a b", "a/b", "ü"] {
         let mut service = web();
         service.spec.ports.as_mut().unwrap()[0].name = Some(name.into());
-        assert_eq!(build([&service], [], "here"), Model::new(), "{name:?}");
+        assert_eq!(build([&service], [], HERE), Model::new(), "{name:?}");
         let mut service = web();
         service.metadata.name = name.into();
-        assert_eq!(build([&service], [], "here"), Model::new(), "{name:?}");
+        assert_eq!(build([&service], [], HERE), Model::new(), "{name:?}");
     }
 }
 
@@ -205,7 +206,76 @@ fn affinity_and_policies_have_the_defaults_of_the_api() {
     for (mut spec, expected) in cases {
         spec["clusterIP"] = json!("10.96.0.9");
         spec["ports"] = ports.clone();
-        let port = only(build([&service(spec.clone())], [], "here"));
+        let port = only(build([&service(spec.clone())], [], HERE));
         assert_eq!((port.affinity, port.internal, port.external), expected, "{spec}");
     }
+}
+
+#[test]
+fn the_nearest_endpoints_are_preferred_where_all_are_hinted() {
+    let hinted = |zone: &str, node: Option<&str>| {
+        let nodes = node.map(|name| json!([{"name": name}]));
+        json!({"forZones": [{"name": zone}], "forNodes": nodes})
+    };
+    let (near, far) = (hinted("z1", None), hinted("z2", None));
+    let (own, other) = (hinted("z1", Some("here")), hinted("z1", Some("there")));
+    for (hints, ready, used) in [
+        (vec![near.clone(), far.clone()], vec![true, true], vec![1]),
+        (
+            vec![near.clone(), far.clone(), near.clone()],
+            vec![true, true, true],
+            vec![1, 3],
+        ),
+        // One without a hint is enough to heed none.
+        (vec![near.clone(), Value::Null], vec![true, true], vec![1, 2]),
+        // Nothing is near.
+        (vec![far.clone(), far.clone()], vec![true, true], vec![1, 2]),
+        (vec![near.clone(), far.clone()], vec![false, true], vec![2]),
+        (vec![own.clone(), other.clone()], vec![true, true], vec![1]),
+        (
+            vec![own.clone(), other.clone(), far.clone()],
+            vec![false, true, true],
+            vec![2],
+        ),
+        (
+            vec![other.clone(), near.clone(), far.clone()],
+            vec![true, true, true],
+            vec![1, 2],
+        ),
+    ] {
+        let listed: Vec<Value> = hints
+            .iter()
+            .zip(&ready)
+            .zip(1..)
+            .map(|((hints, ready), n)| {
+                json!({"addresses": [format!("10.0.0.{n}")], "hints": hints, "nodeName": "there",
+                    "conditions": {"ready": ready}})
+            })
+            .collect();
+        let port = only(build([&web()], [&slice(json!(listed))], HERE));
+        let expected: Vec<String> = used.iter().map(|n: &u8| format!("10.0.0.{n}:8080")).collect();
+        assert_eq!(texts(&port.endpoints), expected, "{hints:?}");
+    }
+    let nowhere = Here { node: "here", zone: "" };
+    let listed = json!([{"addresses": ["10.0.0.1"], "hints": near}, {"addresses": ["10.0.0.2"], "hints": far}]);
+    assert_eq!(only(build([&web()], [&slice(listed)], nowhere)).endpoints.len(), 2);
+}
+
+#[test]
+fn a_load_balancer_is_told_how_many_endpoints_are_here() {
+    let mut checked = web();
+    checked.spec.health_check_node_port = Some(31000);
+    let endpoints = json!([
+        {"addresses": ["10.0.0.1"], "nodeName": "here"},
+        {"addresses": ["10.0.0.2"], "nodeName": "there"},
+        {"addresses": ["10.0.0.3"], "nodeName": "here", "conditions": {"ready": false}},
+    ]);
+    let model = build([&checked], [&slice(endpoints)], HERE);
+    let checks = health_checks([&checked], &model);
+    let told: Vec<_> = checks
+        .iter()
+        .map(|(port, health)| (*port, health.local_endpoints))
+        .collect();
+    assert_eq!(told, [(31000, 1)]);
+    assert!(health_checks([&web()], &model).is_empty());
 }

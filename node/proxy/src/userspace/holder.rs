@@ -12,16 +12,15 @@ use std::os::linux::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
+use resident::{Channel, Place};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::channel::Channel;
-use super::launch::{Launcher, Place, Process, start};
+use super::launch::{Launcher, Process};
 use super::protocol::{Answer, Call, Hello, Key, OLDEST_VERSION, Refusal, VERSION};
 use super::table::{Table, updates};
 
@@ -253,7 +252,9 @@ impl Holder {
 
     async fn start(&self) -> Result<Conversation, HolderError> {
         let failed = |log, source| HolderError::Start { log, source };
-        let (place, pid) = start(&self.process, &self.launcher).map_err(|source| failed(String::new(), source))?;
+        let launch = |place: &Place, listener| (self.launcher)(&self.process, place, listener);
+        let (place, pid) =
+            Place::start(&self.process.directory, launch).map_err(|source| failed(String::new(), source))?;
         match find(place.clone(), pid).await {
             Ok(Found::Process(process)) => {
                 tracing::info!(pid = %process.pid, "started the process that listens for Services");
@@ -322,17 +323,10 @@ impl Drop for Holder {
     }
 }
 
-/// A process that does not answer can neither share its listeners nor be asked to end. The number may by now be that of
-/// another process.
+/// A process that does not answer can neither share its listeners nor be asked to end.
 fn end_stranger(pid: Pid) {
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    if !words.split(|byte| *byte == 0).any(|word| word == COMMAND.as_bytes()) {
-        return;
-    }
     tracing::warn!(%pid, "a process that listens for Services does not answer as it should; ending it");
-    if let Err(error) = kill(pid, Signal::SIGKILL) {
-        tracing::warn!(%pid, error = &error as &dyn std::error::Error, "it cannot be ended");
-    }
+    resident::end_process(pid, COMMAND);
 }
 
 /// Ends a process and removes its place.

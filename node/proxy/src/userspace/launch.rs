@@ -1,25 +1,12 @@
-//! How the agent starts the process that holds listeners: its directory `service-proxy/<n>/`, its command line, and the
-//! descriptors it finds open.
-//!
-//! The process has a session of its own, so that it does not end with the agent. It finds its directory as its working
-//! directory, its socket as [`LISTENER`], `/dev/null` as descriptor 1 and its log as 2. The socket is bound and listening.
+//! How the agent starts the process that holds listeners, in its directory `service-proxy/<n>/`.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use nix::unistd::{Gid, Pid, Uid, fchdir, setgroups, setresgid, setresuid, setsid};
-
-/// The process's listening unix stream socket.
-pub(crate) const LISTENER: RawFd = 0;
-/// Above this a log is emptied when somebody looks.
-const MAX_LOG: u64 = 1 << 20;
+use nix::unistd::Pid;
+use resident::{Place, Program};
 
 /// The process that holds listeners, and how it is started.
 #[derive(Clone, Debug)]
@@ -73,142 +60,22 @@ impl Arguments {
     }
 }
 
-/// The directory of one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place(PathBuf);
-
-impl Place {
-    /// The directories that are there.
-    pub(crate) fn list(directory: &Path) -> io::Result<Vec<Self>> {
-        let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?.collect::<io::Result<Vec<_>>>()?,
-        };
-        let mut places: Vec<_> = entries
-            .iter()
-            .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
-            .collect();
-        places.sort();
-        Ok(places.into_iter().map(Place).collect())
-    }
-
-    /// Makes a new one.
-    pub(crate) fn make(directory: &Path) -> io::Result<Self> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory)?;
-        builder.recursive(false);
-        let mut n = 0_u32;
-        loop {
-            let path = directory.join(n.to_string());
-            match builder.create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
-                made => return made.map(|()| Place(path)),
-            }
-        }
-    }
-
-    pub(crate) fn remove(&self) -> io::Result<()> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn connect(&self) -> io::Result<UnixStream> {
-        self.by_short_path(|path| UnixStream::connect(path))
-    }
-
-    fn listen(&self) -> io::Result<UnixListener> {
-        self.by_short_path(|path| UnixListener::bind(path))
-    }
-
-    /// Names of sockets are short; those of data directories need not be.
-    fn by_short_path<T>(&self, f: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        let directory = File::open(&self.0)?;
-        f(Path::new(&format!("/proc/self/fd/{}/socket", directory.as_raw_fd())))
-    }
-
-    fn open_log(&self) -> io::Result<File> {
-        File::options()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(self.0.join("log"))
-    }
-
-    /// Empties a log that has become long.
-    pub(crate) fn bound_log(&self) -> io::Result<()> {
-        let log = self.open_log()?;
-        match log.metadata()?.len() > MAX_LOG {
-            true => log.set_len(0),
-            false => Ok(()),
-        }
-    }
-
-    /// The last line of the log, for an error.
-    pub(crate) fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.0.join("log")).unwrap_or_default();
-        log.lines().last().unwrap_or_default().to_owned()
-    }
-}
-
 /// Starts something that serves at a place with the socket it is given, and names its process if it is one. Blocks for a
 /// fork and an exec.
 pub(crate) type Launcher = Box<dyn Fn(&Process, &Place, OwnedFd) -> io::Result<Option<Pid>> + Send + Sync>;
 
-/// Starts a process at a new place.
-pub(crate) fn start(process: &Process, launcher: &Launcher) -> io::Result<(Place, Option<Pid>)> {
-    let place = Place::make(&process.directory)?;
-    let started = place
-        .listen()
-        .and_then(|listener| launcher(process, &place, listener.into()));
-    match started {
-        Ok(started) => Ok((place, started)),
-        Err(error) => {
-            // What remains is found and removed by the next start.
-            let _ = place.remove();
-            Err(error)
-        }
-    }
-}
-
 /// Starts our own program. Within a tokio runtime, which waits for processes that end.
 pub(crate) fn spawn(process: &Process, place: &Place, listener: OwnedFd) -> io::Result<Option<Pid>> {
-    let (program, words) = process.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let arguments = Arguments {
         version: process.version.clone(),
         claim: process.claim.as_ref().map(ToString::to_string),
     };
-    let mut command = Command::new(program);
-    command
-        .arg0("wherry")
-        .args(words)
-        .args(arguments.to_words())
-        .env_clear()
-        .stdin(listener)
-        .stdout(Stdio::null())
-        .stderr(place.open_log()?);
-    let (directory, user) = (File::open(&place.0)?, process.user);
-    // SAFETY: between fork and exec the closure only makes system calls; it allocates nothing.
-    unsafe {
-        command.pre_exec(move || enter(&directory, user));
-    }
-    let child = tokio::process::Command::from(command).spawn()?;
-    Ok(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
-}
-
-/// In the child, before the program.
-fn enter(directory: &File, user: Option<u32>) -> io::Result<()> {
-    setsid()?;
-    fchdir(directory)?;
-    if let Some(user) = user {
-        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
-        setgroups(&[])?;
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)?;
-    }
-    Ok(())
+    let words = arguments.to_words().into_iter().map(OsString::from);
+    let program = Program {
+        command: process.command.iter().cloned().chain(words).collect(),
+        user: process.user,
+    };
+    resident::spawn(&program, place, listener)
 }
 
 #[cfg(test)]
@@ -230,32 +97,5 @@ mod tests {
                 "{wrong:?}"
             );
         }
-    }
-
-    #[test]
-    fn places_are_made_found_and_removed_below_the_deepest_directory() {
-        let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("d".repeat(120)).join("service-proxy");
-        fs::create_dir_all(&directory).unwrap();
-        assert!(Place::list(&directory).unwrap().is_empty());
-        let places = [Place::make(&directory).unwrap(), Place::make(&directory).unwrap()];
-        assert_eq!(Place::list(&directory).unwrap(), places);
-        let _listener = places[0].listen().unwrap();
-        places[0].connect().unwrap();
-        places.iter().for_each(|place| place.remove().unwrap());
-        assert!(Place::list(&directory).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_long_log_is_emptied() {
-        let root = tempfile::tempdir().unwrap();
-        let place = Place::make(root.path()).unwrap();
-        fs::write(root.path().join("0/log"), "first\nlast\n").unwrap();
-        place.bound_log().unwrap();
-        assert_eq!(place.last_words(), "last");
-        let length = usize::try_from(MAX_LOG).unwrap() + 1;
-        fs::write(root.path().join("0/log"), vec![b'x'; length]).unwrap();
-        place.bound_log().unwrap();
-        assert_eq!(place.last_words(), "");
     }
 }

@@ -6,10 +6,9 @@
 //!
 //! - `table` says what to listen for, `choose` which endpoint a client is led to: both pure;
 //! - `process` is the process, with `listeners`, `tcp` and `udp`; `launch` how it is started;
-//! - `holder` is the agent's side of it, `protocol` and `channel` what they speak; `refused` tells users what cannot be had;
+//! - `holder` is the agent's side of it, `protocol` what they speak; `refused` tells users what cannot be had;
 //! - `claim` keeps clusters without root from each other's addresses.
 
-mod channel;
 mod choose;
 mod claim;
 mod holder;

@@ -16,15 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{Backlog, listen};
 use parking_lot::Mutex;
+use resident::{Channel, LISTENER, MOST_DESCRIPTORS};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Channel, MOST_DESCRIPTORS};
 use super::claim;
-use super::launch::{Arguments, LISTENER};
+use super::launch::Arguments;
 use super::listeners::{Listeners, Shared};
 use super::protocol::{Answer, Call, Hello, OLDEST_VERSION, VERSION, common_version};
 
@@ -56,7 +55,7 @@ fn run(
     let arguments = Arguments::parse(arguments)?;
     // SAFETY: the agent leaves its socket at this number for us alone.
     let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
-    confine()?;
+    let descriptors = resident::confine()?;
     let _claim = arguments.claim.as_deref().map(hold).transpose()?;
     let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +64,6 @@ fn run(
         .thread_stack_size(256 << 10)
         .enable_all()
         .build()?;
-    let (_, descriptors) = getrlimit(Resource::RLIMIT_NOFILE)?;
     runtime.block_on(async {
         let serving = serve(listener, arguments.version, most_connections(descriptors));
         // Away from the thread that runs `main`: the workers have the listeners.
@@ -80,16 +78,6 @@ fn run(
 /// Keeps others from the addresses for as long as this process lives. A claim that is held already is as good.
 fn hold(claim: &str) -> io::Result<UnixDatagram> {
     claim::bind(&format!("{claim}/{}", std::process::id()))
-}
-
-/// Gives up what listeners do not need, and takes as many descriptors as may be had.
-fn confine() -> io::Result<()> {
-    nix::sys::prctl::set_name(c"wherry")?;
-    nix::sys::prctl::set_no_new_privs()?;
-    nix::sys::prctl::set_dumpable(false)?;
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Ok(())
 }
 
 /// Connections that fit into this many descriptors: two for each, and a quarter left for listeners.

@@ -1,5 +1,5 @@
 //! What the agent and the process that holds listeners say to each other: one question, one answer, over a unix socket
-//! (frames of `channel`). The process outlives agents and their versions, so this is versioned: a field may be added with
+//! (frames of [`resident::Channel`]). The process outlives agents and their versions, so this is versioned: a field may be added with
 //! a default; anything else is a new version.
 
 use std::net::SocketAddr;

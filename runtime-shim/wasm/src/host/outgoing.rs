@@ -30,7 +30,11 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{resolver::LookupError, sockets::Addresses, trust};
+use super::{
+    resolver::LookupError,
+    sockets::{Addresses, Route},
+    trust,
+};
 
 /// How long a connection is kept without use, and how many of one container to one server.
 const IDLE: Duration = Duration::from_secs(30);
@@ -199,25 +203,32 @@ impl Connector {
         Ok(Outlet::Tls(Box::new(stream)))
     }
 
+    /// Connects to the first address of a host that takes the connection.
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-        let address = self
-            .addresses
-            .resolver
-            .lookup(host)
-            .await
-            .map_err(ConnectError::Lookup)?;
-        let route = self
-            .addresses
-            .remote((address, port).into())
-            .ok_or(ConnectError::Forbidden)?;
-        let socket = TcpSocket::new_v4().map_err(ConnectError::Connect)?;
-        if let Some(from) = route.from {
-            socket.bind(from).map_err(ConnectError::Connect)?;
+        let resolver = &self.addresses.resolver;
+        let addresses = resolver.lookup(host).await.map_err(ConnectError::Lookup)?;
+        let mut failed = ConnectError::Forbidden;
+        for address in addresses {
+            let Some(route) = self.addresses.remote((address, port).into()) else {
+                continue;
+            };
+            match open(route).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = ConnectError::Connect(error),
+            }
         }
-        let stream = socket.connect(route.to).await.map_err(ConnectError::Connect)?;
-        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-        Ok(stream)
+        Err(failed)
     }
+}
+
+async fn open(route: Route) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(from) = route.from {
+        socket.bind(from)?;
+    }
+    let stream = socket.connect(route.to).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A connection, with or without TLS.

@@ -65,7 +65,7 @@ impl LookupError {
 impl Resolver {
     /// `hostname` is the pod's own name, with the address `own`.
     pub(crate) fn new(config: &cri::DnsConfig, hostname: &str, own: Ipv4Addr) -> Self {
-        let servers = config.servers.iter().filter_map(|server| server.parse::<IpAddr>().ok());
+        let servers = config.servers.iter().filter_map(|server| address(server));
         let ndots = config
             .options
             .iter()
@@ -75,7 +75,7 @@ impl Resolver {
             known.insert(hostname.to_ascii_lowercase(), own);
         }
         Self {
-            servers: servers.map(|server| SocketAddr::new(server, PORT)).collect(),
+            servers: servers.collect(),
             searches: config
                 .searches
                 .iter()
@@ -87,19 +87,19 @@ impl Resolver {
         }
     }
 
-    /// One address of a name.
-    pub(crate) async fn lookup(&self, name: &str) -> Result<Ipv4Addr, LookupError> {
+    /// The addresses of a name: at least one, in the order in which they were told.
+    pub(crate) async fn lookup(&self, name: &str) -> Result<Vec<Ipv4Addr>, LookupError> {
         if let Ok(address) = name.parse() {
-            return Ok(address);
+            return Ok(vec![address]);
         }
         let name = name.to_ascii_lowercase();
         if let Some(address) = self.known.get(name.trim_end_matches('.')) {
-            return Ok(*address);
+            return Ok(vec![*address]);
         }
         let mut worst = LookupError::Unknown;
         for candidate in self.candidates(&name) {
             match self.ask(&candidate).await {
-                Ok(address) => return Ok(address),
+                Ok(addresses) => return Ok(addresses),
                 Err(LookupError::Unknown) => {}
                 Err(error) => worst = error,
             }
@@ -121,7 +121,7 @@ impl Resolver {
         }
     }
 
-    async fn ask(&self, name: &str) -> Result<Ipv4Addr, LookupError> {
+    async fn ask(&self, name: &str) -> Result<Vec<Ipv4Addr>, LookupError> {
         let id = rand::random();
         let query = dns::query(id, name).ok_or(LookupError::Malformed)?;
         for server in self.servers.iter().cycle().take(self.servers.len() * ROUNDS) {
@@ -129,14 +129,14 @@ impl Resolver {
                 continue;
             };
             match dns::answer(id, name, &answer) {
-                Some(dns::Answer::Addresses(addresses)) => return pick(&addresses),
+                Some(dns::Answer::Addresses(addresses)) => return some(addresses),
                 Some(dns::Answer::Failed) | None => {}
                 Some(dns::Answer::Truncated) => {
                     let Ok(Ok(answer)) = timeout(ANSWER, self.exchange_by_tcp(*server, &query)).await else {
                         continue;
                     };
                     if let Some(dns::Answer::Addresses(addresses)) = dns::answer(id, name, &answer) {
-                        return pick(&addresses);
+                        return some(addresses);
                     }
                 }
             }
@@ -167,10 +167,17 @@ impl Resolver {
     }
 }
 
-/// One of several, so that load spreads.
-fn pick(addresses: &[Ipv4Addr]) -> Result<Ipv4Addr, LookupError> {
-    let index = rand::random::<u32>() as usize % addresses.len().max(1);
-    addresses.get(index).copied().ok_or(LookupError::Unknown)
+fn some(addresses: Vec<Ipv4Addr>) -> Result<Vec<Ipv4Addr>, LookupError> {
+    match addresses.is_empty() {
+        true => Err(LookupError::Unknown),
+        false => Ok(addresses),
+    }
+}
+
+/// A name server as resolv.conf(5) has it, or with its port, where that is not the usual one.
+fn address(server: &str) -> Option<SocketAddr> {
+    let usual = || server.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, PORT));
+    server.parse().ok().or_else(usual)
 }
 
 #[cfg(test)]

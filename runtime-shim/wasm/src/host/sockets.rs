@@ -8,6 +8,8 @@
 //! Besides, wasmtime's address check ([`Addresses::allows`]) refuses every bind that is not to the pod's addresses: should
 //! a function escape the shadowing, it fails closed.
 
+mod names;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -21,7 +23,6 @@ use wasmtime_wasi::{
     p2::{
         SocketResult, TcpSocket, UdpSocket,
         bindings::sockets::{
-            ip_name_lookup,
             network::{ErrorCode, Host as _, IpSocketAddress, Network},
             tcp::HostTcpSocket,
             udp::HostUdpSocket,
@@ -140,10 +141,7 @@ pub(crate) fn guard(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     udp.func_wrap_async("[method]udp-socket.start-bind", |store, arguments| {
         Box::new(udp_bind(store, arguments))
     })?;
-    let mut names = linker.instance(&format!("wasi:sockets/ip-name-lookup@{VERSION}"))?;
-    names.func_wrap_async("resolve-addresses", |store, arguments| {
-        Box::new(resolve(store, arguments))
-    })
+    names::guard(linker)
 }
 
 /// As wasmtime's generated glue does: an error the guest may see, or a trap.
@@ -202,24 +200,6 @@ async fn udp_bind(
         return Ok((Err(ErrorCode::AddressNotBindable),));
     };
     let result = HostUdpSocket::start_bind(&mut store.data_mut().sockets(), socket, network, address.into()).await;
-    lower(&mut store, result)
-}
-
-/// Resolves by the pod's own name servers, then hands the address to wasmtime as a literal, which it answers at once. So
-/// a guest sees one address of each name.
-async fn resolve(
-    mut store: StoreContextMut<'_, Guest>,
-    (network, name): (Resource<Network>, String),
-) -> Lowered<Resource<ip_name_lookup::ResolveAddressStream>> {
-    let addresses = Arc::clone(&store.data().prepared.addresses);
-    let found = addresses.resolver.lookup(&name).await;
-    let result = match found {
-        Ok(address) => {
-            let view = &mut store.data_mut().sockets();
-            ip_name_lookup::Host::resolve_addresses(view, network, address.to_string())
-        }
-        Err(error) => Err(error.code().into()),
-    };
     lower(&mut store, result)
 }
 

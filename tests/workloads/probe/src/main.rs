@@ -1,7 +1,8 @@
 //! A command that tries what it is told to and prints how it went, one line each: what a guest sees of its pod.
 //!
-//! `env NAME`, `args`, `cwd`, `read PATH`, `write PATH TEXT`, `resolve NAME`, `bind ADDRESS:PORT` (prints where it is
-//! bound), `connect ADDRESS:PORT` (prints what it reads), `fetch AUTHORITY PATH` (prints status and body).
+//! `env NAME`, `args`, `cwd`, `read PATH`, `write PATH TEXT`, `resolve NAME` (prints all its addresses), `bind
+//! ADDRESS:PORT` (prints where it is bound), `connect ADDRESS:PORT` (prints what it reads), `fetch AUTHORITY PATH` (prints
+//! status and body).
 
 use std::{env, net::SocketAddrV4};
 
@@ -69,10 +70,15 @@ fn resolve(name: &str) -> Result<String, String> {
     let failed = |code: ErrorCode| code.name().to_owned();
     let stream = ip_name_lookup::resolve_addresses(&instance_network(), name).map_err(failed)?;
     stream.subscribe().block();
-    match stream.resolve_next_address().map_err(failed)? {
-        Some(IpAddress::Ipv4((a, b, c, d))) => Ok(format!("{a}.{b}.{c}.{d}")),
-        other => Err(format!("{other:?}")),
+    let mut found = Vec::new();
+    while let Some(address) = stream.resolve_next_address().map_err(failed)? {
+        found.push(match address {
+            IpAddress::Ipv4((a, b, c, d)) => format!("{a}.{b}.{c}.{d}"),
+            other => return Err(format!("{other:?}")),
+        });
     }
+    found.sort();
+    Ok(found.join(" "))
 }
 
 fn wit(address: &str) -> IpSocketAddress {

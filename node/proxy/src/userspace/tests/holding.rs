@@ -3,12 +3,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use resident::Place;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::userspace::holder::{Holder, end_all};
-use crate::userspace::launch::{Launcher, Place, Process};
+use crate::userspace::launch::{Launcher, Process};
 use crate::userspace::process::serve;
 use crate::userspace::protocol::Refusal;
 use crate::userspace::table::Table;

@@ -27,12 +27,27 @@ fn short_names_are_searched_first_and_long_ones_last() {
     );
 }
 
+#[test]
+fn a_server_may_have_a_port_of_its_own() {
+    for (text, at) in [
+        ("10.96.0.10", Some("10.96.0.10:53")),
+        ("127.32.0.1:10053", Some("127.32.0.1:10053")),
+        ("fd00::a", Some("[fd00::a]:53")),
+        ("dns.example", None),
+    ] {
+        assert_eq!(address(text), at.map(|at| at.parse().expect("an address")), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn own_names_and_literals_need_no_server() {
     let resolver = Resolver::new(&cri::DnsConfig::default(), "web-0", Ipv4Addr::new(10, 0, 0, 9));
-    assert_eq!(resolver.lookup("web-0").await, Ok(Ipv4Addr::new(10, 0, 0, 9)));
-    assert_eq!(resolver.lookup("LOCALHOST.").await, Ok(Ipv4Addr::LOCALHOST));
-    assert_eq!(resolver.lookup("192.0.2.1").await, Ok(Ipv4Addr::new(192, 0, 2, 1)));
+    assert_eq!(resolver.lookup("web-0").await, Ok(vec![Ipv4Addr::new(10, 0, 0, 9)]));
+    assert_eq!(resolver.lookup("LOCALHOST.").await, Ok(vec![Ipv4Addr::LOCALHOST]));
+    assert_eq!(
+        resolver.lookup("192.0.2.1").await,
+        Ok(vec![Ipv4Addr::new(192, 0, 2, 1)])
+    );
 }
 
 #[tokio::test]
@@ -70,13 +85,16 @@ async fn server(truncated: bool) -> SocketAddr {
     address
 }
 
-/// 10.7.7.7 for `web.svc.cluster.local`, no such name for all others.
+/// 10.7.7.7 and 10.7.7.8 for `web.svc.cluster.local`, no such name for all others.
 fn reply(query: &[u8]) -> Vec<u8> {
     let mut reply = query.to_vec();
     reply[2] |= 0x80;
     if dns_name(query) == "web.svc.cluster.local" {
-        reply[7] = 1;
-        reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\x07\x07\x07");
+        reply[7] = 2;
+        for last in [7, 8] {
+            reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\x07\x07");
+            reply.push(last);
+        }
     } else {
         reply[3] |= 3;
     }
@@ -101,7 +119,7 @@ async fn the_search_list_is_followed_until_a_name_exists() {
         resolver.servers = vec![server(truncated).await];
         assert_eq!(
             resolver.lookup("web").await,
-            Ok(Ipv4Addr::new(10, 7, 7, 7)),
+            Ok(vec![Ipv4Addr::new(10, 7, 7, 7), Ipv4Addr::new(10, 7, 7, 8)]),
             "truncated: {truncated}"
         );
         assert_eq!(resolver.lookup("nothing.").await, Err(LookupError::Unknown));

@@ -84,7 +84,8 @@ impl Allocation {
         }
         let plan = plan::plan(Some(&undo.old), spec);
         self.claim_address(&plan, spec, undo).await?.map_err(invalid)?;
-        self.claim_ports(&plan, spec, undo).await?.map_err(invalid)
+        self.claim_ports(&plan, spec, undo).await?.map_err(invalid)?;
+        self.claim_health_check(&plan, spec, undo).await?.map_err(invalid)
     }
 
     async fn claim_address(&self, plan: &Plan, spec: &mut Map<String, Value>, undo: &mut Undo) -> Claimed {
@@ -123,20 +124,14 @@ impl Allocation {
     }
 
     async fn claim_ports(&self, plan: &Plan, spec: &mut Map<String, Value>, undo: &mut Undo) -> Claimed {
-        let (low, high) = (*self.node_ports.start(), *self.node_ports.end());
         for (index, number) in &plan.ports {
-            let why = if !self.node_ports.contains(number) {
-                format!("provided port is not in the valid range. The range of valid ports is {low}-{high}")
-            } else if undo.take(Claim::NodePort(*number)).await? {
-                continue;
-            } else {
-                "provided port is already allocated".to_owned()
-            };
             let path = Path::root("spec").child("ports").index(*index).child("nodePort");
-            return Ok(Err(vec![FieldError::invalid(&path, *number, why)]));
+            if let Some(refused) = self.claim_port(*number, &path, undo).await? {
+                return Ok(Err(vec![refused]));
+            }
         }
         for index in &plan.choose_ports {
-            let number = self.free_port(*index, undo).await?;
+            let number = self.free_port(&index.to_string(), undo).await?;
             let port = spec
                 .get_mut("ports")
                 .and_then(|ports| ports.get_mut(index))
@@ -148,8 +143,36 @@ impl Allocation {
         Ok(Ok(()))
     }
 
-    async fn free_port(&self, index: usize, undo: &mut Undo) -> Result<u16, Status> {
-        let seed = format!("{}/{}/{index}", undo.owner.namespace, undo.owner.name);
+    async fn claim_health_check(&self, plan: &Plan, spec: &mut Map<String, Value>, undo: &mut Undo) -> Claimed {
+        if plan.choose_health_check {
+            let number = self.free_port("health", undo).await?;
+            spec.insert("healthCheckNodePort".to_owned(), number.into());
+        }
+        let Some(number) = plan.health_check else {
+            return Ok(Ok(()));
+        };
+        let path = Path::root("spec").child("healthCheckNodePort");
+        Ok(match self.claim_port(number, &path, undo).await? {
+            Some(refused) => Err(vec![refused]),
+            None => Ok(()),
+        })
+    }
+
+    /// Takes a port that the user asks for, or says why it cannot be had.
+    async fn claim_port(&self, number: u16, path: &Path, undo: &mut Undo) -> Result<Option<FieldError>, Status> {
+        let (low, high) = (*self.node_ports.start(), *self.node_ports.end());
+        let why = if !self.node_ports.contains(&number) {
+            format!("provided port is not in the valid range. The range of valid ports is {low}-{high}")
+        } else if undo.take(Claim::NodePort(number)).await? {
+            return Ok(None);
+        } else {
+            "provided port is already allocated".to_owned()
+        };
+        Ok(Some(FieldError::invalid(path, number, why)))
+    }
+
+    async fn free_port(&self, what: &str, undo: &mut Undo) -> Result<u16, Status> {
+        let seed = format!("{}/{}/{what}", undo.owner.namespace, undo.owner.name);
         let (low, high) = (*self.node_ports.start(), *self.node_ports.end());
         for number in plan::candidates(low.into(), high.into(), &seed).filter_map(|n| u16::try_from(n).ok()) {
             if undo.take(Claim::NodePort(number)).await? {

@@ -27,6 +27,10 @@ pub(super) struct Plan {
     pub(super) ports: Vec<(usize, u16)>,
     /// Indexes of ports for which the server has to choose.
     pub(super) choose_ports: Vec<usize>,
+    /// The port for health checks that the user asks for.
+    pub(super) health_check: Option<u16>,
+    /// Whether the server has to choose one.
+    pub(super) choose_health_check: bool,
 }
 
 /// Plans a write from `old` (`None` on create) to `new`. Malformed addresses are left for validation to name.
@@ -58,6 +62,12 @@ pub(super) fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
             }
         }
     }
+    if shape::needs_health_check(new) {
+        let number = shape::health_check_port(new);
+        let is_held = held.contains(&Claim::NodePort(number));
+        plan.choose_health_check = number == 0;
+        plan.health_check = Some(number).filter(|number| *number != 0 && !is_held);
+    }
     plan
 }
 
@@ -73,6 +83,10 @@ pub(super) fn held(spec: &Spec) -> Vec<Claim> {
     }
     if shape::needs_node_ports(spec) {
         claims.extend(shape::node_ports(spec).into_iter().map(Claim::NodePort));
+    }
+    if shape::needs_health_check(spec) {
+        let number = Some(shape::health_check_port(spec)).filter(|number| *number != 0);
+        claims.extend(number.map(Claim::NodePort));
     }
     claims.dedup();
     claims

@@ -207,6 +207,14 @@ fn traffic_policies(at: &At<'_>, map: &Map<String, Value>, errors: &mut FieldErr
     } else if !outer.is_empty() {
         errors.push(outer.invalid("may only be set for externally-accessible services"));
     }
+    let health = at.child("healthCheckNodePort");
+    let number = health.i64().unwrap_or_default();
+    if shape::needs_health_check(map) {
+        errors.extend(names::port(number).into_iter().map(|m| health.invalid_as(number, m)));
+    } else if number != 0 {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(health.invalid_as(number, detail));
+    }
     if shape::needs_cluster_ip(map) {
         inner.require_one_of(errors, &["Cluster", "Local"]);
     } else {
@@ -214,8 +222,13 @@ fn traffic_policies(at: &At<'_>, map: &Map<String, Value>, errors: &mut FieldErr
     }
 }
 
-/// An address once given stays, as long as the Service is of a type that has one.
+/// An address once given stays, as long as the Service is of a type that has one; so does the port for health checks.
 pub(super) fn changes(old: &At<'_>, new: &At<'_>, errors: &mut FieldErrors) {
+    let is_checked = |spec: &At<'_>| spec.map().is_some_and(shape::needs_health_check);
+    let (health, before) = (new.child("healthCheckNodePort"), old.child("healthCheckNodePort"));
+    if is_checked(old) && is_checked(new) && health.i64() != before.i64() {
+        errors.push(health.invalid("field is immutable"));
+    }
     if [old, new].iter().any(|spec| spec.child("type").str() == "ExternalName") {
         return;
     }

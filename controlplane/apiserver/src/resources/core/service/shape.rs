@@ -30,6 +30,18 @@ pub(super) fn needs_node_ports(spec: &Spec) -> bool {
     kind(spec) == "NodePort" || (kind(spec) == "LoadBalancer" && wanted)
 }
 
+/// Whether a load balancer has to ask each node whether it has endpoints.
+pub(super) fn needs_health_check(spec: &Spec) -> bool {
+    let policy = spec.get("externalTrafficPolicy").and_then(Value::as_str);
+    kind(spec) == "LoadBalancer" && policy == Some("Local")
+}
+
+/// Where it asks; 0 where that is not known yet, or none that could be one.
+pub(super) fn health_check_port(spec: &Spec) -> u16 {
+    let number = spec.get("healthCheckNodePort").and_then(Value::as_u64);
+    number.and_then(|n| u16::try_from(n).ok()).unwrap_or_default()
+}
+
 /// Whether traffic can reach the Service from outside the cluster.
 pub(super) fn is_external(spec: &Spec) -> bool {
     let addresses = spec
@@ -150,6 +162,14 @@ pub(super) fn keep_allocated(old: &Spec, new: &mut Spec) {
     if needs_node_ports(old) && needs_node_ports(new) {
         keep_node_ports(old, new);
     }
+    if needs_health_check(old) && needs_health_check(new) && is_unset(new, "healthCheckNodePort") {
+        copy(old, new, "healthCheckNodePort");
+    }
+}
+
+/// Left out, or said to be nought.
+fn is_unset(spec: &Spec, field: &str) -> bool {
+    is_left_out(spec, field) || spec.get(field).and_then(Value::as_i64) == Some(0)
 }
 
 fn keep_node_ports(old: &Spec, new: &mut Spec) {
@@ -194,6 +214,9 @@ pub(super) fn drop_what_the_type_lost(old: &Spec, new: &mut Spec) {
         for port in maps_of(new, "ports") {
             port.remove("nodePort");
         }
+    }
+    if needs_health_check(old) && !needs_health_check(new) && health_check_port(old) == health_check_port(new) {
+        new.remove("healthCheckNodePort");
     }
     if is_external(old) && !is_external(new) && new.get("externalTrafficPolicy") == old.get("externalTrafficPolicy") {
         new.remove("externalTrafficPolicy");

@@ -201,6 +201,66 @@ async fn releases_with_the_type_and_with_the_object() {
     .expect("address is free");
 }
 
+#[tokio::test]
+async fn load_balancers_that_keep_to_the_node_get_a_port_to_ask_it_at() {
+    let deps = deps(Vec::new());
+    let resource = super::resource(&deps);
+    let spec = |policy: &str, more: Value| {
+        let mut spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": policy, "ports": [{"port": 80}]});
+        spec.as_object_mut()
+            .expect("a map")
+            .extend(more.as_object().cloned().expect("a map"));
+        spec
+    };
+    let old = create(&resource, "a", spec("Local", json!({}))).await.expect("created");
+    let port = old.i64_at("spec.healthCheckNodePort").expect("a port");
+    assert!((30000..=32767).contains(&port));
+    let taken = create(&resource, "b", spec("Local", json!({"healthCheckNodePort": port}))).await;
+    assert_eq!(
+        taken.expect_err("taken").message,
+        format!(
+            "Service \"b\" is invalid: spec.healthCheckNodePort: Invalid value: {port}: provided port is already allocated"
+        )
+    );
+    let cluster = create(&resource, "c", spec("Cluster", json!({})))
+        .await
+        .expect("created");
+    assert_eq!(cluster.i64_at("spec.healthCheckNodePort"), None);
+
+    let mut new = object(service("a", spec("Local", json!({}))));
+    let undo = begin(&resource, Operation::Update { old: &old }, &mut new)
+        .await
+        .expect("updated");
+    undo.commit(&new).await;
+    assert_eq!(new.i64_at("spec.healthCheckNodePort"), Some(port), "it is kept");
+    context(Some("ns"), |cx| {
+        let mut changed = new.clone();
+        changed.set("spec.healthCheckNodePort", 31_999);
+        let op = Operation::Update { old: &new };
+        let expected = "spec.healthCheckNodePort: Invalid value: 31999: field is immutable";
+        assert_eq!(messages(resource.strategy.validate(cx, &op, &changed)), [expected]);
+        let mut wrong = cluster.clone();
+        wrong.set("spec.healthCheckNodePort", 31_999);
+        let expected = "spec.healthCheckNodePort: Invalid value: 31999: may only be set when `type` is 'LoadBalancer' and \
+             `externalTrafficPolicy` is 'Local'";
+        assert_eq!(
+            messages(resource.strategy.validate(cx, &Operation::Create, &wrong)),
+            [expected]
+        );
+    });
+
+    let before = new.clone();
+    new.set("spec.externalTrafficPolicy", "Cluster");
+    let undo = begin(&resource, Operation::Update { old: &before }, &mut new)
+        .await
+        .expect("updated");
+    undo.commit(&new).await;
+    assert_eq!(new.i64_at("spec.healthCheckNodePort"), None);
+    create(&resource, "d", spec("Local", json!({"healthCheckNodePort": port})))
+        .await
+        .expect("the port is free again");
+}
+
 #[test]
 fn an_update_keeps_what_the_writer_left_out() {
     let deps = deps(Vec::new());

@@ -13,24 +13,25 @@ use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-/// The longest message: far more than all listeners of a node.
+/// The longest message: far more than all listeners or names of a cluster.
 const LONGEST: usize = 64 << 20;
 /// The most descriptors beside one message; the kernel allows 253.
-pub(crate) const MOST_DESCRIPTORS: usize = 64;
+pub const MOST_DESCRIPTORS: usize = 64;
 /// Bytes before the JSON.
 const HEAD: usize = 5;
 const READ: usize = 64 << 10;
 
 /// One end of a conversation.
 #[derive(Debug)]
-pub(crate) struct Channel {
+pub struct Channel {
     stream: UnixStream,
     received: Vec<u8>,
     descriptors: VecDeque<OwnedFd>,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    /// The end that `stream` is.
+    pub fn new(stream: UnixStream) -> Self {
         Channel {
             stream,
             received: Vec::new(),
@@ -39,7 +40,7 @@ impl Channel {
     }
 
     /// Sends a message with at most [`MOST_DESCRIPTORS`].
-    pub(crate) async fn send(&mut self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub async fn send(&mut self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let body = serde_json::to_vec(message)?;
         let length = u32::try_from(body.len())
             .ok()
@@ -65,7 +66,7 @@ impl Channel {
     }
 
     /// The next message with the descriptors that came; `None` at the end. Not to be taken up again when dropped.
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         loop {
             if let Some((body, count)) = self.complete()? {
                 if self.descriptors.len() < count {
@@ -89,7 +90,7 @@ impl Channel {
     }
 
     /// Whether the other end is closed, as far as the system has said so.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         let mut byte = [0];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         match recv(self.stream.as_raw_fd(), &mut byte, flags) {
@@ -100,7 +101,7 @@ impl Channel {
     }
 
     /// The same stream once more, to see when it is closed; reading it would take from this channel.
-    pub(crate) fn watcher(&self) -> io::Result<UnixStream> {
+    pub fn watcher(&self) -> io::Result<UnixStream> {
         let descriptor = self.stream.as_fd().try_clone_to_owned()?;
         UnixStream::from_std(descriptor.into())
     }
