@@ -22,6 +22,8 @@ const theme = EditorView.theme({
   '.cm-tooltip, .cm-panels': { backgroundColor: 'var(--raised)', color: 'var(--text)', border: '1px solid var(--line)' },
   '.cm-tooltip-autocomplete ul li[aria-selected]': { backgroundColor: 'var(--accent)', color: 'var(--on-accent)' },
   '.cm-completionInfo': { maxWidth: '28rem', whiteSpace: 'pre-wrap' },
+  '.cm-collapsedLines': { background: 'var(--raised)', color: 'var(--soft)' },
+  '.cm-collapsedLines:before, .cm-collapsedLines:after': { content: '"···"' },
   '.cm-changedLine': { backgroundColor: 'var(--good-back) !important' },
   '.cm-deletedChunk': { backgroundColor: 'var(--bad-back) !important', color: 'var(--bad)' },
 });
