@@ -72,3 +72,11 @@ export function kindFor(kinds: Kind[], apiVersion: string, kind: string): Kind |
   const group = groupOf(apiVersion);
   return kinds.find((candidate) => candidate.kind === kind && candidate.group === group);
 }
+
+/** `Ingresses`, `NetworkPolicies`: the plural with the kind's capitals. */
+export function pluralOf(kind: Kind): string {
+  const lower = kind.kind.toLowerCase();
+  let same = 0;
+  while (same < lower.length && lower[same] === kind.plural[same]) same++;
+  return kind.kind.slice(0, same) + kind.plural.slice(same);
+}

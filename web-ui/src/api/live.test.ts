@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { connection } from './connection.svelte';
 import { absorb, keyOfObject, objects, table } from './live.svelte';
 import { sentence } from './client';
-import { kindsOf, pathOf, resourceName } from './discovery';
+import { kindsOf, pathOf, pluralOf, resourceName, type Kind } from './discovery';
 import type { Obj, Tree } from './types';
 
 const object = (name: string, revision = '1'): Obj => ({ metadata: { name, namespace: 'a', resourceVersion: revision } });
@@ -146,4 +146,8 @@ test('discovery gives each kind once, in the preferred version', () => {
   expect(kinds.map((kind) => `${resourceName(kind)}/${kind.version}`)).toEqual(['things.x.y/v2', 'olds.x.y/v1']);
   expect(pathOf(kinds[0]!, 'a b', 'n/m', 'scale')).toBe('/apis/x.y/v2/namespaces/a%20b/things/n%2Fm/scale');
   expect(pathOf(kinds[0]!)).toBe('/apis/x.y/v2/things');
+});
+
+test.each([['Ingress', 'ingresses', 'Ingresses'], ['NetworkPolicy', 'networkpolicies', 'NetworkPolicies'], ['Endpoints', 'endpoints', 'Endpoints'], ['Pod', 'pods', 'Pods']])('many of %s', (kind, plural, many) => {
+  expect(pluralOf({ kind, plural } as Kind)).toBe(many);
 });
