@@ -1,0 +1,36 @@
+// Where kinds stand in the navigation; what is not named here stands under its API group. Pure.
+import type { Kind } from '../api/discovery';
+
+export interface Section {
+  name: string;
+  kinds: Kind[];
+}
+
+const PLACES: [string, string[]][] = [
+  ['Workloads', ['pods', 'deployments.apps', 'statefulsets.apps', 'daemonsets.apps', 'replicasets.apps', 'jobs.batch', 'cronjobs.batch', 'horizontalpodautoscalers.autoscaling', 'poddisruptionbudgets.policy']],
+  ['Network', ['services', 'ingresses.networking.k8s.io', 'endpointslices.discovery.k8s.io', 'networkpolicies.networking.k8s.io', 'ingressclasses.networking.k8s.io']],
+  ['Configuration', ['configmaps', 'secrets', 'resourcequotas', 'limitranges', 'priorityclasses.scheduling.k8s.io', 'runtimeclasses.node.k8s.io']],
+  ['Storage', ['persistentvolumeclaims', 'persistentvolumes', 'storageclasses.storage.k8s.io', 'volumeattachments.storage.k8s.io']],
+  ['Access', ['serviceaccounts', 'roles.rbac.authorization.k8s.io', 'rolebindings.rbac.authorization.k8s.io', 'clusterroles.rbac.authorization.k8s.io', 'clusterrolebindings.rbac.authorization.k8s.io', 'certificatesigningrequests.certificates.k8s.io']],
+  ['Cluster', ['nodes', 'namespaces', 'events', 'leases.coordination.k8s.io', 'customresourcedefinitions.apiextensions.k8s.io', 'apiservices.apiregistration.k8s.io']],
+];
+
+const nameOf = (kind: Kind): string => (kind.group ? `${kind.plural}.${kind.group}` : kind.plural);
+
+export function sections(kinds: Kind[]): Section[] {
+  const listed = new Map(kinds.filter((kind) => kind.verbs.includes('list')).map((kind) => [nameOf(kind), kind]));
+  const known: Section[] = PLACES.map(([name, members]) => ({
+    name,
+    kinds: members.flatMap((member) => {
+      const kind = listed.get(member);
+      listed.delete(member);
+      return kind ? [kind] : [];
+    }),
+  }));
+  // Two names of the same thing.
+  listed.delete('events.events.k8s.io');
+  const rest = new Map<string, Kind[]>();
+  for (const kind of listed.values()) rest.set(kind.group, [...(rest.get(kind.group) ?? []), kind]);
+  const more = [...rest].sort(([a], [b]) => a.localeCompare(b)).map(([group, members]) => ({ name: group || 'core', kinds: members }));
+  return [...known, ...more].filter((section) => section.kinds.length > 0);
+}

@@ -1,0 +1,479 @@
+// The dashboard as people use it: real Chromium against a real `wherry up`. One cluster for all tests, in their order.
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Tree } from '../src/api/types';
+import { accessible, launch, rows, sees, shot, visit, type Visit } from './browser';
+import { Cluster } from './cluster';
+
+const cluster = new Cluster();
+let browser: Browser;
+let admin: Visit;
+let page: Page;
+const home = (hash = '#/'): string => `${cluster.url}/ui/${hash}`;
+const core = (plural: string, namespace = 'default'): string => `/api/v1/namespaces/${namespace}/${plural}`;
+const apps = (plural: string, namespace = 'default'): string => `/apis/apps/v1/namespaces/${namespace}/${plural}`;
+
+async function open(hash: string): Promise<void> {
+  await page.evaluate((wanted) => (location.hash = wanted), hash);
+}
+
+/** The state of something of the cluster, once it is as wanted. */
+async function until(path: string, wanted: (object: Tree) => boolean): Promise<Tree> {
+  let last: Tree;
+  await expect.poll(async () => wanted((last = (await cluster.ask('GET', path)).json)), { timeout: 60_000, interval: 250 }).toBe(true);
+  return last;
+}
+
+beforeAll(async () => {
+  if (!process.env.WHERRY_BIN) throw new Error('WHERRY_BIN names the binary to test');
+  await cluster.up();
+  cluster.load('examples/hello/hello.wasm', 'hello:1');
+  cluster.load('examples/hello/hello.wasm', 'hello:2');
+  cluster.load('tests/workloads/print.wasm', 'print:1');
+  for (const [file, path] of [['configmap', core('configmaps')], ['secret', core('secrets')], ['service', core('services')], ['deployment', apps('deployments')]]) {
+    await cluster.applyFile(`examples/hello/${file}.yaml`, path!);
+  }
+  browser = await launch();
+  admin = await visit(browser, cluster.link);
+  page = admin.page;
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await cluster.down();
+});
+
+describe('signing in', () => {
+  test('the link of `wherry up` signs in once', async () => {
+    await sees(page, 'Cluster');
+    expect(page.url()).toBe(home());
+    const cookies = await admin.context.cookies();
+    expect(cookies).toMatchObject([{ name: '__Host-wherry-session', httpOnly: true, secure: true, sameSite: 'Strict', path: '/' }]);
+    const second = await visit(browser, cluster.link);
+    await sees(second.page, /The link was used before or is too old/);
+    expect(await second.context.cookies()).toEqual([]);
+    await second.context.close();
+  });
+
+  test('it stays through a reload and ends when asked', async () => {
+    const token = await cluster.token('default', 'guest');
+    const guest = await visit(browser, home());
+    await guest.page.getByLabel('Bearer token').fill('not a token');
+    await guest.page.getByRole('button', { name: 'Sign in' }).click();
+    await guest.page.getByRole('alert').waitFor();
+    await guest.page.getByLabel('Bearer token').fill(token);
+    await shot(guest.page, 'sign-in');
+    await guest.page.getByRole('button', { name: 'Sign in' }).click();
+    await guest.page.getByRole('button', { name: 'Sign out' }).waitFor();
+    await guest.page.reload();
+    await guest.page.getByRole('button', { name: 'Sign out' }).click();
+    await guest.page.getByLabel('Bearer token').waitFor();
+    await guest.page.reload();
+    await guest.page.getByLabel('Bearer token').waitFor();
+    expect(guest.wrong).toEqual([]);
+    await guest.context.close();
+  });
+
+  test('the page is guarded, and its cookie counts for nobody else', async () => {
+    const served = await cluster.ask('GET', '/ui/', undefined, {}, true);
+    expect(served.code).toBe(200);
+    expect(served.headers['content-security-policy']).toContain("frame-ancestors 'none'");
+    expect(served.headers['x-content-type-options']).toBe('nosniff');
+    const [cookie] = await admin.context.cookies();
+    const headers = { cookie: `${cookie!.name}=${cookie!.value}` };
+    const review = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
+    const path = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
+    const own = await cluster.ask('POST', path, review, { ...headers, 'sec-fetch-site': 'same-origin' }, true);
+    expect(own.json.status?.userInfo?.username).toBe('kubernetes-admin');
+    for (const site of [{ 'sec-fetch-site': 'cross-site' }, { origin: 'https://evil.example' }, {}] as Record<string, string>[]) {
+      expect((await cluster.ask('POST', path, review, { ...headers, ...site }, true)).code).toBe(403);
+    }
+  });
+});
+
+describe('the overview', () => {
+  test('says what is wrong and why, and when it is no more', async () => {
+    await cluster.apply(apps('deployments'), deployment('broken', 'nowhere.invalid/none:1'));
+    await sees(page, /The image nowhere\.invalid\/none:1 cannot be pulled/);
+    await sees(page, /hello/);
+    await shot(page, 'overview');
+    await accessible(page);
+    await cluster.must('DELETE', `${apps('deployments')}/broken`);
+    await page.getByText(/The image nowhere\.invalid/).waitFor({ state: 'detached' });
+  });
+});
+
+describe('tables', () => {
+  test('follow the cluster, sort, filter, select and choose columns', async () => {
+    await open('#/k/core/configmaps');
+    await cluster.apply(core('configmaps'), configMap('zebra', { team: 'red' }));
+    await sees(page, 'zebra');
+    await page.keyboard.press('/');
+    await page.keyboard.type('zeb');
+    await expect.poll(() => rows(page)).toBe(1);
+    await page.keyboard.press('Escape');
+    await expect.poll(() => rows(page)).toBeGreaterThan(1);
+    await page.getByRole('button', { name: 'Name', exact: true }).click();
+    await page.getByRole('button', { name: 'Name', exact: true }).click();
+    await expect.poll(() => page.locator('[role=row] a').first().textContent()).toBe('zebra');
+    expect(page.url()).toContain('sort=-Name');
+    await page.getByRole('button', { name: 'Selectors' }).click();
+    await page.getByLabel('Labels').fill('team=red');
+    await page.keyboard.press('Enter');
+    await expect.poll(() => rows(page)).toBe(1);
+    await page.getByRole('button', { name: 'Columns' }).click();
+    await page.getByLabel('Data').uncheck();
+    await page.getByRole('columnheader', { name: 'Data' }).waitFor({ state: 'detached' });
+    await page.reload();
+    await expect.poll(() => rows(page)).toBe(1);
+    expect(await page.getByRole('columnheader', { name: 'Data' }).count()).toBe(0);
+    await cluster.must('DELETE', `${core('configmaps')}/zebra`);
+    await expect.poll(() => rows(page)).toBe(0);
+    await page.evaluate(() => localStorage.clear());
+  });
+
+  test('keys move, open and go back', async () => {
+    await open('#/k/core/namespaces');
+    await expect.poll(() => rows(page)).toBeGreaterThan(2);
+    await page.getByRole('table').focus();
+    await page.keyboard.press('j');
+    await page.keyboard.press('Enter');
+    await page.getByRole('tab', { name: 'YAML' }).waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('table', { name: 'Namespaces' }).waitFor();
+  });
+
+  test('custom kinds are there as soon as they are served', async () => {
+    await cluster.must('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+      apiVersion: 'apiextensions.k8s.io/v1', kind: 'CustomResourceDefinition', metadata: { name: 'boats.sea.example' },
+      spec: {
+        group: 'sea.example', scope: 'Namespaced', names: { plural: 'boats', singular: 'boat', kind: 'Boat' },
+        versions: [{ name: 'v1', served: true, storage: true, additionalPrinterColumns: [{ name: 'Sails', type: 'integer', jsonPath: '.spec.sails' }], schema: { openAPIV3Schema: { type: 'object', properties: { spec: { type: 'object', properties: { sails: { type: 'integer' } } } } } } }],
+      },
+    });
+    await until('/apis/sea.example/v1/boats', (list) => list.kind === 'BoatList');
+    await cluster.must('POST', '/apis/sea.example/v1/namespaces/default/boats', { apiVersion: 'sea.example/v1', kind: 'Boat', metadata: { name: 'argo' }, spec: { sails: 3 } });
+    await page.reload();
+    await page.getByRole('link', { name: 'Boats' }).click();
+    await page.getByRole('columnheader', { name: 'Sails' }).waitFor();
+    await sees(page, 'argo');
+  });
+
+  test('the palette finds kinds, objects and commands', async () => {
+    await page.keyboard.press('Control+k');
+    await page.getByRole('combobox', { name: 'Search' }).fill('argo');
+    await page.getByRole('option', { name: /argo/ }).waitFor({ state: 'detached' });
+    await page.getByRole('combobox', { name: 'Search' }).fill('deploy');
+    await page.getByRole('option', { name: /^Deployments/ }).waitFor();
+    await page.getByRole('combobox', { name: 'Search' }).fill('hello');
+    await page.getByRole('option', { name: /^hello Deployment in default/ }).click();
+    await page.getByRole('heading', { name: 'hello' }).waitFor();
+    expect(page.url()).toBe(home('#/k/apps/deployments/default/hello'));
+  });
+});
+
+describe('workloads', () => {
+  test('scale, restart, pause, history and undo', async () => {
+    await open('#/k/apps/deployments/default/hello');
+    await sees(page, /All 3 pods are of the newest revision/);
+    await shot(page, 'deployment');
+    await accessible(page);
+    await page.getByRole('button', { name: 'Scale' }).click();
+    await page.getByRole('spinbutton').fill('2');
+    await page.getByRole('dialog').getByRole('button', { name: 'Scale' }).click();
+    await sees(page, /All 2 pods are of the newest revision/);
+    await cluster.apply(apps('deployments'), await changed('hello', 'hello:2'), 'release');
+    await page.getByRole('button', { name: 'Undo to 1' }).click();
+    await page.getByRole('dialog').getByText('image: hello:1').first().waitFor();
+    await shot(page, 'undo');
+    await page.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
+    await until(`${apps('deployments')}/hello`, (found) => found.spec.template.spec.containers[0].image === 'hello:1');
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await until(`${apps('deployments')}/hello`, (found) => found.spec.paused === true);
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await page.getByRole('button', { name: 'Restart' }).click();
+    await until(`${apps('deployments')}/hello`, (found) => !found.spec.paused && found.spec.template.metadata.annotations?.['kubectl.kubernetes.io/restartedAt']);
+    await sees(page, /All 2 pods are of the newest revision/);
+  });
+
+  test('a quota that refuses pods is named', async () => {
+    await cluster.must('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'tight' } });
+    await cluster.apply(core('resourcequotas', 'tight'), { apiVersion: 'v1', kind: 'ResourceQuota', metadata: { name: 'small', namespace: 'tight' }, spec: { hard: { pods: '0' } } });
+    await until(`${core('resourcequotas', 'tight')}/small`, (found) => found.status?.hard?.pods === '0');
+    await cluster.apply(apps('deployments', 'tight'), deployment('web', 'hello:1', 'tight'));
+    await open('#/k/apps/deployments/tight/web');
+    await sees(page, /The quota small is used up: pods=1 more was asked for, pods=0 is used, pods=0 is allowed/);
+  });
+});
+
+describe('pods', () => {
+  test('logs: search, pause, times; crashes are explained', async () => {
+    await cluster.apply(core('pods'), pod('printer', 'print:1'));
+    await open('#/k/core/pods/default/printer?tab=logs');
+    const log = page.getByRole('log');
+    await page.getByText(/[1-9] lines?/).waitFor();
+    await log.locator('.line').first().waitFor();
+    const first = (await log.locator('.line').first().textContent())!.trim();
+    await shot(page, 'logs');
+    await page.getByLabel('Search the log').fill('nothing like this');
+    await log.locator('.line').first().waitFor({ state: 'detached' });
+    await page.getByLabel('Search the log').fill(first.slice(0, 5));
+    await log.locator('.line').first().waitFor();
+    await page.getByLabel('Times').check();
+    await log.getByText(/^\d{4}-\d\d-\d\dT/).first().waitFor();
+    const download = page.waitForEvent('download');
+    await page.getByRole('button', { name: 'Download' }).click();
+    expect((await download).suggestedFilename()).toBe('printer.log');
+    await page.getByRole('button', { name: 'Pause' }).click();
+    await sees(page, /paused/);
+    await accessible(page);
+  });
+
+  test('several pods in one log', async () => {
+    await open('#/k/apps/deployments/default/hello?tab=logs');
+    await page.getByLabel('Container').waitFor();
+    await accessible(page);
+  });
+
+  test('a pod page shows containers and probes; deleting and evicting', async () => {
+    const list = await until(`${core('pods')}?labelSelector=app%3Dhello`, (found) => found.items.filter((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp).length === 2);
+    const [first, second] = list.items.map((one: Tree) => one.metadata.name);
+    await open(`#/k/core/pods/default/${first}`);
+    await sees(page, /GET http:\/\/:http\/healthz every 2 s/);
+    await sees(page, /port-forward/);
+    await shot(page, 'pod');
+    await accessible(page);
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await page.getByText('Deleted', { exact: true }).waitFor();
+    await open(`#/k/core/pods/default/${second}`);
+    await page.getByRole('heading', { name: second }).waitFor();
+    await page.getByRole('button', { name: 'Evict' }).click();
+    await page.getByText('Deleted', { exact: true }).waitFor();
+  });
+});
+
+describe('nodes', () => {
+  test('cordon, and a drain that a budget holds until it lets go', async () => {
+    const { items } = await cluster.must('GET', '/api/v1/nodes');
+    const name = items[0].metadata.name;
+    await cluster.apply('/apis/policy/v1/namespaces/default/poddisruptionbudgets', {
+      apiVersion: 'policy/v1', kind: 'PodDisruptionBudget', metadata: { name: 'keep', namespace: 'default' }, spec: { minAvailable: 2, selector: { matchLabels: { app: 'hello' } } },
+    });
+    await until('/apis/policy/v1/namespaces/default/poddisruptionbudgets/keep', (found) => found.status?.currentHealthy === 2);
+    await open(`#/k/core/nodes/-/${name}`);
+    await page.getByRole('button', { name: 'Cordon', exact: true }).click();
+    await page.getByRole('button', { name: 'Uncordon' }).waitFor();
+    await shot(page, 'node');
+    await accessible(page);
+    await page.getByRole('button', { name: 'Drain' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
+    await page.getByRole('alert').filter({ hasText: /disruption budget keep/ }).first().waitFor();
+    await shot(page, 'drain');
+    await cluster.must('DELETE', '/apis/policy/v1/namespaces/default/poddisruptionbudgets/keep');
+    await sees(page, 'The node is drained.');
+    await page.getByRole('dialog').getByText('Close', { exact: true }).click();
+    await page.getByRole('button', { name: 'Uncordon' }).click();
+    await until(`/api/v1/nodes/${name}`, (found) => !found.spec.unschedulable);
+  });
+});
+
+describe('YAML', () => {
+  test('is completed and checked by the schema, shown as a difference, then applied', async () => {
+    await cluster.apply(core('configmaps'), configMap('edited'));
+    await open('#/k/core/configmaps/default/edited?tab=yaml');
+    const editor = page.getByRole('textbox', { name: 'YAML' });
+    await editor.waitFor();
+    await editor.click();
+    await page.keyboard.press('Control+End');
+    await page.keyboard.type('imm');
+    await page.getByRole('listbox').getByText('immutable').waitFor();
+    await page.keyboard.press('Escape');
+    await page.keyboard.type('x: 1\n');
+    await page.locator('.cm-lint-marker-error').first().waitFor();
+    for (let i = 0; i < 8; i++) await page.keyboard.press('Backspace');
+    await page.keyboard.insertText('binaryData:\n  key: aGVsbG8=');
+    await shot(page, 'yaml');
+    await page.getByRole('button', { name: 'Review changes' }).click();
+    await page.locator('[data-diff] .cm-changedLine').first().waitFor();
+    await shot(page, 'diff');
+    await accessible(page);
+    await page.getByRole('button', { name: 'Apply' }).click();
+    await until(`${core('configmaps')}/edited`, (found) => found.binaryData?.key === 'aGVsbG8=');
+  });
+
+  test('a conflict says who owns which field, and can be taken over', async () => {
+    await cluster.apply(core('configmaps'), { ...configMap('owned'), data: { colour: 'red' } }, 'gardener');
+    await open('#/new/core/configmaps');
+    const editor = page.getByRole('textbox', { name: 'YAML' });
+    await editor.waitFor();
+    await editor.click();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.insertText('apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: owned\n  namespace: default\ndata:\n  colour: blue\n');
+    await page.getByRole('button', { name: 'Review' }).click();
+    await sees(page, '.data.colour');
+    await sees(page, 'gardener');
+    await shot(page, 'conflict');
+    await page.getByRole('button', { name: 'Take them over' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
+    await until(`${core('configmaps')}/owned`, (found) => found.data.colour === 'blue');
+  });
+});
+
+describe('what belongs together', () => {
+  test('the owner graph', async () => {
+    await open('#/k/apps/deployments/default/hello?tab=graph');
+    for (const thing of ['Deployment hello', 'Service hello', 'ConfigMap hello', 'Secret hello']) await page.getByRole('link', { name: thing, exact: true }).waitFor();
+    await page.getByRole('link', { name: /^ReplicaSet hello-/ }).first().waitFor();
+    await shot(page, 'graph');
+    await accessible(page);
+  });
+
+  test('who can do what', async () => {
+    await open('#/access?kind=secrets');
+    await page.getByRole('row', { name: /Group system:masters/ }).getByText('yes').first().waitFor();
+    await shot(page, 'access');
+    await accessible(page);
+  });
+});
+
+describe('rights', () => {
+  test('a reader sees, and is told which verb is missing', async () => {
+    const token = await cluster.token('default', 'reader');
+    await cluster.must('POST', '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings', {
+      apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'ClusterRoleBinding', metadata: { name: 'readers' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'view' }, subjects: [{ kind: 'ServiceAccount', name: 'reader', namespace: 'default' }],
+    });
+    const reader = await visit(browser, home());
+    await reader.page.getByLabel('Bearer token').fill(token);
+    await reader.page.getByRole('button', { name: 'Sign in' }).click();
+    await reader.page.getByRole('button', { name: 'Sign out' }).waitFor();
+    await reader.page.goto(home('#/k/apps/deployments/default/hello'));
+    await sees(reader.page, /pods are of the newest revision/);
+    const restart = reader.page.locator('button[aria-disabled=true]', { hasText: 'Restart' });
+    await restart.waitFor();
+    expect(await restart.getAttribute('title')).toBe('You may not: the verb “patch” on deployments.apps in the namespace default is missing.');
+    expect(await reader.page.locator('button[aria-disabled=true]', { hasText: 'Delete' }).count()).toBe(1);
+    await reader.page.goto(home('#/k/core/secrets'));
+    await reader.page.getByRole('alert').filter({ hasText: /cannot list resource "secrets"/ }).waitFor();
+    await shot(reader.page, 'reader');
+    expect(reader.wrong).toEqual([]);
+    await reader.context.close();
+  });
+});
+
+describe('hostile objects', () => {
+  test('are inert', async () => {
+    const evil = '<img src=x onerror="window.pwned=1"><script>window.pwned=2</script>';
+    await cluster.apply(core('configmaps'), { ...configMap('hostile'), metadata: { name: 'hostile', namespace: 'default', annotations: { 'evil.example/x': evil, 'evil.example/link': 'javascript:window.pwned=3' } }, data: { 'page.html': evil, escape: '\u001b]0;owned\u0007\u001b[2J' } });
+    await cluster.must('POST', core('events'), {
+      apiVersion: 'v1', kind: 'Event', metadata: { name: 'hostile.1', namespace: 'default' }, type: 'Warning', reason: evil.slice(0, 100), message: evil,
+      involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', name: 'hostile', namespace: 'default', uid: (await cluster.must('GET', `${core('configmaps')}/hostile`)).metadata.uid }, lastTimestamp: new Date().toISOString(),
+    });
+    await open('#/k/core/configmaps/default/hostile');
+    await page.getByText(evil).first().waitFor();
+    await page.getByRole('region', { name: 'Events' }).getByText(evil).first().waitFor();
+    await open('#/k/core/configmaps/default/hostile?tab=yaml');
+    await page.getByRole('textbox', { name: 'YAML' }).getByText(/onerror/).first().waitFor();
+    await open('#/k/core/events');
+    await page.getByText(/onerror/).first().waitFor();
+    await open('#/');
+    await page.getByRole('region', { name: 'Recent events' }).getByText(/onerror/).first().waitFor();
+    expect(await page.evaluate('window.pwned')).toBeUndefined();
+    expect(await page.locator('img[src=x]').count()).toBe(0);
+    expect(admin.wrong).toEqual([]);
+  });
+});
+
+describe('on a phone', () => {
+  test('everything fits and is reached', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    await open('#/');
+    await page.getByRole('region', { name: 'Workloads' }).waitFor();
+    const over = (): Promise<number> => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    expect(await over()).toBeLessThanOrEqual(0);
+    await shot(page, 'phone');
+    await accessible(page);
+    await page.getByRole('button', { name: 'Navigation' }).click();
+    await page.getByRole('link', { name: 'Pods', exact: true }).click();
+    await page.getByRole('table', { name: 'Pods' }).waitFor();
+    expect(await over()).toBeLessThanOrEqual(0);
+    await page.setViewportSize({ width: 1280, height: 800 });
+  });
+});
+
+describe('crashes of the server', () => {
+  test('a quiet banner, nothing lost, and on it goes', async () => {
+    await open('#/k/core/configmaps?q=edited');
+    await expect.poll(() => rows(page)).toBe(1);
+    await cluster.kill();
+    await sees(page, /The server does not answer/);
+    expect(await rows(page)).toBe(1);
+    await shot(page, 'away');
+    await cluster.up();
+    await page.getByText(/The server does not answer/).waitFor({ state: 'detached' });
+    await cluster.apply(core('configmaps'), configMap('edited-after'));
+    await expect.poll(() => rows(page), { timeout: 30_000 }).toBe(2);
+    expect(admin.wrong).toEqual([]);
+  });
+});
+
+describe('size', () => {
+  const MANY = 20_000;
+
+  test('twenty thousand rows scroll', async () => {
+    await cluster.must('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'many' } });
+    let next = 0;
+    await Promise.all(Array.from({ length: 16 }, async () => {
+      while (next < MANY) await cluster.must('POST', core('configmaps', 'many'), { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `row-${String(next++).padStart(5, '0')}` } });
+    }));
+    await page.selectOption('#namespace', 'many');
+    await open('#/k/core/configmaps');
+    await expect.poll(() => rows(page), { timeout: 60_000 }).toBeGreaterThanOrEqual(MANY);
+    expect(await page.getByRole('row').count()).toBeLessThan(120);
+    await page.getByRole('table').focus();
+    await page.keyboard.press('End');
+    await sees(page, 'row-19999');
+    await shot(page, 'many');
+    // What a second of scrolling costs: the longest that the page was busy at once.
+    const longest = await page.evaluate(async () => {
+      const box = document.querySelector('[data-rows]')!;
+      let longest = 0;
+      let last = performance.now();
+      for (let frame = 0; frame < 60; frame++) {
+        box.scrollTop = frame * 10_000;
+        await new Promise(requestAnimationFrame);
+        const now = performance.now();
+        longest = Math.max(longest, now - last);
+        last = now;
+      }
+      return longest;
+    });
+    console.log(`20,000 rows: the longest frame of a scroll over all took ${Math.round(longest)} ms`);
+    expect(longest).toBeLessThan(1000);
+    await page.getByRole('searchbox').first().fill('row-1234');
+    await expect.poll(() => rows(page)).toBe(10);
+    expect(admin.wrong).toEqual([]);
+  }, 600_000);
+});
+
+function configMap(name: string, labels: Record<string, string> = {}): Tree {
+  return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace: 'default', labels }, data: { key: 'value' } };
+}
+
+function pod(name: string, image: string): Tree {
+  return { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: 'default' }, spec: { restartPolicy: 'Never', containers: [{ name: 'main', image, imagePullPolicy: 'IfNotPresent' }] } };
+}
+
+function deployment(name: string, image: string, namespace = 'default'): Tree {
+  return {
+    apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace },
+    spec: { replicas: 1, selector: { matchLabels: { app: name } }, template: { metadata: { labels: { app: name } }, spec: { containers: [{ name: 'main', image }] } } },
+  };
+}
+
+/** The example's deployment with another image. */
+async function changed(name: string, image: string): Promise<Tree> {
+  const found = await cluster.must('GET', `${apps('deployments')}/${name}`);
+  return { apiVersion: 'apps/v1', kind: 'Deployment', metadata: { name, namespace: 'default' }, spec: { template: { spec: { containers: [{ name: found.spec.template.spec.containers[0].name, image }] } } } };
+}
