@@ -9,10 +9,13 @@ use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource, ResourceType},
 };
-use wasmtime_wasi::p2::{
-    DynPollable, Pollable,
-    bindings::sockets::network::{ErrorCode, IpAddress, Network},
-    subscribe,
+use wasmtime_wasi::{
+    p2::{
+        DynPollable, Pollable,
+        bindings::sockets::network::{ErrorCode, IpAddress, Network},
+        subscribe,
+    },
+    sockets::WasiSocketsView,
 };
 
 use super::{Lowered, VERSION};
@@ -42,12 +45,7 @@ pub(super) fn guard(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         Box::new(resolve(store, arguments))
     })?;
     names.func_wrap("[method]resolve-address-stream.resolve-next-address", next)?;
-    names.func_wrap(
-        "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, Guest>, (stream,): (Resource<Addresses>,)| {
-            Ok((subscribe(store.data_mut().sockets().table, stream)?,) as (Resource<DynPollable>,))
-        },
-    )
+    names.func_wrap("[method]resolve-address-stream.subscribe", ready)
 }
 
 async fn resolve(
@@ -74,4 +72,12 @@ fn next(
         let [a, b, c, d] = address.octets();
         IpAddress::Ipv4((a, b, c, d))
     })),))
+}
+
+/// Its answer is there already, so that waiting for it is over at once.
+fn ready(
+    mut store: StoreContextMut<'_, Guest>,
+    (stream,): (Resource<Addresses>,),
+) -> wasmtime::Result<(Resource<DynPollable>,)> {
+    Ok((subscribe(store.data_mut().sockets().table, stream)?,))
 }
