@@ -21,6 +21,7 @@ mod program;
 mod pulls;
 mod sandboxes;
 mod shared;
+mod streams;
 mod tenants;
 mod views;
 
@@ -232,13 +233,6 @@ fn by_sandbox(containers: &[ContainerStats]) -> Vec<SandboxStats> {
     out.into_values().collect()
 }
 
-fn no_streams(what: &'static str) -> Error {
-    Error::Unsupported {
-        what,
-        reason: "a Wasm container has no programs but its own".to_owned(),
-    }
-}
-
 #[async_trait]
 impl cri::Runtime for Runtime {
     fn version(&self) -> Version {
@@ -320,20 +314,20 @@ impl cri::Runtime for Runtime {
         self.update_resources(id, resources).await
     }
 
-    async fn exec_sync(&self, _: &ContainerId, _: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
-        Err(no_streams("exec"))
+    async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error> {
+        self.command_output(id, command, timeout).await
     }
 
-    async fn exec(&self, _: &ContainerId, _: ExecRequest) -> Result<Session, Error> {
-        Err(no_streams("exec"))
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, Error> {
+        self.command(id, request)
     }
 
-    async fn attach(&self, _: &ContainerId, _: Streams) -> Result<Session, Error> {
-        Err(no_streams("attach"))
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<Session, Error> {
+        self.attachment(id, streams)
     }
 
-    async fn port_forward(&self, _: &SandboxId, _: u16) -> Result<Connection, Error> {
-        Err(no_streams("port-forward"))
+    async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Connection, Error> {
+        self.connection(id, port).await
     }
 
     fn events(&self) -> BoxStream<'static, Event> {
