@@ -21,6 +21,7 @@ mod flowcontrol;
 pub mod http;
 mod own;
 pub mod pods;
+pub mod proxy;
 mod quota;
 pub mod registry;
 pub mod resources;

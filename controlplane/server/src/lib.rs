@@ -33,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+use apiserver::http::dial::{Dialer, Direct};
 use apiserver::{ApiServer, bootstrap, http::health::Check, registry::Deps, registry::virtuals::VirtualRoute};
 use client::{Client, Clock, Informers};
 use ipnet::Ipv4Net;
@@ -454,11 +455,14 @@ fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Resu
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
     let tasks = tasks.clone();
     Ok(Box::new(move |deps: &Deps| -> Vec<VirtualRoute> {
-        let dialer = Arc::new(apiserver::http::dial::Direct::new(deps.reader.clone(), kubelets));
-        vec![
-            apiserver::pods::log::route(dialer, tasks),
+        let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(deps.reader.clone(), kubelets));
+        let mut routes = vec![
             apiserver::components::route(deps.backend.clone(), components.checks()),
-        ]
+            apiserver::pods::log::route(dialer.clone(), tasks.clone()),
+        ];
+        routes.extend(apiserver::pods::stream::routes(&dialer, &tasks));
+        routes.extend(apiserver::proxy::routes(&dialer, &tasks));
+        routes
     }))
 }
 

@@ -482,14 +482,31 @@ async fn the_kubelet_api_gives_logs_to_the_api_server_alone() {
     );
     assert_eq!(call(&node, None, path).await, (401, "Unauthorized".into()));
     let other = Some(node.authority.issue("system:node:n2", Some("system:nodes")));
+    let (code, why) = call(&node, other, path).await;
+    assert_eq!(code, 403);
     assert_eq!(
-        call(&node, other, path).await,
-        (403, "Forbidden (user=system:node:n2)".into())
+        why,
+        "Forbidden (user=system:node:n2, verb=get, resource=nodes, subresource(s)=[proxy], node=n1)"
     );
     let admin = || Some(node.authority.issue("admin", Some("system:masters")));
     assert_eq!(call(&node, admin(), "/healthz").await, (200, "ok".into()));
     let (code, metrics) = call(&node, admin(), "/metrics").await;
     assert!(code == 200 && metrics.contains("kubelet_running_pods 1\n"), "{metrics}");
+    let (code, resources) = call(&node, admin(), "/metrics/resource").await;
+    assert!(
+        code == 200 && resources.ends_with("resource_scrape_error 0\n"),
+        "{resources}"
+    );
+    let plain = "unable to upgrade: missing upgrade headers in request";
+    assert_eq!(
+        call(&node, admin(), "/exec/default/a/web?command=ls&output=1").await,
+        (400, plain.into())
+    );
+    let missing = "container not found (\"db\")";
+    assert_eq!(
+        call(&node, admin(), "/exec/default/a/db?command=ls&output=1").await,
+        (500, missing.into())
+    );
     let (_, pods) = call(&node, admin(), "/pods").await;
     let pods: Value = serde_json::from_str(&pods).expect("json");
     assert_eq!(pods["items"][0]["metadata"]["name"], "a");

@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 use self::compiled::Guest;
 
 /// The newest version of this protocol that we speak.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The first version with [`Call::Exec`] and [`Call::Attach`].
+pub const STREAMS_VERSION: u32 = 2;
 /// The oldest version that we still speak.
 pub const OLDEST_VERSION: u32 = 1;
 /// The most items in one page of a snapshot.
@@ -76,6 +78,10 @@ pub enum Call {
     /// Follows the host's changes on this connection, from after the given sequence number; `None`: from now on.
     /// Answer: [`Answer::Subscribed`].
     Subscribe { after: Option<u64> },
+    /// Runs one of the host's own commands in what a container sees; answered by [`Answer::Exited`] when it has ended.
+    Exec(Box<Exec>),
+    /// Joins descriptors to a container's own streams; answered when it has ended, or the other ends are closed.
+    Attach(Attach),
     /// One page of everything the host holds. Answer: [`Answer::Page`].
     Snapshot { after: Cursor },
     /// Usage of every running container. Answer: [`Answer::Stats`].
@@ -173,6 +179,30 @@ pub struct CreateContainer {
     pub created_at: i64,
 }
 
+/// Runs a command. Its streams are pipes that travel with the message; those that are absent lead nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    pub container: cri::ContainerId,
+    /// Program and arguments; not empty.
+    pub command: Vec<String>,
+    pub stdin: Option<FdIndex>,
+    pub stdout: Option<FdIndex>,
+    pub stderr: Option<FdIndex>,
+    /// The output goes to a terminal in raw mode.
+    pub tty: bool,
+}
+
+/// Joins pipes to a container's streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    pub container: cri::ContainerId,
+    pub stdin: Option<FdIndex>,
+    pub stdout: Option<FdIndex>,
+    pub stderr: Option<FdIndex>,
+    /// The output goes to a terminal in raw mode.
+    pub tty: bool,
+}
+
 /// What to run: the image's entrypoint, arguments and environment with the pod's laid over them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Program {
@@ -221,6 +251,10 @@ pub enum Answer {
         complete: bool,
     },
     Page(Page),
+    /// To `Exec`.
+    Exited {
+        code: i32,
+    },
     Stats(Vec<cri::ContainerStats>),
 }
 

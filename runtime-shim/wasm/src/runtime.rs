@@ -21,16 +21,17 @@ mod program;
 mod pulls;
 mod sandboxes;
 mod shared;
+mod streams;
 mod tenants;
 mod views;
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
-    ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId,
-    Version,
+    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
+    ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig,
+    Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
@@ -216,6 +217,22 @@ fn pulls(shared: &Arc<Shared>, images: &Arc<Images>) -> Arc<Pulls> {
     })
 }
 
+/// Sums what the containers of each sandbox use.
+fn by_sandbox(containers: &[ContainerStats]) -> Vec<SandboxStats> {
+    let mut out: BTreeMap<&SandboxId, SandboxStats> = BTreeMap::new();
+    for stats in containers {
+        let sum = out.entry(&stats.sandbox).or_insert_with(|| SandboxStats {
+            id: stats.sandbox.to_string(),
+            pod_uid: stats.pod_uid.clone(),
+            ..SandboxStats::default()
+        });
+        sum.timestamp = sum.timestamp.max(stats.timestamp);
+        sum.cpu_usage_core_nanoseconds += stats.cpu_usage_core_nanoseconds;
+        sum.memory_working_set_bytes += stats.memory_working_set_bytes;
+    }
+    out.into_values().collect()
+}
+
 #[async_trait]
 impl cri::Runtime for Runtime {
     fn version(&self) -> Version {
@@ -297,12 +314,32 @@ impl cri::Runtime for Runtime {
         self.update_resources(id, resources).await
     }
 
+    async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error> {
+        self.command_output(id, command, timeout).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, Error> {
+        self.command(id, request)
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<Session, Error> {
+        self.attachment(id, streams)
+    }
+
+    async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Connection, Error> {
+        self.connection(id, port).await
+    }
+
     fn events(&self) -> BoxStream<'static, Event> {
         self.shared.events()
     }
 
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error> {
         Ok(self.all_stats().await)
+    }
+
+    async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error> {
+        Ok(by_sandbox(&self.all_stats().await))
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {

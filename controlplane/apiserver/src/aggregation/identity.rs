@@ -47,7 +47,7 @@ pub(super) fn outgoing(headers: &HeaderMap, user: &UserInfo, upgrade: bool) -> H
 }
 
 /// Takes away what is between two neighbours only; an upgrade is agreed on with the last one.
-pub(super) fn strip(headers: &mut HeaderMap, upgrade: bool) {
+pub(crate) fn strip(headers: &mut HeaderMap, upgrade: bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -109,7 +109,7 @@ fn escaped(key: &str) -> String {
     out
 }
 
-fn without_bearer(headers: &mut HeaderMap) {
+pub(crate) fn without_bearer(headers: &mut HeaderMap) {
     let values = headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
         .iter()

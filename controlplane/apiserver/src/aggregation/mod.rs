@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::registry::reader::Reader;
 use crate::server::Shared;
 use crate::webhook;
+pub(crate) use identity::{strip, without_bearer};
 pub(crate) use local::priority;
 pub(crate) use offers::Offer;
 pub(crate) use proxy::pass;

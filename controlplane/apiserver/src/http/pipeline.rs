@@ -3,6 +3,7 @@
 //!
 //! Authorization is decided before the body is read. Plain functions, so that a request costs no more than its work.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
@@ -206,6 +207,23 @@ async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc
             authenticate(certified, &parts.headers, server.tokens.as_deref(), may_be_anyone).await
         }
     }
+}
+
+/// Asks whether the user may do to what is asked about something else besides.
+pub(super) async fn authorize_also(
+    server: &Shared,
+    info: &RequestInfo<'_>,
+    query: &Query<'_>,
+    user: &UserInfo,
+    verb: &'static str,
+) -> Result<(), Status> {
+    let info = RequestInfo {
+        verb,
+        namespace: Cow::Borrowed(&*info.namespace),
+        name: Cow::Borrowed(&*info.name),
+        ..*info
+    };
+    authorize(server, &info, query, user).await
 }
 
 /// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.

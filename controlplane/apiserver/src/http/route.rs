@@ -18,7 +18,7 @@ use super::info::RequestInfo;
 use super::metrics::Target;
 use super::negotiate::{accepted, accepted_plain, is_built_in};
 use super::query::Query;
-use super::{health, respond};
+use super::{health, pipeline, respond};
 use crate::admission::dynamic::passing;
 use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
@@ -397,10 +397,15 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     // A list may be of one name, by its field selector.
     let named = found.subresource.is_some() || verb == "get";
     let misnamed = named == info.name.is_empty() && verb != "list";
-    if info.trailing || found.namespaced == info.namespace.is_empty() || misnamed {
+    let beyond = info.trailing && found.subresource != Some("proxy");
+    if beyond || found.namespaced == info.namespace.is_empty() || misnamed {
         return Err(Status::no_such_path());
     }
     check_name(info)?;
+    if enters_by_get(route) {
+        // A browser's WebSocket is a GET; who may only look must not act by it.
+        pipeline::authorize_also(route.server, info, route.query, route.user, "create").await?;
+    }
     if let Some(part) = found.handler.stands_for() {
         return pass_to_part(route, part, body).await;
     }
@@ -467,6 +472,18 @@ fn pass_to_part<'a>(
         };
         dispatch(route, Body::from(bytes)).await
     })
+}
+
+/// Whether a GET, such as that of a WebSocket, is to lead into a pod, which otherwise takes a POST.
+fn enters_by_get(route: Route<'_>) -> bool {
+    let info = route.info;
+    let enters = match (info.group, info.resource) {
+        ("", "pods") => matches!(info.subresource, "exec" | "attach" | "portforward"),
+        // The same, by the way of the kubelet.
+        ("", "nodes") => info.subresource == "proxy",
+        _ => false,
+    };
+    enters && info.verb == "get" && route.parts.headers.contains_key(http::header::UPGRADE)
 }
 
 /// Has another server answer.

@@ -119,7 +119,7 @@ impl Logs {
 }
 
 /// A node's refusal in the words of the node.
-fn refused(code: StatusCode, text: &str) -> Status {
+pub(super) fn refused(code: StatusCode, text: &str) -> Status {
     match code {
         StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
         StatusCode::NOT_FOUND => {
@@ -141,7 +141,7 @@ fn text(body: Body) -> Response {
 }
 
 /// Which container is meant: the one named, or the only one there is.
-fn container<'a>(pod: &'a Object, asked: Option<&'a str>) -> Result<&'a str, Status> {
+pub(super) fn container<'a>(pod: &'a Object, asked: Option<&'a str>) -> Result<&'a str, Status> {
     let names = |list: &str| -> Vec<&'a str> {
         pod.list_at(list)
             .iter()

@@ -1,7 +1,9 @@
-//! What can be done to a pod beside reading and writing it: binding it to a node, evicting it, reading its logs.
+//! What can be done to a pod beside reading and writing it: binding it to a node, evicting it, reading its logs,
+//! entering it.
 
 mod evict;
 pub mod log;
+pub mod stream;
 
 use std::sync::Arc;
 

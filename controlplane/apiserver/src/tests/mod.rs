@@ -19,6 +19,7 @@ mod pods;
 mod policies;
 mod refusals;
 mod sockets;
+mod streams;
 mod watches;
 mod webhooks;
 mod workloads;

@@ -65,6 +65,11 @@ fn text(path: &str) -> String {
         .unwrap_or_default()
 }
 
+/// Bytes of the machine's memory, and those of it that are free or could be.
+pub(crate) fn memory() -> (i64, i64) {
+    (meminfo("MemTotal:"), meminfo("MemAvailable:"))
+}
+
 fn meminfo(field: &str) -> i64 {
     let all = text("/proc/meminfo");
     let line = all.lines().find_map(|line| line.strip_prefix(field));

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use machine::{Machine, machine, storage};
+pub(crate) use machine::{Machine, machine, memory, storage};
 use status::Facts;
 pub(crate) use status::{Node, allocatable};
 

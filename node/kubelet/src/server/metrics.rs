@@ -1,17 +1,20 @@
-//! What this node and its pods use: `/metrics` for Prometheus, `/stats/summary` for the metrics server.
+//! What this node and its pods use, as Prometheus reads it: `/metrics`, `/metrics/resource` and, of what cAdvisor tells
+//! elsewhere, `/metrics/cadvisor`.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use axum::{
-    Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use jiff::Timestamp;
-use serde_json::{Value, json};
 
+use super::usage::{self, ContainerUsage, PodUsage, Usage};
 use crate::shared::Shared;
+
+fn answer(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
 
 pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     let pods = shared.observer.all();
@@ -34,7 +37,7 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     for part in &shared.metrics {
         out.push_str(&part.text().await);
     }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()
+    answer(out)
 }
 
 fn write_metrics(out: &mut String, pods: usize, states: &BTreeMap<&str, usize>, dropped: u64) -> std::fmt::Result {
@@ -58,35 +61,224 @@ fn write_metrics(out: &mut String, pods: usize, states: &BTreeMap<&str, usize>, 
     )
 }
 
-pub(super) async fn summary(State(shared): State<Arc<Shared>>) -> Response {
-    let stats = match shared.runtime.stats().await {
-        Ok(stats) => stats,
-        Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.chain()).into_response(),
+/// For metrics-server.
+pub(super) async fn resource(State(shared): State<Arc<Shared>>) -> Response {
+    let mut out = String::new();
+    let error = match usage::read(&shared).await {
+        Ok(usage) => {
+            let _ = write_resources(&mut out, &usage); // a String takes all
+            0
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the runtime does not tell its usage"
+            );
+            1
+        }
     };
-    let mut by_pod = BTreeMap::<String, Vec<&cri::ContainerStats>>::new();
-    for container in &stats {
-        by_pod.entry(container.pod_uid.clone()).or_default().push(container);
-    }
-    let pods = shared.pods.snapshot();
-    let items = pods.iter().filter_map(|(_, pod)| {
-        let meta = &pod.metadata;
-        let containers: Vec<Value> = by_pod.get(&*meta.uid)?.iter().map(|c| usage(c)).collect();
-        Some(json!({
-            "podRef": {"name": &*meta.name, "namespace": &*meta.namespace, "uid": &*meta.uid},
-            "startTime": pod.status.start_time,
-            "containers": containers,
-        }))
-    });
-    Json(json!({"node": {"nodeName": shared.node_name}, "pods": items.collect::<Vec<_>>()})).into_response()
+    let _ = family(
+        &mut out,
+        "resource_scrape_error",
+        "gauge",
+        "1 if there was an error while getting container metrics, 0 otherwise",
+    );
+    let _ = writeln!(out, "resource_scrape_error {error}");
+    answer(out)
 }
 
-fn usage(stats: &cri::ContainerStats) -> Value {
-    let time = Timestamp::from_nanosecond(i128::from(stats.timestamp))
-        .map(api::time::micro)
-        .unwrap_or_default();
-    json!({
-        "name": stats.name,
-        "cpu": {"time": time, "usageCoreNanoSeconds": stats.cpu_usage_core_nanoseconds},
-        "memory": {"time": time, "workingSetBytes": stats.memory_working_set_bytes},
-    })
+fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+    writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
+}
+
+/// Core-nanoseconds as seconds.
+fn seconds(nanoseconds: u64) -> f64 {
+    std::time::Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+fn milliseconds(nanoseconds: i64) -> i64 {
+    nanoseconds / 1_000_000
+}
+
+fn write_resources(out: &mut String, usage: &Usage) -> std::fmt::Result {
+    let containers =
+        |usage: &Usage, out: &mut String, name: &str, value: fn(&ContainerUsage) -> Option<(f64, bool)>| {
+            for pod in &usage.pods {
+                for container in &pod.containers {
+                    let Some((value, timed)) = value(container) else {
+                        continue;
+                    };
+                    write!(
+                        out,
+                        "{name}{{container=\"{}\",{}}} {value}",
+                        container.stats.name,
+                        labels(pod)
+                    )?;
+                    match timed {
+                        true => writeln!(out, " {}", milliseconds(container.stats.timestamp))?,
+                        false => writeln!(out)?,
+                    }
+                }
+            }
+            Ok::<(), std::fmt::Error>(())
+        };
+    let name = "container_cpu_usage_seconds_total";
+    family(
+        out,
+        name,
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+    )?;
+    containers(usage, out, name, |c| {
+        Some((seconds(c.stats.cpu_usage_core_nanoseconds), true))
+    })?;
+    let name = "container_memory_working_set_bytes";
+    family(out, name, "gauge", "Current working set of the container in bytes")?;
+    containers(usage, out, name, |c| {
+        Some((c.stats.memory_working_set_bytes as f64, true))
+    })?;
+    let name = "container_start_time_seconds";
+    family(
+        out,
+        name,
+        "gauge",
+        "Start time of the container since unix epoch in seconds",
+    )?;
+    containers(usage, out, name, |c| {
+        Some((c.started?.as_millisecond() as f64 / 1000.0, false))
+    })?;
+    let (node, at) = (&usage.node, milliseconds(usage.node.timestamp));
+    let name = "node_cpu_usage_seconds_total";
+    family(
+        out,
+        name,
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+    )?;
+    writeln!(out, "{name} {} {at}", seconds(node.cpu))?;
+    let name = "node_memory_working_set_bytes";
+    family(out, name, "gauge", "Current working set of the node in bytes")?;
+    writeln!(out, "{name} {} {at}", node.memory_used)?;
+    let name = "pod_cpu_usage_seconds_total";
+    family(
+        out,
+        name,
+        "counter",
+        "Cumulative cpu time consumed by the pod in core-seconds",
+    )?;
+    for pod in &usage.pods {
+        writeln!(out, "{name}{{{}}} {} {at}", labels(pod), seconds(pod.total().0))?;
+    }
+    let name = "pod_memory_working_set_bytes";
+    family(out, name, "gauge", "Current working set of the pod in bytes")?;
+    for pod in &usage.pods {
+        writeln!(out, "{name}{{{}}} {} {at}", labels(pod), pod.total().1)?;
+    }
+    Ok(())
+}
+
+fn labels(pod: &PodUsage) -> String {
+    let metadata = &pod.pod.metadata;
+    format!("namespace=\"{}\",pod=\"{}\"", metadata.namespace, metadata.name)
+}
+
+/// The names that dashboards made for cAdvisor look for, as far as the runtimes tell.
+pub(super) async fn cadvisor(State(shared): State<Arc<Shared>>) -> Response {
+    match usage::read(&shared).await {
+        Ok(usage) => {
+            let mut out = String::new();
+            let _ = write_cadvisor(&mut out, &usage); // a String takes all
+            answer(out)
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.chain()).into_response(),
+    }
+}
+
+type Of<T> = fn(&T) -> Option<f64>;
+
+fn write_cadvisor(out: &mut String, usage: &Usage) -> std::fmt::Result {
+    let of_containers: [(&str, &str, &str, Of<ContainerUsage>); 5] = [
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed in seconds.",
+            |c| Some(seconds(c.stats.cpu_usage_core_nanoseconds)),
+        ),
+        (
+            "container_memory_working_set_bytes",
+            "gauge",
+            "Current working set in bytes.",
+            |c| Some(c.stats.memory_working_set_bytes as f64),
+        ),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            |c| Some(c.stats.linux.as_ref()?.memory_usage_bytes as f64),
+        ),
+        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| {
+            Some(c.stats.linux.as_ref()?.memory_rss_bytes as f64)
+        }),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds.",
+            |c| Some(c.started?.as_second() as f64),
+        ),
+    ];
+    for (name, kind, help, value) in of_containers {
+        family(out, name, kind, help)?;
+        for pod in &usage.pods {
+            for container in &pod.containers {
+                if let Some(value) = value(container) {
+                    let stats = &container.stats;
+                    writeln!(
+                        out,
+                        "{name}{{container=\"{}\",id=\"{}\",{}}} {value}",
+                        stats.name,
+                        stats.id,
+                        labels(pod)
+                    )?;
+                }
+            }
+        }
+    }
+    let of_interfaces: [(&str, &str, Of<cri::InterfaceStats>); 4] = [
+        (
+            "container_network_receive_bytes_total",
+            "Cumulative count of bytes received",
+            |i| Some(i.rx_bytes as f64),
+        ),
+        (
+            "container_network_transmit_bytes_total",
+            "Cumulative count of bytes transmitted",
+            |i| Some(i.tx_bytes as f64),
+        ),
+        (
+            "container_network_receive_errors_total",
+            "Cumulative count of errors encountered while receiving",
+            |i| Some(i.rx_errors as f64),
+        ),
+        (
+            "container_network_transmit_errors_total",
+            "Cumulative count of errors encountered while transmitting",
+            |i| Some(i.tx_errors as f64),
+        ),
+    ];
+    for (name, help, value) in of_interfaces {
+        family(out, name, "counter", help)?;
+        for pod in &usage.pods {
+            for interface in pod.sandbox.iter().flat_map(|sandbox| &sandbox.interfaces) {
+                if let Some(value) = value(interface) {
+                    writeln!(
+                        out,
+                        "{name}{{interface=\"{}\",{}}} {value}",
+                        interface.name,
+                        labels(pod)
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(())
 }

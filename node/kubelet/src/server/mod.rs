@@ -1,15 +1,24 @@
 //! The kubelet API, by which the API server reaches containers: logs, and what metrics collectors read.
 //!
-//! Every request needs a client certificate of the cluster; only `system:masters` and the API server's own identity are
-//! let in. Deliberately absent: exec, attach and port-forward.
+//! Callers are known by certificates or tokens of the cluster; the API server says what they may ([`auth`]).
 
 mod auth;
 mod logs;
 mod metrics;
+mod rights;
+mod streams;
+mod summary;
+mod usage;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Json, Router, extract::State, middleware, routing::get};
+use axum::{
+    Extension, Json, Router,
+    extract::State,
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -21,7 +30,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::auth::{Allowed, Peer};
+use self::{
+    auth::{Allowed, Peer},
+    streams::Sessions,
+};
 use crate::{Error, Tls, shared::Shared};
 
 /// For the TLS handshake and the request's head.
@@ -37,9 +49,8 @@ impl Server {
     /// A server that is bound but does not accept yet.
     pub(crate) fn new(shared: Arc<Shared>, listener: std::net::TcpListener, tls: Tls) -> Result<Self, Error> {
         listener.set_nonblocking(true).map_err(Error::Listen)?;
-        let allowed = Arc::new(Allowed {
-            names: tls.allowed_names.clone(),
-        });
+        let (client, node) = (shared.client.clone(), shared.node_name.clone());
+        let allowed = Arc::new(Allowed::new(tls.allowed_names.clone(), client, node));
         Ok(Self {
             listener: TcpListener::from_std(listener).map_err(Error::Listen)?,
             tls: TlsAcceptor::from(Arc::new(config(tls)?)),
@@ -49,10 +60,15 @@ impl Server {
 
     /// Serves until `shutdown`.
     pub(crate) async fn run(self, tasks: TaskTracker, shutdown: CancellationToken) {
+        let sessions = Sessions {
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let served = self.app.layer(Extension(sessions));
         while let Some(accepted) = shutdown.run_until_cancelled(self.listener.accept()).await {
             match accepted {
                 Ok((stream, _)) => {
-                    let (tls, app, shutdown) = (self.tls.clone(), self.app.clone(), shutdown.clone());
+                    let (tls, app, shutdown) = (self.tls.clone(), served.clone(), shutdown.clone());
                     tasks.spawn(async move { shutdown.run_until_cancelled(serve(tls, app, stream)).await });
                 }
                 Err(error) => {
@@ -97,7 +113,10 @@ async fn serve(tls: TlsAcceptor, app: Router, stream: TcpStream) {
     let service = TowerToHyperService::new(app.layer(Extension(peer)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await
+    {
         tracing::debug!(error, "a connection to the kubelet API broke");
     }
 }
@@ -107,9 +126,62 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
         .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
+        .merge(streams())
+        .route("/checkpoint/{namespace}/{pod}/{container}", post(no_checkpoints))
         .route("/metrics", get(metrics::text))
-        .route("/stats/summary", get(metrics::summary))
+        .route("/metrics/resource", get(metrics::resource))
+        .route("/metrics/cadvisor", get(metrics::cadvisor))
+        .route("/stats/summary", get(summary::summary))
+        .route("/runningpods", get(running_pods))
+        .route("/runningpods/", get(running_pods))
         .with_state(shared)
+}
+
+/// Into containers; by GET as well, for WebSockets.
+fn streams() -> Router<Arc<Shared>> {
+    let container = "{namespace}/{pod}/{container}";
+    let with_uid = "{namespace}/{pod}/{uid}/{container}";
+    let mut router = Router::new()
+        .route(
+            "/portForward/{namespace}/{pod}",
+            get(streams::port_forward).post(streams::port_forward),
+        )
+        .route(
+            "/portForward/{namespace}/{pod}/{uid}",
+            get(streams::port_forward).post(streams::port_forward),
+        );
+    for place in [container, with_uid] {
+        router = router
+            .route(&format!("/exec/{place}"), get(streams::exec).post(streams::exec))
+            .route(&format!("/attach/{place}"), get(streams::attach).post(streams::attach))
+            .route(&format!("/run/{place}"), post(streams::run));
+    }
+    router
+}
+
+async fn no_checkpoints() -> (StatusCode, &'static str) {
+    let reason = "checkpoints are not made here: neither runtime can freeze a container and restore it";
+    (StatusCode::NOT_FOUND, reason)
+}
+
+/// The pods that the runtime runs, whether or not the API knows them.
+async fn running_pods(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let listed = shared.runtime.list_sandboxes().await.unwrap_or_default();
+    let ready = listed
+        .iter()
+        .filter(|sandbox| sandbox.state == cri::SandboxState::Ready);
+    let items = ready.map(|sandbox| {
+        let config = &sandbox.config;
+        let observed = shared.observer.pod(&config.uid);
+        let running = observed.containers.iter().filter(|c| c.is_running());
+        let containers: Vec<Value> = running.map(|c| json!({"name": c.name, "image": c.image})).collect();
+        json!({
+            "metadata": {"name": config.name, "namespace": config.namespace, "uid": config.uid},
+            "spec": {"containers": containers}, "status": {},
+        })
+    });
+    let items: Vec<Value> = items.collect();
+    Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 
 /// The pods of this node, as far as the kubelet keeps them: names and status.

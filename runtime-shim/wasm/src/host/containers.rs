@@ -119,6 +119,7 @@ impl Containers {
                 ips,
                 created_at: run.created_at,
                 handler: run.handler,
+                network_namespace: None,
             },
             network: run.network.clone(),
         };
@@ -188,7 +189,7 @@ impl Containers {
                 .load(&create.code_key, create.program.guest, fds.get(create.code)?)
                 .map_err(unrunnable)
         })?;
-        let prepared = prepare::prepare(&create, &fds, addresses, &self.logs)?;
+        let prepared = prepare::prepare(&create, &fds, addresses, &sandbox.sandbox.config, &self.logs)?;
         let record = prepare::record_of(&create, sandbox.sandbox.config.uid);
         self.table
             .change(Change::Container(Box::new(record.clone())))
@@ -272,6 +273,30 @@ impl Containers {
             .map_err(internal)
     }
 
+    /// What a running container's instances share.
+    pub(super) fn running_guest(&self, id: &ContainerId) -> Option<Arc<Prepared>> {
+        let live = self.live.lock();
+        let container = live
+            .containers
+            .get(id)
+            .filter(|container| container.running.is_some())?;
+        Some(Arc::clone(&container.prepared))
+    }
+
+    /// Cancelled when the container has ended, as it is now if it does not run.
+    pub(super) fn done(&self, id: &ContainerId) -> CancellationToken {
+        let live = self.live.lock();
+        let running = live.containers.get(id).and_then(|container| container.running.as_ref());
+        running.map_or_else(
+            || {
+                let ended = CancellationToken::new();
+                ended.cancel();
+                ended
+            },
+            |running| running.done.clone(),
+        )
+    }
+
     pub(crate) fn stats(&self) -> Vec<cri::ContainerStats> {
         let running: Vec<_> = {
             let live = self.live.lock();
@@ -294,6 +319,7 @@ impl Containers {
                 requests: service.map_or(0, |service| service.requests.load(Relaxed)),
                 instances: service.map_or(1, |service| service.instances.load(Relaxed)),
                 id,
+                linux: None,
             })
         });
         stats.collect()

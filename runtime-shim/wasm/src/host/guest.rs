@@ -12,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, AsyncWriteExt, DuplexStream};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{
     WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
-    cli::{IsTerminal, StdoutStream},
+    cli::{AsyncStdinStream, IsTerminal, StdoutStream},
     filesystem::WasiFilesystemCtx,
     p1::WasiP1Ctx,
     p2::{OutputStream, Pollable, StreamResult},
@@ -24,6 +24,7 @@ use wasmtime_wasi::{
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::{
+    applets::View,
     cpu,
     logs::{LineBuffer, Log, Stream},
     memory,
@@ -39,6 +40,12 @@ pub(crate) struct Prepared {
     pub(crate) working_dir: String,
     /// The directories the container sees, opened once.
     pub(crate) filesystem: WasiFilesystemCtx,
+    /// The same directories, for commands.
+    pub(crate) view: View,
+    /// The pod's.
+    pub(crate) hostname: String,
+    /// Where the container asked for one.
+    pub(crate) stdin: Option<Stdin>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) log: Arc<Log>,
     pub(crate) cpu: Arc<cpu::Account>,
@@ -51,6 +58,9 @@ impl Prepared {
     pub(crate) fn context(&self) -> WasiCtxBuilder {
         let mut builder = WasiCtxBuilder::new();
         let addresses = Arc::clone(&self.addresses);
+        if let Some(reader) = self.stdin.as_ref().and_then(Stdin::reader) {
+            builder.stdin(AsyncStdinStream::new(reader));
+        }
         builder
             .stdout(Output::new(&self.log, Stream::Stdout))
             .stderr(Output::new(&self.log, Stream::Stderr))
@@ -62,6 +72,49 @@ impl Prepared {
                 Box::pin(std::future::ready(allowed))
             });
         builder
+    }
+}
+
+/// A guest's stdin: what clients that attach say, one after the other or at once.
+pub(crate) struct Stdin {
+    /// For the guest, once.
+    reader: Mutex<Option<DuplexStream>>,
+    writer: tokio::sync::Mutex<Option<DuplexStream>>,
+    /// It ends with the first client.
+    once: bool,
+}
+
+/// Bytes that wait for a guest to read them; more wait with the client.
+const STDIN: usize = 64 << 10;
+
+impl Stdin {
+    pub(crate) fn new(once: bool) -> Self {
+        let (reader, writer) = tokio::io::duplex(STDIN);
+        Self {
+            reader: Mutex::new(Some(reader)),
+            writer: tokio::sync::Mutex::new(Some(writer)),
+            once,
+        }
+    }
+
+    fn reader(&self) -> Option<DuplexStream> {
+        self.reader.lock().take()
+    }
+
+    /// Whether somebody will read it.
+    pub(crate) async fn write(&self, bytes: &[u8]) -> bool {
+        let mut writer = self.writer.lock().await;
+        match writer.as_mut() {
+            Some(writer) => writer.write_all(bytes).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// A client has said all it had to say.
+    pub(crate) async fn left(&self) {
+        if self.once {
+            self.writer.lock().await.take();
+        }
     }
 }
 

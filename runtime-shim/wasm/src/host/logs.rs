@@ -19,8 +19,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// Bytes of one entry's text.
 pub(crate) const LINE: usize = 16 << 10;
@@ -54,6 +56,41 @@ pub(crate) struct Log {
     /// Held from taking what is pending until it is written, so that entries stay in order. True: the last write failed.
     writing: Mutex<bool>,
     writer: Writer,
+    /// Clients that listen; never held while something waits.
+    listeners: Mutex<Vec<Listener>>,
+}
+
+/// Pieces that wait for a client; what it does not take in time it misses, and is told so.
+const LISTENER: usize = 64;
+
+#[derive(Debug)]
+struct Listener {
+    stream: Stream,
+    queue: mpsc::Sender<Bytes>,
+    missed: usize,
+}
+
+impl Listener {
+    /// Whether the client is still there.
+    fn hear(&mut self, bytes: &Bytes) -> bool {
+        if self.missed > 0 {
+            let text = format!(
+                "wherry: {} bytes are missing here: they were not read in time\n",
+                self.missed
+            );
+            if self.queue.try_send(text.into()).is_ok() {
+                self.missed = 0;
+            }
+        }
+        match self.queue.try_send(bytes.clone()) {
+            Ok(()) => true,
+            Err(TrySendError::Full(bytes)) => {
+                self.missed += bytes.len();
+                true
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -105,7 +142,36 @@ impl Log {
             state: Mutex::new(state),
             writing: Mutex::new(false),
             writer,
+            listeners: Mutex::default(),
         })
+    }
+
+    /// What is said on a stream from now on, as it is said.
+    pub(crate) fn listen(&self, stream: Stream) -> mpsc::Receiver<Bytes> {
+        let (queue, said) = mpsc::channel(LISTENER);
+        let listener = Listener {
+            stream,
+            queue,
+            missed: 0,
+        };
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|listener| !listener.queue.is_closed());
+        listeners.push(listener);
+        said
+    }
+
+    fn tell(&self, stream: Stream, bytes: &[u8]) {
+        let mut listeners = self.listeners.lock();
+        if listeners.is_empty() {
+            return;
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        listeners.retain_mut(|listener| listener.stream != stream || listener.hear(&bytes));
+    }
+
+    /// Nothing more will be said.
+    pub(crate) fn end(&self) {
+        self.listeners.lock().clear();
     }
 
     /// Adds whole lines; `text` holds no newline but between them.
@@ -187,6 +253,7 @@ impl LineBuffer {
     }
 
     pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+        self.log.tell(self.stream, bytes);
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             let (line, rest) = bytes.split_at(end);
             if self.partial.is_empty() {

@@ -8,15 +8,18 @@
 //! - `server` speaks the protocol, `table` holds the records behind it, `containers` starts and ends what they describe;
 //! - `code` and `linker` turn compiled code into something to instantiate, `guest` is what an instance has;
 //! - `http` and `command` run the two kinds of guests, `cpu` and `memory` bound them, `exit` tells how they ended;
+//! - `exec` leads into containers, `applets` are the commands there are;
 //! - `sockets`, `resolver`, `dns`, `outgoing` and `trust` are a pod's network; `logs` its output.
 //!
 //! Deliberately absent: a way to run code that was not compiled beforehand, and any child process.
 
+mod applets;
 mod code;
 mod command;
 mod containers;
 pub(crate) mod cpu;
 mod dns;
+mod exec;
 mod exit;
 mod guest;
 mod http;

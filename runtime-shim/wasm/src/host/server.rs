@@ -229,6 +229,11 @@ impl Server {
             Call::UpdateResources { container, resources } => {
                 containers.update_resources(&container, resources).map(done)
             }
+            Call::Exec(exec) => {
+                let code = Box::pin(containers.exec(*exec, fds)).await?;
+                Ok(Answer::Exited { code })
+            }
+            Call::Attach(attach) => Box::pin(containers.attach(attach, fds)).await.map(done),
             Call::Snapshot { after } => Ok(Answer::Page(containers.table.page(&after))),
             Call::Stats => Ok(Answer::Stats(containers.stats())),
             Call::Shutdown if containers.table.is_empty() => {

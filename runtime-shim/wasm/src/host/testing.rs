@@ -5,6 +5,7 @@ use std::{fs::File, io::Write, net::Ipv4Addr, sync::Arc, time::Instant};
 use wasmtime_wasi::WasiCtxBuilder;
 
 use super::{
+    applets::View,
     code::{Code, Library},
     cpu::{self, Ticker},
     guest::Prepared,
@@ -72,6 +73,9 @@ impl Bench {
             env: [("NAME".to_owned(), "value".to_owned())].into(),
             working_dir: String::new(),
             filesystem: WasiCtxBuilder::new().build().filesystem().clone(),
+            view: View::new(Arc::new([]), ""),
+            hostname: hostname.to_owned(),
+            stdin: None,
             outgoing: Outgoing::new(Arc::clone(&addresses), None),
             addresses,
             log: Log::new(file, self.logs.clone()),

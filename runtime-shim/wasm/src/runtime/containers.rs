@@ -248,7 +248,7 @@ impl Runtime {
         Some(self.hosts.get(host)?.views(sandbox, id))
     }
 
-    fn find(&self, id: &ContainerId) -> Result<(HostId, ContainerState), Error> {
+    pub(super) fn find(&self, id: &ContainerId) -> Result<(HostId, ContainerState), Error> {
         let model = self.shared.model.lock();
         let held = model.container(id).ok_or_else(|| Error::NotFound {
             what: "container",

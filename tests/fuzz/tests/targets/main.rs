@@ -14,6 +14,7 @@ mod messages;
 mod mutate;
 mod objects;
 mod selectors;
+mod streams;
 
 use crate::drive::{Target, drive};
 
@@ -62,4 +63,5 @@ targets! {
     host_frames: host::frames, &["\0\0\0\0", "\u{1}\0\0\0"];
     host_requests: host::requests, objects::WORDS;
     host_answers: host::answers, objects::WORDS;
+    spdy_frames: streams::spdy, &["\u{80}\u{3}\0\u{1}", "streamtype", "error", "\0\0\0\u{1}\u{1}\0\0\0"];
 }

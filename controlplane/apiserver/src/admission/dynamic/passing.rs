@@ -3,7 +3,7 @@
 
 use api::{Object, Status};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{KindName, Request, Subject, admit_passing};
 use crate::http::body::Body;
@@ -31,7 +31,10 @@ pub(crate) async fn admit(
     let (group, version) = found.kind_group_version.unwrap_or((found.group, found.version));
     let kind = KindName::new(group, version, found.kind);
     if found.passing == Passing::Connect {
-        let mut object = options(found.kind, route.query);
+        let mut object = match found.subresource {
+            Some("proxy") => proxied(found, route.parts.uri.path()),
+            _ => options(found.kind, route.query),
+        };
         let asked = asked(route, kind, "CONNECT", Value::Null);
         Box::pin(admit_passing(&plans, &asked, &mut object, &mut warnings)).await?;
         return Ok((request, warnings));
@@ -65,6 +68,14 @@ fn asked<'r>(route: Route<'r>, kind: KindName, operation: &'static str, options:
         dry_run: route.query.get("dryRun") == Some("All"),
         options,
     }
+}
+
+/// What a request that is passed on asks for: the path behind `proxy`.
+fn proxied(found: &VirtualRoute, path: &str) -> Object {
+    let segments = if found.namespaced { 7 } else { 5 };
+    let rest: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).skip(segments).collect();
+    let options = json!({"kind": found.kind, "apiVersion": "v1", "path": format!("/{}", rest.join("/"))});
+    Object::from_value(options).unwrap_or_default()
 }
 
 /// What a request that connects asks for in its query.

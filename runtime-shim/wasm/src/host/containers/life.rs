@@ -87,6 +87,7 @@ impl Containers {
             log.host(&exit.message);
         }
         log.flush();
+        log.end();
         self.live.lock().containers.remove(id);
         let Some(mut record) = self.table.container(id) else {
             return;

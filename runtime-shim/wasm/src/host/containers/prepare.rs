@@ -14,8 +14,9 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
 use super::failures::internal;
 use crate::{
     host::{
+        applets::{Mount, View},
         cpu,
-        guest::Prepared,
+        guest::{Prepared, Stdin},
         logs::{Log, Writer},
         memory,
         outgoing::Outgoing,
@@ -34,6 +35,7 @@ pub(super) fn prepare(
     create: &CreateContainer,
     fds: &Descriptors,
     addresses: Arc<Addresses>,
+    pod: &cri::SandboxConfig,
     logs: &Writer,
 ) -> Result<Prepared, Failure> {
     let log = Log::new(fds.file(create.log)?, logs.clone());
@@ -43,6 +45,9 @@ pub(super) fn prepare(
         env: create.program.env.clone().into(),
         working_dir: create.program.working_dir.clone(),
         filesystem: filesystem(&create.mounts, fds, &log)?,
+        view: view(create, fds)?,
+        hostname: pod.hostname.clone(),
+        stdin: create.config.stdin.then(|| Stdin::new(create.config.stdin_once)),
         addresses,
         log,
         cpu: Arc::new(cpu::Account::new(&create.config.resources, Instant::now())),
@@ -62,8 +67,12 @@ impl Descriptors {
             .ok_or_else(|| Failure::InvalidConfig { message: message() })
     }
 
-    pub(super) fn file(&self, index: FdIndex) -> Result<File, Failure> {
-        Ok(self.get(index)?.try_clone().map_err(internal)?.into())
+    pub(crate) fn owned(&self, index: FdIndex) -> Result<OwnedFd, Failure> {
+        self.get(index)?.try_clone().map_err(internal)
+    }
+
+    pub(crate) fn file(&self, index: FdIndex) -> Result<File, Failure> {
+        Ok(self.owned(index)?.into())
     }
 }
 
@@ -95,6 +104,15 @@ pub(crate) fn filesystem(
             })?;
     }
     Ok(builder.build().filesystem().clone())
+}
+
+/// What commands see of them: the same.
+fn view(create: &CreateContainer, fds: &Descriptors) -> Result<View, Failure> {
+    let mounts = create.mounts.iter().filter(|mount| !mount.file);
+    let mounts: Result<Vec<Mount>, Failure> = mounts
+        .map(|mount| Ok(Mount::new(&mount.container_path, fds.owned(mount.fd)?, mount.readonly)))
+        .collect();
+    Ok(View::new(mounts?.into(), &create.program.working_dir))
 }
 
 /// The cluster's certificate authorities, where the pod has a service account.

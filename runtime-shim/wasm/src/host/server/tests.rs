@@ -500,3 +500,94 @@ async fn a_log_is_reopened_and_a_stopped_sandbox_takes_no_containers() {
     let refused = agent.create("d", &hello(), 8090).await;
     assert!(matches!(refused, Err(Failure::InvalidConfig { .. })), "{refused:?}");
 }
+
+/// Runs a command with stdin and stdout; what it said, and the answer.
+async fn exec(agent: &mut Agent, command: &[&str], said: &[u8]) -> (String, Result<Answer, Failure>) {
+    let pipe = || rustix::pipe::pipe().expect("a pipe");
+    let ((stdin, to_command), (from_command, stdout)) = (pipe(), pipe());
+    io::Write::write_all(&mut std::fs::File::from(to_command), said).expect("room");
+    let call = Call::Exec(Box::new(crate::protocol::Exec {
+        container: ContainerId("c".to_owned()),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        stdin: Some(0),
+        stdout: Some(1),
+        stderr: Some(1),
+        tty: false,
+    }));
+    let answer = agent.call_with(call, &[stdin.as_fd(), stdout.as_fd()]).await;
+    drop((stdin, stdout));
+    let mut heard = String::new();
+    io::Read::read_to_string(&mut std::fs::File::from(from_command), &mut heard).expect("text");
+    (heard, answer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_run_in_what_a_container_sees() {
+    let host = host();
+    let mut agent = host.agent().await;
+    agent.run_sandbox("s", address(40)).await;
+    agent.create("c", &hello(), 8040).await.expect("created");
+    let (_, before) = exec(&mut agent, &["true"], b"").await;
+    assert!(matches!(before, Err(Failure::Start { .. })), "{before:?}");
+    agent.start("c").await.expect("started");
+    let cases: [(&[&str], &str, i32); 4] = [
+        (&["cat"], "said", 0),
+        (&["ps"], "PID   COMMAND\n    1 guest\n", 0),
+        (&["ls", "/"], "", 0),
+        (
+            &["cat", "/etc/passwd"],
+            "cat: /etc/passwd: No such file or directory\n",
+            1,
+        ),
+    ];
+    for (command, expected, code) in cases {
+        let (heard, answer) = exec(&mut agent, command, b"said").await;
+        assert_eq!(
+            (heard.as_str(), answer),
+            (expected, Ok(Answer::Exited { code })),
+            "{command:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_attached_hears_what_is_said_to_the_end() {
+    let host = host();
+    let mut agent = host.agent().await;
+    agent.run_sandbox("s", address(41)).await;
+    let talker = fixtures::command("(loop $on (call $print (i32.const 1)) (br $on))");
+    agent.create("c", &talker, 8041).await.expect("created");
+    agent.start("c").await.expect("started");
+    let (from_guest, stdout) = rustix::pipe::pipe().expect("a pipe");
+    let call = Call::Attach(crate::protocol::Attach {
+        container: ContainerId("c".to_owned()),
+        stdin: None,
+        stdout: Some(0),
+        stderr: None,
+        tty: false,
+    });
+    let attached = ToHost { id: 1000, call };
+    agent.sender.send(&attached, &[stdout.as_fd()]).await.expect("sent");
+    drop(stdout);
+    let (first, heard) = tokio::sync::oneshot::channel();
+    let listening = tokio::task::spawn_blocking(move || {
+        let mut from_guest = std::fs::File::from(from_guest);
+        let length = io::Read::read(&mut from_guest, &mut [0; 64]).expect("text");
+        first.send(length).expect("somebody waits");
+        io::copy(&mut from_guest, &mut io::sink()).expect("text, to the end");
+    });
+    assert!(timeout(DEADLINE, heard).await.expect("in time").expect("a length") > 0);
+    let call = Call::StopContainer {
+        container: ContainerId("c".to_owned()),
+        grace_milliseconds: 10_000,
+    };
+    agent.sender.send(&ToHost { id: 1001, call }, &[]).await.expect("sent");
+    let mut replied = Vec::new();
+    while replied.len() < 2 {
+        if let Some(FromHost::Reply { id, result }) = agent.receive().await {
+            assert_eq!(result, Ok(Answer::Done), "{id}");
+            replied.push(id);
+        }
+    }
+    timeout(DEADLINE, listening).await.expect("in time").expect("no panic");
+}
