@@ -291,14 +291,14 @@ describe('YAML', () => {
     await page.keyboard.type('x: 1\n');
     await page.locator('.cm-lint-marker-error').first().waitFor();
     for (let i = 0; i < 8; i++) await page.keyboard.press('Backspace');
-    await page.keyboard.insertText('binaryData:\n  key: aGVsbG8=');
+    await page.keyboard.insertText('binaryData:\n  blob: aGVsbG8=');
     await shot(page, 'yaml');
     await page.getByRole('button', { name: 'Review changes' }).click();
     await page.locator('[data-diff] .cm-changedLine').first().waitFor();
     await shot(page, 'diff');
     await accessible(page);
     await page.getByRole('button', { name: 'Apply' }).click();
-    await until(`${core('configmaps')}/edited`, (found) => found.binaryData?.key === 'aGVsbG8=');
+    await until(`${core('configmaps')}/edited`, (found) => found.binaryData?.blob === 'aGVsbG8=');
   });
 
   test('a conflict says who owns which field, and can be taken over', async () => {
