@@ -131,6 +131,7 @@ fn config() -> Result<Config, Failure> {
         virtuals: Box::new(|_| Vec::new()),
         checks: Vec::new(),
         audit: None,
+        pages: None,
     })
 }
 

@@ -34,6 +34,7 @@ use crate::registry::reader::Reader;
 use crate::registry::resource::Resource;
 use crate::registry::virtuals::VirtualRoute;
 use crate::resources::core::service::repair;
+use crate::sessions::{self, Sessions};
 use crate::webhook;
 
 /// Where the server reads the time.
@@ -41,6 +42,9 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Makes endpoints over what the server itself reads from.
 pub type Virtuals = Box<dyn FnOnce(&Deps) -> Vec<VirtualRoute> + Send>;
+
+/// Answers requests for pages that are no part of the API and open to everybody; `None` for all others.
+pub type Pages = Arc<dyn Fn(&http::request::Parts) -> Option<http::Response<bytes::Bytes>> + Send + Sync>;
 
 /// What a server is given.
 pub struct Config {
@@ -66,6 +70,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is written down of requests, and where.
     pub audit: Option<audit::Config>,
+    /// The dashboard's files.
+    pub pages: Option<Pages>,
 }
 
 /// The replaceable parts of a server.
@@ -76,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) tokens: Option<Arc<dyn TokenAuthenticator>>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
+    pub(crate) sessions: Option<sessions::Shared>,
 }
 
 /// Why a server does not start.
@@ -102,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) certificates: Option<Certificates>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
+    pub(crate) sessions: Option<sessions::Shared>,
+    pub(crate) pages: Option<Pages>,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
@@ -199,6 +208,8 @@ impl ApiServer {
             certificates,
             virtuals,
             published: parts.published,
+            sessions: parts.sessions,
+            pages: config.pages,
             metrics,
             checks: config.checks,
             audit,
@@ -225,6 +236,13 @@ impl ApiServer {
     /// What the server itself reads from.
     pub fn reader(&self) -> Arc<dyn Reader> {
         self.shared.reader.clone()
+    }
+
+    /// A code by which the dashboard signs a user in, once and soon; `None` where there are no sessions.
+    pub fn sign_in_code(&self, user: &str, groups: &[&str]) -> Option<String> {
+        let sessions = self.shared.sessions.as_ref()?;
+        let groups = [groups, &[AUTHENTICATED]].concat();
+        Some(sessions.link(user, &groups, self.shared.now()))
     }
 
     /// A client in this process that acts as a user: the same request path, less TLS and authentication. The group
@@ -284,6 +302,8 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         clock: config.clock.clone(),
     });
     virtuals.extend(tokens.virtuals(bootstrap.clone()));
+    let sessions = Arc::new(Sessions::new(config.service_accounts.key.as_bytes()));
+    virtuals.push(sessions::routes(sessions.clone()));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps),
@@ -291,5 +311,6 @@ fn built_in(deps: &Deps, config: &Config) -> Result<Parts, StartError> {
         tokens: Some(Arc::new(FirstOf(vec![tokens, bootstrap]))),
         virtuals,
         published,
+        sessions: Some(sessions),
     })
 }

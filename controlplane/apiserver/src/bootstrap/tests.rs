@@ -70,6 +70,7 @@ impl World {
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
             audit: None,
+            pages: None,
         };
         let server = ApiServer::start(config, TaskTracker::new(), shutdown.clone())
             .await

@@ -218,6 +218,7 @@ impl Fixture {
             virtuals,
             checks: Vec::new(),
             audit,
+            pages: None,
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |deps, _| {
             Ok(Parts {
@@ -227,6 +228,7 @@ impl Fixture {
                 tokens: None,
                 virtuals: Vec::new(),
                 published: Vec::new(),
+                sessions: None,
             })
         })
         .expect("the server starts");
