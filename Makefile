@@ -5,7 +5,7 @@ TARGET   := $(or $(CARGO_TARGET_DIR),target)
 WHERRY   := $(TARGET)/release/wherry
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build up down test lint bench soak hello clean
+.PHONY: help tools ui build up down test lint bench soak hello clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -13,7 +13,10 @@ help: ## List the targets
 tools: ## Install what `make up` needs, where it is missing
 	@scripts/tools.sh >/dev/null
 
-build: ## Build target/release/wherry
+ui: ## Build the dashboard into web-ui/dist, where Node.js is there
+	scripts/web-ui.sh
+
+build: ui ## Build target/release/wherry
 	cargo build --release --bin wherry
 
 up: tools build ## Start a one-machine cluster in the background and deploy examples/hello

@@ -7,6 +7,8 @@ if [ "$(id -u)" = 0 ]; then
   # The toolchains of docs/guests.md that are not installed by its own commands.
   scripts/packages.sh clang-22 lld-22 wasi-libc libclang-rt-22-dev-wasm32
   command -v npm >/dev/null || scripts/packages.sh nodejs npm
+  # The dashboard's tests.
+  [ -x /usr/bin/chromium ] || scripts/packages.sh chromium fonts-dejavu-core
   python3 -m ensurepip --version >/dev/null 2>&1 || scripts/packages.sh python3 python3-venv
 fi
 export WHERRY_KUBECTL_1_32 WHERRY_KUBECTL_1_36
@@ -15,6 +17,11 @@ WHERRY_KUBECTL_1_36=$(scripts/kubectl.sh forky target/tools/kubectl-1.36)
 export WHERRY_ETCD_3_4 WHERRY_ETCD_3_5
 WHERRY_ETCD_3_4=$(scripts/etcd.sh bookworm target/tools/etcd-3.4)
 WHERRY_ETCD_3_5=$(scripts/etcd.sh trixie target/tools/etcd-3.5)
+scripts/web-ui.sh tests
+if [ -e web-ui/node_modules/.wherry ]; then
+  npm --prefix web-ui run --silent check
+  npm --prefix web-ui test
+fi
 cargo fmt --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 scripts/deny.sh

@@ -18,8 +18,8 @@ else
   mkfifo "$data/ready.$$"
   setsid nohup "$binary" up --data-dir "$data" --api-bind "$bind" --kubeconfig "$kubeconfig" \
     </dev/null >"$data/ready.$$" 2>>"$data/wherry.log" &
-  # The first line says `ready`; the end of the file means that the process has ended.
-  if ! { read -r line <"$data/ready.$$" && [ "$line" = ready ]; }; then
+  # The first line says `ready`, the second where the dashboard is; the end of the file means that the process has ended.
+  if ! { { read -r line && read -r -t 5 dashboard || true; } <"$data/ready.$$" && [ "$line" = ready ]; }; then
     rm -f "$data/ready.$$"
     tail -n 5 "$data/wherry.log" >&2
     exit 1
@@ -49,5 +49,7 @@ The cluster is up. Its kubeconfig: $kubeconfig
   $kubectl --kubeconfig $kubeconfig get pods -o wide
   curl $url
 
-$also 'make down' ends everything.
+${dashboard:+The $dashboard (it signs in once, within 15 minutes)
+
+}$also 'make down' ends everything.
 TEXT

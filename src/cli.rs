@@ -80,7 +80,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a one-machine cluster: control plane, node and container runtime.
     ///
-    /// Stays in the foreground and prints `ready` once the API answers and the node is Ready. SIGTERM ends it and leaves
+    /// Stays in the foreground and prints `ready` once the API answers and the node is Ready, then a link to the dashboard
+    /// that signs in once, within 15 minutes. SIGTERM ends it and leaves
     /// the workloads running; the next `wherry up` on the same directory finds them, and `wherry down` ends them.
     Up(Up),
     /// Run a control plane alone: the Kubernetes API, controllers and scheduler, on a store of its own or a shared one.

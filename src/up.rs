@@ -74,7 +74,8 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
 
     let (ready, is_ready) = watch::channel(options.no_node);
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
-    let announced = tasks.spawn(announce(is_ready, manager.clone(), quit.clone()));
+    let link = control_plane.sign_in_link();
+    let announced = tasks.spawn(announce(is_ready, link, manager.clone(), quit.clone()));
     let small = tasks.spawn(footprint::stay_small());
     let ended = match options.no_node {
         true => stopped(&manager).await,
@@ -184,11 +185,14 @@ fn claim(directory: &DataDir, options: &cli::Up) -> anyhow::Result<Option<u32>> 
     Ok(machine::changes_users().then(|| claim.first_user()))
 }
 
-/// Prints `ready` once the node is, and tells the service manager.
-async fn announce(mut ready: watch::Receiver<bool>, manager: Manager, quit: CancellationToken) {
+/// Prints `ready` once the node is, then where the dashboard is, and tells the service manager.
+async fn announce(mut ready: watch::Receiver<bool>, link: Option<String>, manager: Manager, quit: CancellationToken) {
     let is_ready = quit.run_until_cancelled(ready.wait_for(|ready| *ready)).await;
     if let Some(Ok(_)) = is_ready {
         cli::say("ready");
+        if let Some(link) = link {
+            cli::say(&format!("dashboard: {link}"));
+        }
         manager.tell(State::Ready);
     }
 }

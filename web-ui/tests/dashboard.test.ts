@@ -20,7 +20,7 @@ async function open(hash: string): Promise<void> {
 /** The state of something of the cluster, once it is as wanted. */
 async function until(path: string, wanted: (object: Tree) => boolean): Promise<Tree> {
   let last: Tree;
-  await expect.poll(async () => wanted((last = (await cluster.ask('GET', path)).json)), { timeout: 60_000, interval: 250 }).toBe(true);
+  await expect.poll(async () => Boolean(wanted((last = (await cluster.ask('GET', path)).json))), { timeout: 60_000, interval: 250 }).toBe(true);
   return last;
 }
 
@@ -211,7 +211,6 @@ describe('pods', () => {
     await cluster.apply(core('pods'), pod('printer', 'print:1'));
     await open('#/k/core/pods/default/printer?tab=logs');
     const log = page.getByRole('log');
-    await page.getByText(/[1-9] lines?/).waitFor();
     await log.locator('.line').first().waitFor();
     const first = (await log.locator('.line').first().textContent())!.trim();
     await shot(page, 'logs');
@@ -292,14 +291,14 @@ describe('YAML', () => {
     await page.keyboard.type('x: 1\n');
     await page.locator('.cm-lint-marker-error').first().waitFor();
     for (let i = 0; i < 8; i++) await page.keyboard.press('Backspace');
-    await page.keyboard.insertText('binaryData:\n  key: aGVsbG8=');
+    await page.keyboard.insertText('binaryData:\n  blob: aGVsbG8=');
     await shot(page, 'yaml');
     await page.getByRole('button', { name: 'Review changes' }).click();
     await page.locator('[data-diff] .cm-changedLine').first().waitFor();
     await shot(page, 'diff');
     await accessible(page);
     await page.getByRole('button', { name: 'Apply' }).click();
-    await until(`${core('configmaps')}/edited`, (found) => found.binaryData?.key === 'aGVsbG8=');
+    await until(`${core('configmaps')}/edited`, (found) => found.binaryData?.blob === 'aGVsbG8=');
   });
 
   test('a conflict says who owns which field, and can be taken over', async () => {

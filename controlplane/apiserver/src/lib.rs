@@ -26,6 +26,7 @@ mod quota;
 pub mod registry;
 pub mod resources;
 mod server;
+mod sessions;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
@@ -33,7 +34,7 @@ pub mod webhook;
 
 pub use aggregation::ProxyClient;
 pub use flowcontrol::MaxInflight;
-pub use server::{ApiServer, Clock, Config, StartError, Virtuals};
+pub use server::{ApiServer, Clock, Config, Pages, StartError, Virtuals};
 
 /// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.
 pub(crate) fn random_uuid() -> uuid::Uuid {

@@ -36,6 +36,7 @@ use crate::registry::reader::Reader;
 use crate::registry::resource::Resource;
 use crate::registry::virtuals::VirtualRoute;
 use crate::resources::core::service::repair;
+use crate::sessions::{self, Sessions};
 use crate::webhook;
 
 /// Where the server reads the time.
@@ -43,6 +44,9 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Makes endpoints over what the server itself reads from.
 pub type Virtuals = Box<dyn FnOnce(&Deps) -> Vec<VirtualRoute> + Send>;
+
+/// Answers requests for pages that are no part of the API and open to everybody; `None` for all others.
+pub type Pages = Arc<dyn Fn(&http::request::Parts) -> Option<http::Response<bytes::Bytes>> + Send + Sync>;
 
 /// What a server is given.
 pub struct Config {
@@ -70,6 +74,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is written down of requests, and where.
     pub audit: Option<audit::Config>,
+    /// The dashboard's files.
+    pub pages: Option<Pages>,
 }
 
 /// The replaceable parts of a server.
@@ -81,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) outside: Arc<Outside>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
+    pub(crate) sessions: Option<sessions::Shared>,
 }
 
 /// What is there before the parts are.
@@ -125,6 +132,8 @@ pub(crate) struct Shared {
     pub(crate) certificates: Option<Certificates>,
     pub(crate) virtuals: Vec<VirtualRoute>,
     pub(crate) published: Vec<Published>,
+    pub(crate) sessions: Option<sessions::Shared>,
+    pub(crate) pages: Option<Pages>,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
     pub(crate) webhooks: Arc<webhook::Caller>,
@@ -235,6 +244,8 @@ impl ApiServer {
             certificates,
             virtuals,
             published: parts.published,
+            sessions: parts.sessions,
+            pages: config.pages,
             metrics,
             checks: config.checks,
             audit,
@@ -261,6 +272,13 @@ impl ApiServer {
     /// What the server itself reads from.
     pub fn reader(&self) -> Arc<dyn Reader> {
         self.shared.reader.clone()
+    }
+
+    /// A code by which the dashboard signs a user in, once and soon; `None` where there are no sessions.
+    pub fn sign_in_code(&self, user: &str, groups: &[&str]) -> Option<String> {
+        let sessions = self.shared.sessions.as_ref()?;
+        let groups = [groups, &[AUTHENTICATED]].concat();
+        Some(sessions.link(user, &groups, self.shared.now()))
     }
 
     /// A client in this process that acts as a user: the same request path, less TLS and authentication. The group
@@ -332,6 +350,8 @@ fn built_in(beginning: Beginning<'_>) -> Result<Parts, StartError> {
     let others = Arc::new(FirstOf(others));
     virtuals.extend(tokens.virtuals(others.clone()));
     virtuals.push(crate::pods::bindings());
+    let sessions = Arc::new(Sessions::new(config.service_accounts.key.as_bytes()));
+    virtuals.push(sessions::routes(sessions.clone()));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps, authorizer.clone()),
@@ -340,5 +360,6 @@ fn built_in(beginning: Beginning<'_>) -> Result<Parts, StartError> {
         outside,
         virtuals,
         published,
+        sessions: Some(sessions),
     })
 }

@@ -61,6 +61,8 @@ pub const VERSION: &str = "v1.36.2+wherry";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Issuer of service account tokens, as Kubernetes has it where nothing else is configured.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// Whom the link of `wherry up` signs in, as its kubeconfig does.
+const ADMINISTRATOR: &str = "kubernetes-admin";
 /// Keys that hold Secrets.
 const SECRETS: &str = "core/secrets/";
 
@@ -239,6 +241,7 @@ impl Server {
                     .chain([bootstrap_check(bootstrapped.clone())])
                     .collect(),
                 audit: config.audit.clone(),
+                pages: pages(),
             },
             caches.0.clone(),
             caches.1.clone(),
@@ -288,6 +291,12 @@ impl Server {
     /// A client in this process that acts as a user.
     pub fn client(&self, user: &str, groups: &[&str]) -> Client {
         Client::new(self.api.as_user(user, groups))
+    }
+
+    /// Where a browser on this machine finds the dashboard, signed in as the administrator: once, and soon.
+    pub fn sign_in_link(&self) -> Option<String> {
+        let code = self.api.sign_in_code(ADMINISTRATOR, &["system:masters"])?;
+        pages().map(|_| format!("https://{}/ui/#/signin/{code}", self.address))
     }
 
     /// What the kubelet on this machine serves its API with.
@@ -448,6 +457,17 @@ impl Components {
             check("scheduler", |components| &components.scheduler),
         ]
     }
+}
+
+/// The dashboard, where it is part of this build.
+#[cfg(feature = "web-ui")]
+fn pages() -> Option<apiserver::Pages> {
+    Some(Arc::new(dashboard::answer))
+}
+
+#[cfg(not(feature = "web-ui"))]
+fn pages() -> Option<apiserver::Pages> {
+    None
 }
 
 /// Endpoints that reach beyond the store.

@@ -109,6 +109,21 @@ impl Drop for Namespace {
     }
 }
 
+/// A machine without a cluster, as far as its network goes: for tests that start their own.
+pub struct Machine(Namespace);
+
+impl Machine {
+    #[allow(clippy::new_without_default, reason = "making one changes the system")]
+    pub fn new() -> Self {
+        Self(Namespace::make())
+    }
+
+    /// A program on it.
+    pub fn command(&self, program: &str) -> Command {
+        self.0.command(program)
+    }
+}
+
 /// A one-machine cluster; dropped, it ends with everything it made.
 pub struct Cluster {
     process: Option<Child>,

@@ -8,7 +8,7 @@ pub mod document;
 mod process;
 mod reader;
 
-pub use cluster::{Cluster, Options, User, binary};
+pub use cluster::{Cluster, Machine, Options, User, binary};
 
 pub use process::{Output, Tool, kill, run, until};
 pub use reader::{Reader, etcd};

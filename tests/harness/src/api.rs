@@ -145,6 +145,7 @@ impl Api {
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
             audit: None,
+            pages: None,
         };
         let api = ApiServer::start(config, tasks.clone(), shutdown.clone())
             .await

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use api::Status;
 use api::names::GroupResource;
 use futures::FutureExt;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response};
 use tracing::Instrument;
@@ -28,6 +28,7 @@ use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
 use crate::flowcontrol::{self, Admitted, Class};
 use crate::server::Shared;
+use crate::sessions::Holder;
 
 /// How long a request may take, watches and streams excepted; as Kubernetes.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,6 +87,9 @@ fn request_id(parts: &Parts) -> HeaderValue {
 }
 
 async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &HeaderValue, body: Body) -> Response<Body> {
+    if let Some(page) = server.pages.as_ref().and_then(|pages| pages(parts)) {
+        return page.map(Body::from);
+    }
     let begun = Instant::now();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
@@ -202,10 +206,27 @@ fn timed_out() -> Status {
 async fn identify(server: &Shared, caller: &Caller, parts: &Parts) -> Result<Arc<UserInfo>, Status> {
     match caller {
         Caller::Internal(user) => Ok(user.clone()),
-        Caller::Connection { certified, .. } => {
-            let may_be_anyone = || server.outside.admits_anonymous(parts.uri.path());
-            authenticate(certified, &parts.headers, server.tokens.as_deref(), may_be_anyone).await
-        }
+        Caller::Connection { certified, .. } => match session(server, certified, parts).await {
+            Some(user) => user,
+            None => {
+                let may_be_anyone = || server.outside.admits_anonymous(parts.uri.path());
+                authenticate(certified, &parts.headers, server.tokens.as_deref(), may_be_anyone).await
+            }
+        },
+    }
+}
+
+/// Who the dashboard's cookie says is asking; other credentials go before it. A cookie that has ended says nobody.
+async fn session(server: &Shared, certified: &Certified, parts: &Parts) -> Option<Result<Arc<UserInfo>, Status>> {
+    if matches!(certified, Certified::As(_)) || parts.headers.contains_key(AUTHORIZATION) {
+        return None;
+    }
+    match server.sessions.as_ref()?.holder(parts, server.now())? {
+        Holder::User(person) => Some(Ok(Arc::new(person.into()))),
+        Holder::Token(token) => match server.tokens.as_ref()?.authenticate(&token).await {
+            Ok(user) => user.map(|user| Ok(Arc::new(user))),
+            Err(status) => Some(Err(status)),
+        },
     }
 }
 

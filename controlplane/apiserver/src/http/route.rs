@@ -395,7 +395,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         ));
     };
     // A list may be of one name, by its field selector.
-    let named = found.subresource.is_some() || verb == "get";
+    let named = found.subresource.is_some() || matches!(verb, "get" | "delete");
     let misnamed = named == info.name.is_empty() && verb != "list";
     let beyond = info.trailing && found.subresource != Some("proxy");
     if beyond || found.namespaced == info.namespace.is_empty() || misnamed {

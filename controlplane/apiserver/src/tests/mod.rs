@@ -239,6 +239,7 @@ impl Fixture {
             virtuals,
             checks,
             audit,
+            pages: None,
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |beginning| {
             let outside = beginning.outside(PACE);
@@ -250,6 +251,7 @@ impl Fixture {
                 outside,
                 virtuals: Vec::new(),
                 published: Vec::new(),
+                sessions: None,
             })
         })
         .expect("the server starts");
