@@ -104,7 +104,7 @@ mod tests {
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
             digests: digests.iter().map(|digest| (*digest).to_owned()).collect(),
             size,
-            pinned: false,
+            ..cri::Image::default()
         };
         let all = [
             image(&["docker.io/library/hello:1", "r:5000/hello:2"], &[], 7_400),

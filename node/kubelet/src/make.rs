@@ -63,6 +63,8 @@ pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: &Dns, data_dir: &Path) -> cr
         ports: pod.all_containers().flat_map(|(_, c)| &c.ports).map(mapping).collect(),
         labels,
         annotations,
+        linux: None,
+        join: None,
     }
 }
 
@@ -125,6 +127,7 @@ pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::Conta
         stdin_once: spec.stdin_once,
         tty: spec.tty,
         env: parts.env,
+        linux: None,
     }
 }
 

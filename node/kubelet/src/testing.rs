@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Event, FilesystemUsage,
-    Image, ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig,
-    SandboxId, SandboxState, Version,
+    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Event,
+    ExecOutput, ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources,
+    RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats, Session, Streams, Version,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -197,6 +197,13 @@ fn absent(what: &'static str, id: &impl ToString) -> Error {
     }
 }
 
+fn no_programs() -> Error {
+    Error::Unsupported {
+        what: "a stream into a container",
+        reason: "its containers are records".into(),
+    }
+}
+
 #[async_trait]
 impl cri::Runtime for FakeRuntime {
     fn version(&self) -> Version {
@@ -239,6 +246,7 @@ impl cri::Runtime for FakeRuntime {
             ips,
             created_at,
             handler,
+            network_namespace: None,
         };
         state.sandboxes.insert(id.clone(), sandbox.clone());
         drop(state);
@@ -391,7 +399,27 @@ impl cri::Runtime for FakeRuntime {
         futures::stream::unfold(receiver, next).boxed()
     }
 
+    async fn exec_sync(&self, _: &ContainerId, _: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
+        Err(no_programs())
+    }
+
+    async fn exec(&self, _: &ContainerId, _: ExecRequest) -> Result<Session, Error> {
+        Err(no_programs())
+    }
+
+    async fn attach(&self, _: &ContainerId, _: Streams) -> Result<Session, Error> {
+        Err(no_programs())
+    }
+
+    async fn port_forward(&self, _: &SandboxId, _: u16) -> Result<Connection, Error> {
+        Err(no_programs())
+    }
+
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error> {
         Ok(Vec::new())
     }
 

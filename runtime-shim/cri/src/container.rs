@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SandboxId;
+use crate::{LinuxContainer, SandboxId};
 
 /// Identifies a container on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ pub struct ContainerConfig {
     pub stdin: bool,
     pub stdin_once: bool,
     pub tty: bool,
+    /// What only a Linux container has; the Wasm runtime looks at none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Box<LinuxContainer>>,
 }
 
 /// A port a container declares.
@@ -60,10 +63,50 @@ pub struct ContainerPort {
 
 /// A directory or file of the node that the container sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
+    /// Empty where `image` is mounted.
     pub host_path: String,
     pub container_path: String,
     pub readonly: bool,
+    /// Read-only also in what is mounted below (KEP-3857).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recursive_readonly: bool,
+    #[serde(skip_serializing_if = "Propagation::is_private")]
+    pub propagation: Propagation,
+    /// The content of an image instead of a path of the node (KEP-4639).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageMount>>,
+}
+
+/// CRI's `MountPropagation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither side sees what the other mounts later.
+    #[default]
+    Private,
+    /// The container sees what the node mounts below.
+    HostToContainer,
+    /// Each sees what the other mounts below.
+    Bidirectional,
+}
+
+impl Propagation {
+    /// Whether nothing is propagated.
+    pub fn is_private(&self) -> bool {
+        matches!(self, Self::Private)
+    }
+}
+
+/// An image whose files a container sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageMount {
+    /// The reference the pod names.
+    pub image: String,
+    /// The id that the reference was resolved to.
+    pub image_id: String,
+    /// A directory in the image; empty: its root.
+    pub sub_path: String,
 }
 
 /// CRI's `LinuxContainerResources`; 0 means unlimited or unset.

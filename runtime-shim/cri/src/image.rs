@@ -17,6 +17,29 @@ pub struct Image {
     pub size: u64,
     /// In use by a pinned part of the node; never collected.
     pub pinned: bool,
+    /// What runs it.
+    #[serde(default)]
+    pub content: Content,
+    /// The user the image itself asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ImageUser>,
+}
+
+/// What an image holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// A Wasm program.
+    #[default]
+    Wasm,
+    /// The root filesystem of a Linux container.
+    Linux,
+}
+
+/// Who an image's program runs as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageUser {
+    Id(i64),
+    Name(String),
 }
 
 /// Which image to bring, and the credentials for its registry.
@@ -73,7 +96,7 @@ pub enum ImportContent {
 }
 
 /// Space a filesystem's part takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilesystemUsage {
     pub used_bytes: u64,
     pub inodes_used: u64,

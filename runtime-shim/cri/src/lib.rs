@@ -7,8 +7,10 @@
 mod container;
 mod error;
 mod image;
+mod linux;
 mod sandbox;
 mod stats;
+mod stream;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +20,10 @@ use futures::stream::BoxStream;
 pub use container::*;
 pub use error::Error;
 pub use image::*;
+pub use linux::*;
 pub use sandbox::*;
 pub use stats::*;
+pub use stream::*;
 
 /// What a kubelet asks of a container runtime.
 ///
@@ -60,11 +64,22 @@ pub trait Runtime: Send + Sync + 'static {
     /// Changes the limits of a running container.
     async fn update_container_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error>;
 
+    /// Runs a command in a running container and waits for its end; [`Error::Timeout`] kills it.
+    async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
+    /// Runs a command in a running container, with streams.
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, Error>;
+    /// Connects to the streams of a running container's own program. Output from before is not repeated.
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<Session, Error>;
+    /// Connects to a TCP port on the loopback address of a sandbox.
+    async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Connection, Error>;
+
     /// What happens to sandboxes and containers from now on. A subscriber that falls behind gets [`Event::Lost`] and
     /// must list.
     fn events(&self) -> BoxStream<'static, Event>;
     /// Usage of every running container.
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error>;
+    /// Usage of every ready sandbox.
+    async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error>;
 
     /// Images on this node.
     async fn list_images(&self) -> Result<Vec<Image>, Error>;

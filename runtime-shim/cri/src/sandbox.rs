@@ -1,8 +1,10 @@
 //! Sandboxes: what the containers of one pod share.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::LinuxSandbox;
 
 /// Identifies a sandbox on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +42,23 @@ pub struct SandboxConfig {
     pub labels: BTreeMap<String, String>,
     /// The pod's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// What only a sandbox of Linux containers has; the Wasm runtime looks at none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Box<LinuxSandbox>>,
+    /// The sandbox lives in the network of another runtime's sandbox, whose pod it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Box<Join>>,
+}
+
+/// The sandbox of another runtime that a pod's further containers join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Whose network it is.
+    pub sandbox: SandboxId,
+    /// The network namespace to be in; `None`: the node's.
+    pub network_namespace: Option<PathBuf>,
+    /// The pod's addresses there, primary first.
+    pub ips: Vec<IpAddr>,
 }
 
 /// CRI's `DNSConfig`.
@@ -81,4 +100,7 @@ pub struct Sandbox {
     pub created_at: i64,
     /// The handler it was made with; empty: the default.
     pub handler: String,
+    /// Its network namespace, where it has one of its own that others may join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_namespace: Option<PathBuf>,
 }

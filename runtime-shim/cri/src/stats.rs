@@ -16,10 +16,55 @@ pub struct ContainerStats {
     pub timestamp: i64,
     /// Core-nanoseconds used since the start.
     pub cpu_usage_core_nanoseconds: u64,
-    /// Bytes of memory that cannot be given back: linear memories and tables of live instances.
+    /// Bytes of memory that cannot be given back; of Wasm, linear memories and tables of live instances.
     pub memory_working_set_bytes: u64,
     /// Requests served, for containers that serve HTTP.
     pub requests: u64,
     /// Instances alive now.
     pub instances: u64,
+    /// What only Linux containers tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linux: Option<Box<LinuxStats>>,
+}
+
+/// Usage that only a Linux container has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinuxStats {
+    /// All memory charged to the container, bytes.
+    pub memory_usage_bytes: u64,
+    pub memory_rss_bytes: u64,
+    /// What is left to the limit, bytes; 0 without a limit.
+    pub memory_available_bytes: u64,
+    pub page_faults: u64,
+    pub major_page_faults: u64,
+    pub swap_usage_bytes: u64,
+    /// The writable layer.
+    pub writable_layer: crate::FilesystemUsage,
+}
+
+/// Usage of a sandbox as a whole, as CRI's `PodSandboxStats` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxStats {
+    /// The sandbox.
+    pub id: String,
+    pub pod_uid: String,
+    /// Nanoseconds since the epoch, of this reading.
+    pub timestamp: i64,
+    /// Core-nanoseconds used since the start.
+    pub cpu_usage_core_nanoseconds: u64,
+    pub memory_working_set_bytes: u64,
+    /// One per interface, the pod's own first.
+    pub interfaces: Vec<InterfaceStats>,
+    pub processes: u64,
+}
+
+/// Counters of a network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStats {
+    pub name: String,
+    pub rx_bytes: u64,
+    pub rx_errors: u64,
+    pub tx_bytes: u64,
+    pub tx_errors: u64,
 }

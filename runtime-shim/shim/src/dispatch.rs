@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
-    ImportContent, Imported, PullImage, PulledImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig,
-    SandboxId, SharedRuntime, Version,
+    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
+    ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources, Runtime,
+    RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, SharedRuntime, Streams, Version,
 };
 use futures::stream::BoxStream;
 
@@ -157,12 +157,32 @@ impl Runtime for Dispatch {
         self.of_container(id)?.update_container_resources(id, resources).await
     }
 
+    async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error> {
+        self.of_container(id)?.exec_sync(id, command, timeout).await
+    }
+
+    async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, Error> {
+        self.of_container(id)?.exec(id, request).await
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<Session, Error> {
+        self.of_container(id)?.attach(id, streams).await
+    }
+
+    async fn port_forward(&self, id: &SandboxId, port: u16) -> Result<Connection, Error> {
+        self.of_sandbox(id)?.port_forward(id, port).await
+    }
+
     fn events(&self) -> BoxStream<'static, Event> {
         self.wasm.events()
     }
 
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error> {
         self.wasm.stats().await
+    }
+
+    async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error> {
+        self.wasm.sandbox_stats().await
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {

@@ -24,13 +24,13 @@ mod shared;
 mod tenants;
 mod views;
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, FilesystemUsage, Image,
-    ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId,
-    Version,
+    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
+    ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig,
+    Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
@@ -216,6 +216,29 @@ fn pulls(shared: &Arc<Shared>, images: &Arc<Images>) -> Arc<Pulls> {
     })
 }
 
+/// Sums what the containers of each sandbox use.
+fn by_sandbox(containers: &[ContainerStats]) -> Vec<SandboxStats> {
+    let mut out: BTreeMap<&SandboxId, SandboxStats> = BTreeMap::new();
+    for stats in containers {
+        let sum = out.entry(&stats.sandbox).or_insert_with(|| SandboxStats {
+            id: stats.sandbox.to_string(),
+            pod_uid: stats.pod_uid.clone(),
+            ..SandboxStats::default()
+        });
+        sum.timestamp = sum.timestamp.max(stats.timestamp);
+        sum.cpu_usage_core_nanoseconds += stats.cpu_usage_core_nanoseconds;
+        sum.memory_working_set_bytes += stats.memory_working_set_bytes;
+    }
+    out.into_values().collect()
+}
+
+fn no_streams(what: &'static str) -> Error {
+    Error::Unsupported {
+        what,
+        reason: "a Wasm container has no programs but its own".to_owned(),
+    }
+}
+
 #[async_trait]
 impl cri::Runtime for Runtime {
     fn version(&self) -> Version {
@@ -297,12 +320,32 @@ impl cri::Runtime for Runtime {
         self.update_resources(id, resources).await
     }
 
+    async fn exec_sync(&self, _: &ContainerId, _: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
+        Err(no_streams("exec"))
+    }
+
+    async fn exec(&self, _: &ContainerId, _: ExecRequest) -> Result<Session, Error> {
+        Err(no_streams("exec"))
+    }
+
+    async fn attach(&self, _: &ContainerId, _: Streams) -> Result<Session, Error> {
+        Err(no_streams("attach"))
+    }
+
+    async fn port_forward(&self, _: &SandboxId, _: u16) -> Result<Connection, Error> {
+        Err(no_streams("port-forward"))
+    }
+
     fn events(&self) -> BoxStream<'static, Event> {
         self.shared.events()
     }
 
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error> {
         Ok(self.all_stats().await)
+    }
+
+    async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error> {
+        Ok(by_sandbox(&self.all_stats().await))
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {

@@ -165,6 +165,7 @@ fn mounts(pod: &Pod, name: &str, env: &[(String, String)], data_dir: &Path) -> R
             host_path: host.to_string_lossy().into_owned(),
             container_path: mount.mount_path.clone(),
             readonly: mount.read_only || volume.is_some_and(|v| v.empty_dir.is_none() && v.host_path.is_none()),
+            ..cri::Mount::default()
         });
     }
     Ok(out)

@@ -119,6 +119,7 @@ impl Containers {
                 ips,
                 created_at: run.created_at,
                 handler: run.handler,
+                network_namespace: None,
             },
             network: run.network.clone(),
         };
@@ -294,6 +295,7 @@ impl Containers {
                 requests: service.map_or(0, |service| service.requests.load(Relaxed)),
                 instances: service.map_or(1, |service| service.instances.load(Relaxed)),
                 id,
+                linux: None,
             })
         });
         stats.collect()

@@ -164,6 +164,8 @@ impl Catalogue {
             digests: digests.collect(),
             size: entry.size,
             pinned: false,
+            content: cri::Content::Wasm,
+            user: None,
         }
     }
 }

@@ -59,6 +59,7 @@ fn record(config: &SandboxConfig, pending: &Pending, state: SandboxState) -> San
         ips: Vec::new(),
         created_at: 1,
         handler: String::new(),
+        network_namespace: None,
     };
     SandboxRecord {
         sandbox,

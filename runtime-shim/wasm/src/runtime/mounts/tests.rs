@@ -49,6 +49,7 @@ fn mount(path: &Path, container_path: &str, readonly: bool) -> cri::Mount {
         host_path: path.display().to_string(),
         container_path: container_path.into(),
         readonly,
+        ..cri::Mount::default()
     }
 }
 
