@@ -14,10 +14,10 @@ use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use ::network::{gateway, link_name, netns_path};
+pub use ::network::{Conflist, conflist, container_network_name, gateway, link_name, netns_path};
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use down::{Leftovers, down};
-pub use kubelet::{Limitation, Tls};
+pub use kubelet::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};
 
