@@ -49,11 +49,26 @@ const SPDY_COMMAND: [(&str, Protocol); 4] = [
 ];
 const SPDY_FORWARD: [(&str, Protocol); 1] = [("portforward.k8s.io", Protocol::SpdyForward)];
 const WEBSOCKET_COMMAND: [(&str, Protocol); 5] = [
-    ("v5.channel.k8s.io", Protocol::WebSocketCommand(Version::V5, Encoding::Binary)),
-    ("v4.channel.k8s.io", Protocol::WebSocketCommand(Version::V4, Encoding::Binary)),
-    ("v4.base64.channel.k8s.io", Protocol::WebSocketCommand(Version::V4, Encoding::Base64)),
-    ("channel.k8s.io", Protocol::WebSocketCommand(Version::V1, Encoding::Binary)),
-    ("base64.channel.k8s.io", Protocol::WebSocketCommand(Version::V1, Encoding::Base64)),
+    (
+        "v5.channel.k8s.io",
+        Protocol::WebSocketCommand(Version::V5, Encoding::Binary),
+    ),
+    (
+        "v4.channel.k8s.io",
+        Protocol::WebSocketCommand(Version::V4, Encoding::Binary),
+    ),
+    (
+        "v4.base64.channel.k8s.io",
+        Protocol::WebSocketCommand(Version::V4, Encoding::Base64),
+    ),
+    (
+        "channel.k8s.io",
+        Protocol::WebSocketCommand(Version::V1, Encoding::Binary),
+    ),
+    (
+        "base64.channel.k8s.io",
+        Protocol::WebSocketCommand(Version::V1, Encoding::Base64),
+    ),
 ];
 const WEBSOCKET_FORWARD: [(&str, Protocol); 3] = [
     ("SPDY/3.1+portforward.k8s.io", Protocol::TunnelledForward),
@@ -179,7 +194,9 @@ fn choose(
         Some((name, protocol)) => Ok((Some(name), *protocol)),
         None => {
             let accepted: Vec<&'static str> = known.iter().map(|(name, _)| *name).collect();
-            let message = format!("unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts {accepted:?}");
+            let message = format!(
+                "unable to upgrade: unable to negotiate protocol: client supports {asked:?}, server accepts {accepted:?}"
+            );
             Err(Refused {
                 accepted,
                 ..Refused::new(StatusCode::FORBIDDEN, message)
@@ -322,7 +339,12 @@ mod tests {
                 Some(Protocol::SpdyCommand(Version::V4)),
             ),
             (RemoteCommand, "SPDY/3.1", &["v5.channel.k8s.io"], None),
-            (PortForward, "SPDY/3.1", &["portforward.k8s.io"], Some(Protocol::SpdyForward)),
+            (
+                PortForward,
+                "SPDY/3.1",
+                &["portforward.k8s.io"],
+                Some(Protocol::SpdyForward),
+            ),
             (
                 PortForward,
                 "websocket",
@@ -333,15 +355,23 @@ mod tests {
         ];
         for (offer, upgrade, protocols, expected) in cases {
             let agreed = offer.agree::<()>(&asked(upgrade, protocols));
-            assert_eq!(agreed.ok().map(|(_, protocol)| protocol), expected, "{upgrade} {protocols:?}");
+            assert_eq!(
+                agreed.ok().map(|(_, protocol)| protocol),
+                expected,
+                "{upgrade} {protocols:?}"
+            );
         }
     }
 
     #[test]
     fn refuses_in_words() {
-        let plain = Offer::RemoteCommand.agree::<()>(&HeaderMap::new()).expect_err("no upgrade");
+        let plain = Offer::RemoteCommand
+            .agree::<()>(&HeaderMap::new())
+            .expect_err("no upgrade");
         assert_eq!(plain.code, StatusCode::BAD_REQUEST);
-        let unknown = Offer::RemoteCommand.agree::<()>(&asked("SPDY/3.1", &["v9"])).expect_err("unknown");
+        let unknown = Offer::RemoteCommand
+            .agree::<()>(&asked("SPDY/3.1", &["v9"]))
+            .expect_err("unknown");
         assert_eq!(unknown.code, StatusCode::FORBIDDEN);
         let response: Response<String> = unknown.response();
         assert_eq!(response.headers().get_all(ACCEPTED_PROTOCOLS).iter().count(), 4);
@@ -353,7 +383,13 @@ mod tests {
             .agree::<()>(&asked("websocket", &["v4.channel.k8s.io"]))
             .expect("agreed");
         let headers = response.headers();
-        assert_eq!(headers.get(SEC_WEBSOCKET_ACCEPT).expect("an answer"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert_eq!(headers.get(SEC_WEBSOCKET_PROTOCOL).expect("a name"), "v4.channel.k8s.io");
+        assert_eq!(
+            headers.get(SEC_WEBSOCKET_ACCEPT).expect("an answer"),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(
+            headers.get(SEC_WEBSOCKET_PROTOCOL).expect("a name"),
+            "v4.channel.k8s.io"
+        );
     }
 }

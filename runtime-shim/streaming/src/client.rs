@@ -111,11 +111,16 @@ impl Client {
                 () = resizing => driving.await,
             };
             if let Err(error) = result {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a streaming server ended");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection to a streaming server ended"
+                );
             }
         });
         let open = async |kind: &str, wanted: bool| match wanted {
-            true => open(&opener, vec![(STREAM_TYPE.to_owned(), kind.to_owned())]).await.map(Some),
+            true => open(&opener, vec![(STREAM_TYPE.to_owned(), kind.to_owned())])
+                .await
+                .map(Some),
             false => Ok(None),
         };
         let error = open("error", true).await?;
@@ -146,7 +151,10 @@ impl Client {
         let (driver, opener) = spdy::client(io, self.patience.idle);
         self.tasks.spawn(async move {
             if let Err(error) = driver.run().await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection to a streaming server ended");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection to a streaming server ended"
+                );
             }
         });
         let mut error = open(&opener, port_forward::headers("error", port, 0)).await?;
@@ -210,7 +218,10 @@ async fn upgrade(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refused(to, response, connection).await);
     }
-    let named = response.headers().get(STREAM_PROTOCOL).and_then(|name| name.to_str().ok());
+    let named = response
+        .headers()
+        .get(STREAM_PROTOCOL)
+        .and_then(|name| name.to_str().ok());
     let last = protocols.len().saturating_sub(1);
     let chosen = named.and_then(|name| protocols.iter().position(|known| *known == name));
     let (upgraded, _) = tokio::join!(hyper::upgrade::on(response), async {

@@ -49,7 +49,9 @@ impl Does {
         let ended = async move {
             if streams.tty {
                 let TerminalSize { width, height } = seen.recv().await.expect("a size");
-                said.write_all(format!("{width}x{height} ").as_bytes()).await.expect("room");
+                said.write_all(format!("{width}x{height} ").as_bytes())
+                    .await
+                    .expect("room");
             }
             if streams.stdin {
                 tokio::io::copy(&mut heard, &mut said).await.expect("room");
@@ -119,7 +121,8 @@ async fn serve(does: Does, ports: Vec<u16>) -> SocketAddr {
                     let (does, ports) = (does.clone(), ports.clone());
                     async move { Ok::<_, Infallible>(answer(request, does, ports).await) }
                 });
-                let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                let connection =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service);
                 let _ = connection.with_upgrades().await;
             });
         }
@@ -149,7 +152,10 @@ async fn text(reader: &mut cri::Reader) -> String {
 async fn a_command_has_its_streams_and_its_exit_code() {
     let address = serve(Does::Cat(ALL), Vec::new()).await;
     let (client, tasks) = client();
-    let mut session = client.remote_command(&format!("http://{address}/exec/1"), ALL).await.expect("a session");
+    let mut session = client
+        .remote_command(&format!("http://{address}/exec/1"), ALL)
+        .await
+        .expect("a session");
     let mut stdin = session.stdin.take().expect("stdin");
     stdin.write_all(b"hello").await.expect("room");
     stdin.shutdown().await.expect("an end");
@@ -171,10 +177,19 @@ async fn a_terminal_has_a_size_and_no_stderr() {
     };
     let address = serve(Does::Cat(streams), Vec::new()).await;
     let (client, _) = client();
-    let mut session = client.remote_command(&format!("http://{address}/exec/1"), streams).await.expect("a session");
+    let mut session = client
+        .remote_command(&format!("http://{address}/exec/1"), streams)
+        .await
+        .expect("a session");
     assert!(session.stderr.is_none());
     let size = TerminalSize { width: 80, height: 24 };
-    session.resize.as_ref().expect("a terminal").send(size).await.expect("room");
+    session
+        .resize
+        .as_ref()
+        .expect("a terminal")
+        .send(size)
+        .await
+        .expect("room");
     let mut stdin = session.stdin.take().expect("stdin");
     stdin.write_all(b"hi").await.expect("room");
     stdin.shutdown().await.expect("an end");
@@ -185,16 +200,28 @@ async fn a_terminal_has_a_size_and_no_stderr() {
 async fn a_command_that_cannot_run_says_why() {
     let address = serve(Does::Fails(ALL), Vec::new()).await;
     let (client, _) = client();
-    let session = client.remote_command(&format!("http://{address}/exec/1"), ALL).await.expect("a session");
+    let session = client
+        .remote_command(&format!("http://{address}/exec/1"), ALL)
+        .await
+        .expect("a session");
     let error = session.ended.await.expect_err("it fails");
-    assert!(error.chain().contains("error executing command in container: it cannot be run"), "{}", error.chain());
+    assert!(
+        error
+            .chain()
+            .contains("error executing command in container: it cannot be run"),
+        "{}",
+        error.chain()
+    );
 }
 
 #[tokio::test]
 async fn what_is_no_streaming_server_is_named() {
     let address = serve(Does::Forwards, Vec::new()).await;
     let (client, _) = client();
-    let refused = client.remote_command(&format!("http://{address}/x"), ALL).await.expect_err("refused");
+    let refused = client
+        .remote_command(&format!("http://{address}/x"), ALL)
+        .await
+        .expect_err("refused");
     assert!(refused.to_string().contains("403"), "{refused}");
     for url in ["https://127.0.0.1:1/x", "nonsense", "/path"] {
         let error = client.remote_command(url, ALL).await.expect_err("refused");
@@ -221,7 +248,10 @@ async fn a_port_is_reached_and_half_closed() {
     let port = pod(|heard| heard.repeat(2)).await;
     let address = serve(Does::Forwards, Vec::new()).await;
     let (client, tasks) = client();
-    let mut connection = client.port_forward(&format!("http://{address}/p"), port).await.expect("a connection");
+    let mut connection = client
+        .port_forward(&format!("http://{address}/p"), port)
+        .await
+        .expect("a connection");
     let said = vec![42; 1_000_000];
     connection.write_all(&said).await.expect("room");
     connection.shutdown().await.expect("an end");
@@ -240,9 +270,17 @@ async fn a_port_where_nobody_listens_says_so() {
     drop(unused);
     let address = serve(Does::Forwards, Vec::new()).await;
     let (client, _) = client();
-    let mut connection = client.port_forward(&format!("http://{address}/p"), port).await.expect("a connection");
+    let mut connection = client
+        .port_forward(&format!("http://{address}/p"), port)
+        .await
+        .expect("a connection");
     let error = connection.read_u8().await.expect_err("refused").to_string();
-    assert!(error.starts_with(&format!("error forwarding port {port} to pod web, uid u1: dialling port {port}")), "{error}");
+    assert!(
+        error.starts_with(&format!(
+            "error forwarding port {port} to pod web, uid u1: dialling port {port}"
+        )),
+        "{error}"
+    );
 }
 
 type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
@@ -252,7 +290,9 @@ async fn websocket(address: SocketAddr, protocol: &str) -> Socket {
     let protocol = protocol.parse().expect("a protocol");
     request.headers_mut().insert("sec-websocket-protocol", protocol);
     let socket = TcpStream::connect(address).await.expect("a connection");
-    let (socket, _) = tokio_tungstenite::client_async(request, socket).await.expect("an upgrade");
+    let (socket, _) = tokio_tungstenite::client_async(request, socket)
+        .await
+        .expect("an upgrade");
     socket
 }
 
@@ -266,7 +306,11 @@ async fn channels(socket: &mut Socket) -> Vec<String> {
                 said[usize::from(*id)] += &String::from_utf8_lossy(text);
             }
             Message::Close(frame) => {
-                assert_eq!(u16::from(frame.expect("a reason").code), 1000, "kubectl takes any other for a failure");
+                assert_eq!(
+                    u16::from(frame.expect("a reason").code),
+                    1000,
+                    "kubectl takes any other for a failure"
+                );
             }
             _ => {}
         }
@@ -279,12 +323,20 @@ async fn version_5_ends_stdin() {
     let address = serve(Does::Cat(ALL), Vec::new()).await;
     let mut socket = websocket(address, "v5.channel.k8s.io").await;
     let first = socket.next().await.expect("a message").expect("a message");
-    assert_eq!(first, Message::binary(vec![1]), "an empty message on stdout says that it is connected");
+    assert_eq!(
+        first,
+        Message::binary(vec![1]),
+        "an empty message on stdout says that it is connected"
+    );
     socket.send(Message::binary(b"\0hello".to_vec())).await.expect("room");
     socket.send(Message::binary(vec![255, 0])).await.expect("room");
     let said = channels(&mut socket).await;
     assert_eq!((said[1].as_str(), said[2].as_str()), ("hello", "err"));
-    assert!(said[3].contains(r#""causes":[{"reason":"ExitCode","message":"7"}]"#), "{}", said[3]);
+    assert!(
+        said[3].contains(r#""causes":[{"reason":"ExitCode","message":"7"}]"#),
+        "{}",
+        said[3]
+    );
 }
 
 #[tokio::test]
@@ -332,7 +384,10 @@ async fn a_slow_reader_slows_the_source() {
     });
     let address = serve(Does::Forwards, Vec::new()).await;
     let (client, _) = client();
-    let mut connection = client.port_forward(&format!("http://{address}/p"), port).await.expect("a connection");
+    let mut connection = client
+        .port_forward(&format!("http://{address}/p"), port)
+        .await
+        .expect("a connection");
     connection.read_u8().await.expect("a byte");
     // Once nothing more is taken, only sockets' buffers and ours are full.
     let mut before = usize::MAX;

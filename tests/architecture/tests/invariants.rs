@@ -41,9 +41,13 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cri", &[]),
     ("proto", &["cri"]),
     ("streaming", &["cri"]),
+    ("containerd", &["cri", "proto", "streaming"]),
     ("wasm", &["cri"]),
     ("shim", &["cri", "streaming", "wasm"]),
-    ("wherry", &["server", "agent", "shim", "wasm", "client", "cri"]),
+    (
+        "wherry",
+        &["server", "agent", "shim", "containerd", "wasm", "client", "cri"],
+    ),
     ("architecture", &[]),
     ("e2e", &[]),
     (

@@ -37,7 +37,10 @@ impl Pairs {
             Some("data") => false,
             _ => return None,
         };
-        let port = headers.get(PORT).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+        let port = headers
+            .get(PORT)
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port > 0);
         let request = match headers.get(REQUEST) {
             Some(request) => request.to_owned(),
             None if is_error => format!("#{}", stream.id()),
@@ -67,7 +70,9 @@ impl Pairs {
 
     /// Takes out what has waited too long: request, and the error stream where that is the half that came.
     pub(super) fn overdue(&mut self, now: Instant, limit: Duration) -> Vec<(String, Option<Stream>)> {
-        let late = self.0.extract_if(|_, half| now.saturating_duration_since(half.since) >= limit);
+        let late = self
+            .0
+            .extract_if(|_, half| now.saturating_duration_since(half.since) >= limit);
         late.map(|(request, half)| (request, half.is_error.then_some(half.stream)))
             .collect()
     }

@@ -75,7 +75,11 @@ pub(crate) async fn over_spdy(
         () = work => driving.await,
     };
     if let Err(error) = result {
-        tracing::debug!(error = &error as &dyn std::error::Error, ?kind, "a SPDY connection ended");
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            ?kind,
+            "a SPDY connection ended"
+        );
     }
 }
 

@@ -139,7 +139,12 @@ mod tests {
                 failed(),
                 r#"{"metadata":{},"status":"Failure","message":"Internal error occurred: error executing command in container: exec is not supported: no such thing","reason":"InternalError","details":{"causes":[{"reason":"","message":"error executing command in container: exec is not supported: no such thing"}]},"code":500}"#,
             ),
-            (Version::V4, Kind::Attach, Ok(3), r#"{"metadata":{},"status":"Success"}"#),
+            (
+                Version::V4,
+                Kind::Attach,
+                Ok(3),
+                r#"{"metadata":{},"status":"Success"}"#,
+            ),
             (Version::V1, Kind::Exec, Ok(0), ""),
             (
                 Version::V2,

@@ -273,9 +273,12 @@ async fn read(
 
 /// Hands data to its stream, waiting for room; streams that are gone take everything.
 async fn data(shared: &Shared, id: u32, bytes: bytes::Bytes, fin: bool) {
-    let target = shared.table.lock().streams.get(&id).map(|entry| {
-        (entry.remote.incoming.clone(), entry.remote.broken.clone())
-    });
+    let target = shared
+        .table
+        .lock()
+        .streams
+        .get(&id)
+        .map(|entry| (entry.remote.incoming.clone(), entry.remote.broken.clone()));
     if let Some((Some(incoming), broken)) = target
         && !bytes.is_empty()
     {
@@ -304,7 +307,12 @@ async fn obey(shared: &Arc<Shared>, frame: Frame, accepts: Option<&Accepts>, con
             },
         },
         Frame::SynReply { stream, fin, .. } => {
-            let reply = shared.table.lock().streams.get_mut(&stream).and_then(|e| e.reply.take());
+            let reply = shared
+                .table
+                .lock()
+                .streams
+                .get_mut(&stream)
+                .and_then(|e| e.reply.take());
             if let Some(reply) = reply {
                 let _ = reply.send(()); // whoever opened it may have given up
             }
@@ -320,7 +328,11 @@ async fn obey(shared: &Arc<Shared>, frame: Frame, accepts: Option<&Accepts>, con
             shared.table.lock().going = true;
             return;
         }
-        Frame::Ping(_) | Frame::Settings(_) | Frame::Headers { .. } | Frame::WindowUpdate { .. } | Frame::Unknown(_) => {
+        Frame::Ping(_)
+        | Frame::Settings(_)
+        | Frame::Headers { .. }
+        | Frame::WindowUpdate { .. }
+        | Frame::Unknown(_) => {
             return;
         }
     };

@@ -16,13 +16,27 @@ fn headers() -> impl Strategy<Value = Headers> {
 
 fn event() -> impl Strategy<Value = Event> {
     let id = 1_u32..0x8000_0000;
-    let setting = (any::<u8>(), 0_u32..0x100_0000, any::<u32>()).prop_map(|(flags, id, value)| Setting { flags, id, value });
+    let setting =
+        (any::<u8>(), 0_u32..0x100_0000, any::<u32>()).prop_map(|(flags, id, value)| Setting { flags, id, value });
     let frame = prop_oneof![
         (id.clone(), headers(), any::<bool>(), any::<bool>()).prop_map(|(stream, headers, fin, unidirectional)| {
-            Frame::SynStream { stream, headers, fin, unidirectional }
+            Frame::SynStream {
+                stream,
+                headers,
+                fin,
+                unidirectional,
+            }
         }),
-        (id.clone(), headers(), any::<bool>()).prop_map(|(stream, headers, fin)| Frame::SynReply { stream, headers, fin }),
-        (id.clone(), headers(), any::<bool>()).prop_map(|(stream, headers, fin)| Frame::Headers { stream, headers, fin }),
+        (id.clone(), headers(), any::<bool>()).prop_map(|(stream, headers, fin)| Frame::SynReply {
+            stream,
+            headers,
+            fin
+        }),
+        (id.clone(), headers(), any::<bool>()).prop_map(|(stream, headers, fin)| Frame::Headers {
+            stream,
+            headers,
+            fin
+        }),
         (id.clone(), any::<u32>()).prop_map(|(stream, status)| Frame::RstStream { stream, status }),
         (id.clone(), any::<u32>()).prop_map(|(last_stream, status)| Frame::GoAway { last_stream, status }),
         (id.clone(), 0_u32..0x8000_0000).prop_map(|(stream, delta)| Frame::WindowUpdate { stream, delta }),
@@ -31,8 +45,11 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     prop_oneof![
         frame.prop_map(Event::Frame),
-        (id, prop::collection::vec(any::<u8>(), 0..300), any::<bool>())
-            .prop_map(|(stream, bytes, fin)| Event::Data { stream, bytes: bytes.into(), fin }),
+        (id, prop::collection::vec(any::<u8>(), 0..300), any::<bool>()).prop_map(|(stream, bytes, fin)| Event::Data {
+            stream,
+            bytes: bytes.into(),
+            fin
+        }),
     ]
 }
 
@@ -60,7 +77,11 @@ fn decode(wire: &[u8], piece: usize) -> Vec<Event> {
                     all.extend_from_slice(&bytes);
                     if decoder.between_frames() {
                         let (stream, all, _) = joined.take().expect("data");
-                        events.push(Event::Data { stream, bytes: all.into(), fin });
+                        events.push(Event::Data {
+                            stream,
+                            bytes: all.into(),
+                            fin,
+                        });
                     }
                 }
                 frame => events.push(frame),
