@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" = 0 ]; then
   scripts/packages.sh nftables iproute2 curl systemd docker-registry openssl skopeo
+  scripts/packages.sh containerd runc containernetworking-plugins iptables busybox-static
   # The toolchains of docs/guests.md that are not installed by its own commands.
   scripts/packages.sh clang-22 lld-22 wasi-libc libclang-rt-22-dev-wasm32
   command -v npm >/dev/null || scripts/packages.sh nodejs npm
@@ -17,6 +18,9 @@ WHERRY_KUBECTL_1_36=$(scripts/kubectl.sh forky target/tools/kubectl-1.36)
 export WHERRY_ETCD_3_4 WHERRY_ETCD_3_5
 WHERRY_ETCD_3_4=$(scripts/etcd.sh bookworm target/tools/etcd-3.4)
 WHERRY_ETCD_3_5=$(scripts/etcd.sh trixie target/tools/etcd-3.5)
+export WHERRY_CONTAINERD_1_7 WHERRY_CONTAINERD_2
+WHERRY_CONTAINERD_1_7=$(scripts/containerd.sh trixie target/tools/containerd-1.7)
+WHERRY_CONTAINERD_2=$(scripts/containerd.sh forky target/tools/containerd-2)
 scripts/web-ui.sh tests
 if [ -e web-ui/node_modules/.wherry ]; then
   npm --prefix web-ui run --silent check

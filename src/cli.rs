@@ -196,9 +196,12 @@ pub(crate) struct Up {
     pub(crate) authentication: Authentication,
     #[command(flatten)]
     pub(crate) authorization: Authorization,
-    /// The socket of a containerd. This version runs Wasm images only: it says so in its log, and pods of OCI images are
-    /// refused with the reason.
-    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    /// The socket of the containerd that runs OCI containers, or `none` [default: /run/containerd/containerd.sock, where that
+    /// can be used].
+    ///
+    /// Needs root. The node writes the network configuration of containers where this containerd looks for it; a directory
+    /// that has another network's is left alone, and pods of OCI images are refused with that reason.
+    #[arg(long, value_name = "SOCKET|none", value_hint = ValueHint::FilePath)]
     pub(crate) containerd: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
@@ -303,7 +306,7 @@ pub(crate) struct InspectImage {
 pub(crate) struct LoadImage {
     #[command(flatten)]
     pub(crate) data: DataDir,
-    /// A `.wasm` component or module, or a tar of an OCI image layout.
+    /// A `.wasm` component or module, or a tar of an OCI image layout or of `docker save`.
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// The name that pods use, such as `hello:1`.

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     claim::Claim,
-    cli,
+    cli, containers,
     datadir::{self, DataDir, require_cluster},
     machine,
     service::{self, Places, Scope},
@@ -66,15 +66,19 @@ async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
         quit.clone(),
     )
     .await?;
+    let (others, used) = containers::start_to_end(directory.path(), &tasks, &quit).await?;
     let ended = agent::down(agent::Leftovers {
         data_dir: directory.path().to_owned(),
         service_proxies: machine::service_proxies(directory.path()),
         cluster_dns: machine::cluster_dns(directory.path()),
         cluster_id: machine::makes_networks().then(|| machine::cluster_id(directory.path())),
-        runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
+        runtime: Arc::new(shim::Dispatch::new(wasm.clone(), others)),
     })
     .await;
     wasm.down().await?;
+    if let (Ok(()), Some(used)) = (&ended, used) {
+        used.ended().await?;
+    }
     quit.cancel();
     tasks.close();
     tasks.wait().await;

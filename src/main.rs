@@ -2,6 +2,7 @@
 
 mod claim;
 mod cli;
+mod containers;
 mod control_plane;
 mod datadir;
 mod down;

@@ -74,6 +74,7 @@ pub(crate) fn limitation(pods: Ipv4Net) -> Option<agent::Limitation> {
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let start = start.ok().and_then(|text| text.trim().parse().ok());
     (!machine::makes_networks()).then(|| agent::Limitation {
+        condition: agent::ROOTLESS,
         reason: "Rootless",
         message: message(pods, start.unwrap_or(1024)),
     })

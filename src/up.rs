@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     claim::{Claim, Ranges},
     cli::{self, flag_for},
+    containers::{self, Choice},
     control_plane,
     datadir::DataDir,
     footprint, machine,
@@ -43,9 +44,6 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let node_name = options.node_name.clone().unwrap_or_else(machine::host_name);
     let gateway = agent::gateway(machine::first_subnet(options.ranges.cluster_cidr, NODE_PREFIX)?);
     let node_ip = server::primary_address().unwrap_or(IpAddr::V4(gateway));
-    if let Some(socket) = &options.containerd {
-        tracing::warn!(socket = %socket.display(), "this version runs Wasm images only; pods of OCI images are refused");
-    }
     let control_plane = Server::start(server::Config {
         data_dir: directory.path().to_owned(),
         store: server::Store::Redb(control_plane::default_store(directory.path())),
@@ -133,6 +131,12 @@ impl Node<'_> {
         let services = Some(self.options.ranges.service_cidr);
         let settings = machine::runtime(path, self.users, services)?;
         let wasm = wasm::Runtime::start(settings, tasks.clone(), quit.clone()).await?;
+        let choice = containers::choose(path, self.options.containerd.as_deref()).await?;
+        let limitation = rootless::limitation(self.options.ranges.cluster_cidr).or(match &choice {
+            Choice::Use(_) => None,
+            Choice::Without { limitation, .. } => limitation.clone(),
+        });
+        let (others, used) = containers::start(path, choice, tasks, quit).await?;
         let user = format!("system:node:{}", self.name);
         let config = agent::Config {
             data_dir: path.to_owned(),
@@ -146,8 +150,8 @@ impl Node<'_> {
             dns: machine::dns(path, self.options.ranges.service_cidr, self.options.resolv_conf.clone()),
             network: machine::network(path, self.options.ranges.cluster_cidr, self.options.ranges.service_cidr),
             service_proxy: machine::service_proxy(path, self.addresses),
-            limitation: rootless::limitation(self.options.ranges.cluster_cidr),
-            runtime: Arc::new(shim::Dispatch::new(wasm.clone())),
+            limitation,
+            runtime: Arc::new(shim::Dispatch::new(wasm.clone(), others)),
             api_listener: kubelet_listener(self.address)?,
             api_tls: kubelet_tls(control_plane)?,
             ready,
@@ -165,6 +169,9 @@ impl Node<'_> {
         };
         if ended == agent::Ended::Down {
             wasm.down().await?;
+            if let Some(used) = used {
+                used.ended().await?;
+            }
         }
         Ok(ended == agent::Ended::Stopped)
     }

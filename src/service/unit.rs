@@ -73,7 +73,7 @@ impl Unit<'_> {
     }
 }
 
-const AFTER: &str = "Wants=network-online.target\nAfter=network-online.target\n";
+const AFTER: &str = "Wants=network-online.target\nAfter=network-online.target containerd.service\n";
 
 /// What only the system's manager can set.
 const BOUNDS: &str = "OOMScoreAdjust=-500\n\

@@ -16,11 +16,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use ::dns::{Process as ClusterDns, process_main as cluster_dns};
-pub use ::network::{gateway, link_name, netns_path};
+pub use ::network::{Conflist, conflist, container_network_name, gateway, link_name, netns_path};
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use api::cluster_dns::PORT as DNS_PORT;
 pub use down::{Leftovers, down};
-pub use kubelet::{Limitation, Tls};
+pub use kubelet::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};
 

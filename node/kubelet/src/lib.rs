@@ -84,9 +84,16 @@ pub struct Config {
     pub tasks: TaskTracker,
 }
 
-/// Why a node cannot do everything: told by its condition `Rootless`, and by an event when it starts.
+/// The condition of a node that runs without privileges.
+pub const ROOTLESS: &str = "Rootless";
+/// The condition of a node that can run no OCI containers.
+pub const CONTAINERS_UNAVAILABLE: &str = "ContainersUnavailable";
+
+/// Why a node cannot do everything: told by a condition of it, and by an event when it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limitation {
+    /// [`ROOTLESS`] or [`CONTAINERS_UNAVAILABLE`].
+    pub condition: &'static str,
     /// One word, in CamelCase.
     pub reason: &'static str,
     /// What is off, and what would turn it on.

@@ -322,6 +322,7 @@ impl cri::Runtime for FakeRuntime {
             reason: String::new(),
             message: String::new(),
             log_path,
+            user: None,
         };
         state.containers.insert(id.clone(), container);
         Ok(id)

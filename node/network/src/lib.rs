@@ -8,6 +8,7 @@
 //! namespace outlives the agent, as the sandbox hosts in it do; [`remove`] is for the end of the cluster. This crate makes
 //! routes by netlink; of other programs it runs only `nft`. It knows nothing of pods or Services.
 
+mod cni;
 mod links;
 mod masquerade;
 mod namespace;
@@ -20,6 +21,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
+pub use cni::{Conflist, conflist, name as container_network_name};
 pub use namespace::in_netns;
 
 /// What went wrong, and while doing what.
@@ -110,8 +112,17 @@ pub fn gateway(pod_range: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(pod_range.network()).saturating_add(1))
 }
 
-/// The lower half of a node's pod range, for Wasm pods; the upper is for containers.
+/// The lower half of a node's pod range, for Wasm pods.
 pub fn wasm_range(pod_range: Ipv4Net) -> Result<Ipv4Net, Error> {
+    half(pod_range, 0)
+}
+
+/// The upper half, for pods of containers.
+pub fn container_range(pod_range: Ipv4Net) -> Result<Ipv4Net, Error> {
+    half(pod_range, 1)
+}
+
+fn half(pod_range: Ipv4Net, nth: usize) -> Result<Ipv4Net, Error> {
     let too_small = Error::Range { range: pod_range };
     if pod_range.prefix_len() > 28 {
         return Err(too_small);
@@ -119,7 +130,7 @@ pub fn wasm_range(pod_range: Ipv4Net) -> Result<Ipv4Net, Error> {
     pod_range
         .subnets(pod_range.prefix_len() + 1)
         .ok()
-        .and_then(|mut halves| halves.next())
+        .and_then(|mut halves| halves.nth(nth))
         .ok_or(too_small)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LinuxContainer, SandboxId};
+use crate::{LinuxContainer, SandboxId, UserNamespace};
 
 /// Identifies a container on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,6 +74,12 @@ pub struct Mount {
     pub recursive_readonly: bool,
     #[serde(skip_serializing_if = "Propagation::is_private")]
     pub propagation: Propagation,
+    /// The node relabels the content for the container (SELinux).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub selinux_relabel: bool,
+    /// Owners are shown through this user namespace (an id-mapped mount, KEP-127).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_mapping: Option<UserNamespace>,
     /// The content of an image instead of a path of the node (KEP-4639).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Box<ImageMount>>,
@@ -164,4 +170,15 @@ pub struct Container {
     pub message: String,
     /// The absolute path of the log.
     pub log_path: String,
+    /// Who its program was started as, where the runtime tells (KEP-3619).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<ContainerUser>>,
+}
+
+/// CRI's `LinuxContainerUser`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUser {
+    pub uid: i64,
+    pub gid: i64,
+    pub supplemental_groups: Vec<i64>,
 }

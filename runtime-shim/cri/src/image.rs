@@ -101,3 +101,13 @@ pub struct FilesystemUsage {
     pub used_bytes: u64,
     pub inodes_used: u64,
 }
+
+/// A filesystem that holds images or what containers write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    /// A directory on it.
+    pub mountpoint: PathBuf,
+    /// Nanoseconds since the epoch, of this reading; 0: now.
+    pub timestamp: i64,
+    pub usage: FilesystemUsage,
+}

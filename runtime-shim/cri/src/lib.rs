@@ -37,6 +37,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Conditions of the runtime; a kubelet reports its node NotReady while one is false.
     async fn status(&self) -> Vec<Condition>;
 
+    /// What beyond the basics it offers, by handler; fixed while it runs.
+    async fn features(&self) -> Features {
+        Features::default()
+    }
+
     /// Tells the runtime the node's pod range; sandboxes made afterwards take addresses from it.
     async fn update_config(&self, config: RuntimeConfig) -> Result<(), Error>;
 
@@ -46,6 +51,13 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error>;
     /// Removes a sandbox and its containers, stopping what still runs.
     async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error>;
+    /// Changes the limits of a sandbox as a whole: the sum of its containers' and its own overhead.
+    async fn update_sandbox_resources(&self, _: &SandboxId, _: Resources, _: Resources) -> Result<(), Error> {
+        Err(Error::Unsupported {
+            what: "changing a sandbox's resources",
+            reason: "this runtime limits containers only".to_owned(),
+        })
+    }
     /// All sandboxes, of this and of earlier processes of the agent.
     async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error>;
 
@@ -64,7 +76,18 @@ pub trait Runtime: Send + Sync + 'static {
     /// Changes the limits of a running container.
     async fn update_container_resources(&self, id: &ContainerId, resources: Resources) -> Result<(), Error>;
 
-    /// Runs a command in a running container and waits for its end; [`Error::Timeout`] kills it.
+    /// The same with what only Linux containers have, which other runtimes do not look at.
+    async fn update_linux_resources(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        _linux: LinuxResources,
+    ) -> Result<(), Error> {
+        self.update_container_resources(id, resources).await
+    }
+
+    /// Runs a command in a running container and waits for its end; [`Error::Timeout`] kills it. [`Duration::MAX`] is
+    /// no limit.
     async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
     /// Runs a command in a running container, with streams.
     async fn exec(&self, id: &ContainerId, request: ExecRequest) -> Result<Session, Error>;
@@ -95,6 +118,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_image(&self, reference: &str) -> Result<(), Error>;
     /// Bytes and inodes that images and compiled code use.
     async fn image_filesystem(&self) -> Result<FilesystemUsage, Error>;
+    /// The filesystems that images are on, and what images use of each.
+    async fn image_filesystems(&self) -> Result<Vec<Filesystem>, Error> {
+        let usage = self.image_filesystem().await?;
+        Ok(vec![Filesystem {
+            usage,
+            ..Filesystem::default()
+        }])
+    }
 }
 
 /// A runtime shared by the parts of a node.
@@ -120,6 +151,36 @@ pub struct Condition {
     pub reason: String,
     /// For people.
     pub message: String,
+}
+
+/// What a runtime offers beyond the basics: CRI's `RuntimeHandler`, `RuntimeFeatures` and `LinuxRuntimeConfiguration`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    pub handlers: Vec<Handler>,
+    /// `supplementalGroupsPolicy` is heeded (KEP-3619).
+    pub supplemental_groups_policy: bool,
+    /// A pod may have a user namespace and the node's network (KEP-5607).
+    pub user_namespaces_host_network: bool,
+    /// How it keeps cgroups; `None`: it has none that a kubelet would touch.
+    pub cgroup_driver: Option<CgroupDriver>,
+}
+
+/// A name that a sandbox may be asked for by, and what it offers there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handler {
+    /// Empty: the default.
+    pub name: String,
+    /// Mounts can be read-only also in what is mounted below (KEP-3857).
+    pub recursive_readonly_mounts: bool,
+    /// Pods can have user namespaces (KEP-127).
+    pub user_namespaces: bool,
+}
+
+/// Who keeps the tree of cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    Systemd,
+    Cgroupfs,
 }
 
 /// CRI's `UpdateRuntimeConfig`.

@@ -63,6 +63,22 @@ pub struct LinuxContainer {
     pub stop_signal: String,
 }
 
+/// CRI's `LinuxContainerResources` beyond [`Resources`], where they change while a container runs; empty or 0: unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinuxResources {
+    /// -1000 to 1000.
+    pub oom_score_adj: i64,
+    pub cpuset_cpus: String,
+    pub cpuset_mems: String,
+    /// Page size (`2MB`) and bytes.
+    pub hugepage_limits: Vec<(String, u64)>,
+    /// Bytes of memory and swap together.
+    pub memory_swap_limit: i64,
+    /// Files of cgroup v2 and what to write there.
+    pub unified: BTreeMap<String, String>,
+}
+
 /// Which namespaces are shared with whom; the network is [`crate::SandboxConfig::host_network`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -121,6 +137,8 @@ pub struct Device {
 pub struct Capabilities {
     pub add: Vec<String>,
     pub drop: Vec<String>,
+    /// Also in the ambient set.
+    pub add_ambient: Vec<String>,
 }
 
 /// A seccomp or AppArmor profile.

@@ -39,8 +39,37 @@ pub struct LinuxStats {
     pub page_faults: u64,
     pub major_page_faults: u64,
     pub swap_usage_bytes: u64,
+    /// What is left to the limit of swap, bytes; 0 without one.
+    pub swap_available_bytes: u64,
+    /// How long tasks waited for CPU, memory and disks, where the kernel tells (KEP-4205).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_pressure: Option<Pressure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_pressure: Option<Pressure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_pressure: Option<Pressure>,
     /// The writable layer.
     pub writable_layer: crate::FilesystemUsage,
+}
+
+/// CRI's `PsiStats`: the kernel's pressure stall information of a cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Every task waited.
+    pub full: Stall,
+    /// At least one task waited.
+    pub some: Stall,
+}
+
+/// One line of pressure stall information.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// Nanoseconds.
+    pub total: u64,
+    /// Hundredths of a percent over ten seconds, a minute and five minutes.
+    pub avg10: u32,
+    pub avg60: u32,
+    pub avg300: u32,
 }
 
 /// Usage of a sandbox as a whole, as CRI's `PodSandboxStats` has it.

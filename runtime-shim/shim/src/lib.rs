@@ -1,8 +1,13 @@
 //! One runtime made of several: the kubelet's view of whatever runs containers on this node.
 //!
-//! Deliberately absent until there is a second runtime and a stock kubelet to serve: containerd's adapter and the CRI
-//! server on a unix socket.
+//! `dispatch` chooses the runtime: for a sandbox by its handler, for an image by what it holds, for the rest by whose id it
+//! is. Lists are the union (`union`). A pod may have containers of both kinds (`mixed`).
+//!
+//! Deliberately absent: the CRI server on a unix socket.
 
 mod dispatch;
+mod last;
+mod mixed;
+mod union;
 
-pub use dispatch::Dispatch;
+pub use dispatch::{Containers, Dispatch};

@@ -4,6 +4,9 @@
 //! are answered from, and opens for them what they may not open (`descriptors`). It outlives nothing: a new process
 //! finds the hosts of the one before and goes on.
 //!
+//! A sandbox may live in the network of another runtime's (`SandboxConfig::join`): it then has a host of its own, in that
+//! pod's network namespace.
+//!
 //! Deliberately absent: `exec`, and the `wasm-isolated` handler.
 
 mod addresses;

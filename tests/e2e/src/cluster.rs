@@ -23,7 +23,11 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Output, Tool, kill, run};
+use crate::{
+    containerd::{Containerd, PAUSE, Release},
+    oci::Image,
+    process::{Output, Tool, kill, run},
+};
 
 /// How a cluster starts.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,8 @@ pub struct Options {
     pub program: Option<PathBuf>,
     /// The user that it runs as, without any capability; `None`: root.
     pub user: Option<User>,
+    /// The cluster's machine has a containerd, with the image that holds pods' namespaces.
+    pub containerd: bool,
 }
 
 impl Options {
@@ -129,6 +135,8 @@ pub struct Cluster {
     process: Option<Child>,
     lines: Option<mpsc::Receiver<String>>,
     options: Options,
+    /// Before the directory and the network, which it goes before.
+    containerd: Option<Containerd>,
     directory: TempDir,
     namespace: Arc<Namespace>,
     port: u16,
@@ -146,6 +154,9 @@ impl Cluster {
     pub fn start(options: Options) -> Self {
         let mut cluster = Self::new(options, Arc::new(Namespace::make()), PORT);
         cluster.up();
+        if cluster.containerd.is_some() {
+            cluster.load_image(&Image::pause(), PAUSE);
+        }
         cluster
     }
 
@@ -159,10 +170,14 @@ impl Cluster {
             .prefix("wherry-e2e-")
             .tempdir()
             .expect("a temporary directory");
+        let containerd = options
+            .containerd
+            .then(|| Containerd::start(directory.path(), Some(namespace.path()), Release::Bookworm));
         let cluster = Self {
             process: None,
             lines: None,
             options,
+            containerd,
             directory,
             namespace,
             port,
@@ -209,6 +224,9 @@ impl Cluster {
             .args(["--api-bind", &format!("127.0.0.1:{}", self.port)])
             .arg("--kubeconfig")
             .arg(self.kubeconfig());
+        if let Some(containerd) = &self.containerd {
+            command.arg("--containerd").arg(containerd.socket());
+        }
         command
             .args(&self.options.arguments)
             .envs(self.options.environment.iter().cloned())
@@ -391,6 +409,18 @@ impl Cluster {
         run(self.wherry("image load").arg(file).arg(name), "")
     }
 
+    /// Makes an image of a container and loads it into the node.
+    #[track_caller]
+    pub fn load_image(&self, image: &Image, name: &str) {
+        let file = name.replace(['/', ':'], "-");
+        self.load(&image.write(self.scratch(), &file), name).ok();
+    }
+
+    /// The containerd of the cluster's machine.
+    pub fn containerd(&mut self) -> &mut Containerd {
+        self.containerd.as_mut().expect("the machine has a containerd")
+    }
+
     /// Runs the newer kubectl.
     pub fn kubectl(&self, arguments: &[&str]) -> Output {
         self.kubectl_with(Tool::Kubectl136, arguments, "")
@@ -496,9 +526,15 @@ impl Drop for Cluster {
             });
         }
         if !self.data().join("lock").exists() {
+            if let Some(containerd) = &mut self.containerd {
+                containerd.end();
+            }
             return; // never started
         }
         let down = run(&mut self.wherry("down"), "");
+        if let Some(containerd) = &mut self.containerd {
+            containerd.end();
+        }
         if self.options.disk.is_some() {
             let _ = Command::new("umount").arg(self.data()).status();
         }

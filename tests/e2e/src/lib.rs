@@ -4,11 +4,14 @@
 //! Needs root (network namespaces, nftables); [`Cluster::start`] answers `None` without it, and says so loudly.
 
 mod cluster;
+mod containerd;
 pub mod document;
+pub mod oci;
 mod process;
 mod reader;
 
 pub use cluster::{Cluster, Machine, Options, User, binary};
+pub use containerd::{Containerd, PAUSE, Release};
 
 pub use process::{Output, Tool, kill, run, until};
 pub use reader::{Reader, etcd};

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Cluster, Options, kill, need_root, repository, run, until};
+use e2e::{Cluster, Options, kill, need_root, oci::Image, repository, run, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -408,4 +408,34 @@ fn a_disk_that_fills_costs_the_images_that_nothing_uses() {
         .expect("an address")
         .to_owned();
     cluster.curl(&format!("http://{address}:8080/")).ok();
+}
+
+#[test]
+fn an_image_of_a_container_is_pulled_by_containerd_and_one_of_wasm_is_not() {
+    need_root!();
+    let cluster = Cluster::start(Options {
+        containerd: true,
+        ..Options::default()
+    });
+    let registry = Registry::start(&cluster, 5000, Guard::Open);
+    let file = Image::web("pulled").write(cluster.scratch(), "web");
+    let name = format!("{}/team/web:1", registry.address);
+    let mut push = cluster.on_machine("skopeo");
+    push.args(["copy", "--dest-tls-verify=false"])
+        .arg(format!("oci-archive:{}", file.display()))
+        .arg(format!("docker://{name}"));
+    run(&mut push, "").ok();
+    run_pod(&cluster, "web", &name, "");
+    wait_ready(&cluster, "web");
+    told(
+        &cluster,
+        "web",
+        &["Pulling image", "Successfully pulled image", "Started container"],
+    );
+    let ip = cluster.get(&["pod", "web"])["status"]["podIP"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    let answer = cluster.curl(&format!("http://{ip}:8080/")).ok();
+    assert!(answer.contains("pulled"), "{answer}");
 }

@@ -59,7 +59,7 @@ impl Reporter {
     /// Registers, then reports until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         self.tell(Type::Normal, "Starting", "Starting kubelet.".into());
-        if let Some(Limitation { reason, message }) = &self.limitation {
+        if let Some(Limitation { reason, message, .. }) = &self.limitation {
             self.tell(Type::Normal, reason, message.clone());
         }
         shutdown

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::machine::{Machine, Usage};
-use crate::{Limitation, resources::Capacity};
+use crate::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, resources::Capacity};
 
 /// The part of a Node that the kubelet reads back.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -75,8 +75,15 @@ const LEAST_MEMORY: i64 = 100 << 20;
 const LEAST_STORAGE_PERCENT: i64 = 10;
 const ENOUGH_STORAGE: i64 = 1 << 30;
 const LEAST_PIDS: i64 = 100;
-/// The condition of a node that runs without privileges.
-const ROOTLESS: &str = "Rootless";
+/// The conditions that tell of limitations, with what they say when they hold no more.
+const LIMITATIONS: [(&str, &str, &str); 2] = [
+    (ROOTLESS, "HasPrivileges", "the node has its privileges"),
+    (
+        CONTAINERS_UNAVAILABLE,
+        "HasContainerd",
+        "the node can run OCI containers",
+    ),
+];
 /// Kubernetes' `nodeStatusMaxImages`.
 const MAX_IMAGES: usize = 50;
 
@@ -263,18 +270,23 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
             "lastHeartbeatTime": api::time::rfc3339(now), "lastTransitionTime": api::time::rfc3339(since),
         })
     };
-    all.into_iter().chain(rootless(facts, known)).map(dated).collect()
+    all.into_iter().chain(limitations(facts, known)).map(dated).collect()
 }
 
-/// `Rootless`: what the node cannot do. One that has its privileges by now says so, since the API keeps what was said.
-fn rootless(facts: &Facts<'_>, known: &Status) -> Option<(&'static str, (&'static str, &'static str, String))> {
-    let was = known.conditions.iter().any(|condition| condition.kind == ROOTLESS);
-    let said = match facts.limitation {
-        Some(Limitation { reason, message }) => ("True", *reason, message.clone()),
-        None if was => ("False", "HasPrivileges", "the node has its privileges".to_owned()),
-        None => return None,
-    };
-    Some((ROOTLESS, said))
+/// A condition, with its status, reason and message.
+type Said = (&'static str, (&'static str, &'static str, String));
+
+/// What the node cannot do. A limitation that is none any more is said to be so, since the API keeps what was said.
+fn limitations(facts: &Facts<'_>, known: &Status) -> impl Iterator<Item = Said> {
+    LIMITATIONS.into_iter().filter_map(move |(kind, reason, message)| {
+        let was = known.conditions.iter().any(|condition| condition.kind == kind);
+        let said = match facts.limitation.filter(|limitation| limitation.condition == kind) {
+            Some(limitation) => ("True", limitation.reason, limitation.message.clone()),
+            None if was => ("False", reason, message.to_owned()),
+            None => return None,
+        };
+        Some((kind, said))
+    })
 }
 
 /// Whether two statuses tell the same, heartbeat times aside.
@@ -401,6 +413,7 @@ mod tests {
     #[test]
     fn a_node_without_privileges_says_so_until_it_has_them() {
         let limitation = Limitation {
+            condition: ROOTLESS,
             reason: "NotRoot",
             message: "no containers".into(),
         };

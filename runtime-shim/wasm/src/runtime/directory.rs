@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cri::{SandboxConfig, SandboxId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -39,12 +40,36 @@ const MAX_LOG: u64 = 16 << 20;
 const MAX_LINE: u64 = 1024;
 
 /// Which network a host lives in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Place {
     /// The pods' namespace.
     Pods,
     /// The node's, for pods with `hostNetwork`.
     Node,
+    /// That of another runtime's sandbox, for Wasm containers of its pod; the host is theirs alone.
+    Joined { sandbox: SandboxId, netns: PathBuf },
+}
+
+impl Place {
+    /// Where a sandbox of this configuration belongs.
+    pub(crate) fn of(config: &SandboxConfig) -> Self {
+        match &config.join {
+            Some(join) => match &join.network_namespace {
+                Some(netns) => Self::Joined {
+                    sandbox: join.sandbox.clone(),
+                    netns: netns.clone(),
+                },
+                None => Self::Node,
+            },
+            None if config.host_network => Self::Node,
+            None => Self::Pods,
+        }
+    }
+
+    /// Whether a host there is one pod's alone.
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self, Self::Joined { .. })
+    }
 }
 
 /// The content of `host.json`.

@@ -205,7 +205,7 @@ impl Hosts {
 
     /// The host that new pods of a namespace go to, started if there is none. A caller that goes away does not undo it.
     pub(crate) async fn for_pod(self: &Arc<Self>, tenant: &str, place: Place) -> Result<Lease, HostError> {
-        let slot = self.slot(tenant, place).lock_owned().await;
+        let slot = self.slot(tenant, &place).lock_owned().await;
         if let Some(host) = slot.as_ref().filter(|host| self.is_usable(host)) {
             return Ok(Lease::of(host));
         }
@@ -217,8 +217,18 @@ impl Hosts {
         started.await.map_err(|_| HostError::Stopping)?
     }
 
-    fn slot(&self, tenant: &str, place: Place) -> Slot {
-        Arc::clone(self.slots.lock().entry((tenant.to_owned(), place)).or_default())
+    fn slot(&self, tenant: &str, place: &Place) -> Slot {
+        let key = (tenant.to_owned(), place.clone());
+        Arc::clone(self.slots.lock().entry(key).or_default())
+    }
+
+    /// Forgets the slot of a place that goes with its host, unless somebody waits for it.
+    fn forget_slot(&self, file: &HostFile) {
+        let key = (file.tenant.clone(), file.place.clone());
+        let mut slots = self.slots.lock();
+        if file.place.is_joined() && slots.get(&key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+            slots.remove(&key);
+        }
     }
 
     fn is_usable(&self, host: &Arc<Host>) -> bool {
@@ -257,8 +267,8 @@ impl Hosts {
     }
 
     /// Asks a host to end if it still holds nothing, and lets no pod go there meanwhile.
-    async fn retire(&self, host: &Arc<Host>) {
-        let mut slot = self.slot(&host.file.tenant, host.file.place).lock_owned().await;
+    pub(crate) async fn retire(&self, host: &Arc<Host>) {
+        let mut slot = self.slot(&host.file.tenant, &host.file.place).lock_owned().await;
         if !self.is_idle(host) {
             return;
         }

@@ -46,7 +46,8 @@ impl Runtime {
     }
 
     fn network(&self, config: &SandboxConfig, model: &mut Model) -> Result<Network, NetworkError> {
-        if config.host_network {
+        // In a namespace of another's, all of the network is the pod's.
+        if config.host_network || config.join.is_some() {
             return Ok(Network::Node);
         }
         let (address, loopback) = model.take_addresses(self.shared.uptime())?;
@@ -59,8 +60,7 @@ impl Runtime {
     }
 
     async fn run_pending(&self, config: SandboxConfig, handler: &str, pending: Pending) -> Result<Sandbox, Error> {
-        let place = if config.host_network { Place::Node } else { Place::Pods };
-        let host = self.hosts.for_pod(&config.namespace, place).await?;
+        let host = self.hosts.for_pod(&config.namespace, Place::of(&config)).await?;
         let doing = format!("creating a sandbox for pod \"{}/{}\"", config.namespace, config.name);
         let Pending { id, network } = pending;
         let (handler, created_at) = (handler.to_owned(), self.shared.now());
@@ -97,6 +97,10 @@ impl Runtime {
         self.order_sandbox(&host, id, "removing", call).await?;
         if let Some(host) = self.hosts.get(&host) {
             remove_views(&host.all_views(id));
+            if host.file.place.is_joined() {
+                // Nobody else comes to it, and it holds the pod's namespace.
+                self.hosts.retire(&host).await;
+            }
         }
         let forgotten = self.hosts.forget_sandbox(&host, id);
         forgotten.map_err(|error| Error::failed(format!("removing sandbox \"{id}\""), error))

@@ -141,6 +141,7 @@ pub(super) fn record_of(create: &CreateContainer, pod_uid: String) -> ContainerR
         reason: String::new(),
         message: String::new(),
         log_path: create.log_path.clone(),
+        user: None,
     };
     ContainerRecord {
         container,

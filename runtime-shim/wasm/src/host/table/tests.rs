@@ -15,6 +15,7 @@ fn container(id: &str) -> Change {
             reason: String::new(),
             message: String::new(),
             log_path: String::new(),
+            user: None,
         },
         code_key: String::new(),
     }))

@@ -207,7 +207,7 @@ impl Hosts {
                 found: hello.host_id,
             });
         }
-        if hello.netns_inode != self.netns_inode(file.place)? {
+        if hello.netns_inode != self.netns_inode(&file.place)? {
             return Err(AttachError::OtherNetwork);
         }
         Ok(hello)
@@ -318,7 +318,7 @@ impl Hosts {
     /// New pods may go to an adopted host, if it is as one started now would be.
     async fn prefer(&self, host: Arc<Host>) {
         if host.target() == self.shared.target {
-            let mut slot = self.slot(&host.file.tenant, host.file.place).lock_owned().await;
+            let mut slot = self.slot(&host.file.tenant, &host.file.place).lock_owned().await;
             slot.get_or_insert(host);
         }
     }

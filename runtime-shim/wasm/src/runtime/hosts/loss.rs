@@ -22,9 +22,10 @@ impl Hosts {
         let cause = cause(&ended);
         self.live.lock().remove(&host.id);
         host.link().close();
-        let mut slot = self.slot(&host.file.tenant, host.file.place).lock_owned().await;
+        let mut slot = self.slot(&host.file.tenant, &host.file.place).lock_owned().await;
         slot.take_if(|current| current.id == host.id);
         drop(slot);
+        self.forget_slot(&host.file);
         self.bury(&host.directory, host.file.clone(), &cause).await;
         host.buried.cancel();
     }

@@ -3,10 +3,13 @@
 use std::{
     fs::{self, File},
     io,
-    os::{linux::fs::MetadataExt, unix::net::UnixStream},
+    os::{fd::AsFd, linux::fs::MetadataExt, unix::net::UnixStream},
+    path::Path,
     sync::Arc,
+    thread,
 };
 
+use rustix::thread::LinkNameSpaceType;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Host, HostError, Hosts, Lease, while_doing};
@@ -84,6 +87,9 @@ impl Hosts {
 
     /// Starts the process. Blocks.
     fn launch(&self, file: &HostFile, directory: &Directory) -> Result<(Process, UnixStream), HostError> {
+        if let (Place::Joined { netns, .. }, Some(_)) = (&file.place, file.user) {
+            open_low_ports(netns).map_err(while_doing("preparing the pod's network namespace"))?;
+        }
         directory
             .create(file)
             .map_err(while_doing("making the sandbox host's directory"))?;
@@ -108,7 +114,7 @@ impl Hosts {
                 .open_log()
                 .map_err(while_doing("opening the sandbox host's log"))?,
             netns: self
-                .open_netns(file.place)
+                .open_netns(&file.place)
                 .map_err(while_doing("opening the pods' network namespace"))?,
             user: file.user,
         };
@@ -132,18 +138,34 @@ impl Hosts {
         Ok((process, stream))
     }
 
-    fn open_netns(&self, place: Place) -> io::Result<Option<File>> {
-        match (&self.shared.config.netns, place) {
-            (Some(path), Place::Pods) => File::open(path).map(Some),
-            _ => Ok(None),
+    fn open_netns(&self, place: &Place) -> io::Result<Option<File>> {
+        match (place, &self.shared.config.netns) {
+            (Place::Joined { netns, .. }, _) => File::open(netns).map(Some),
+            (Place::Pods, Some(path)) => File::open(path).map(Some),
+            (Place::Pods, None) | (Place::Node, _) => Ok(None),
         }
     }
 
     /// The inode of the namespace that hosts of a place must live in.
-    pub(super) fn netns_inode(&self, place: Place) -> io::Result<u64> {
+    pub(super) fn netns_inode(&self, place: &Place) -> io::Result<u64> {
         match self.open_netns(place)? {
             Some(netns) => Ok(netns.metadata()?.st_ino()),
             None => Ok(fs::metadata("/proc/self/ns/net")?.st_ino()),
         }
     }
+}
+
+/// Hosts have no privilege and yet serve port 80: in a pod's own namespace every port is the pod's. On a thread of its own,
+/// which ends with it, since no other may enter a namespace. Blocks.
+fn open_low_ports(netns: &Path) -> io::Result<()> {
+    let netns = File::open(netns)?;
+    let work = move || -> io::Result<()> {
+        let kind = Some(LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(netns.as_fd(), kind)?;
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+    };
+    let worker = thread::Builder::new().name("netns".to_owned()).spawn(work)?;
+    worker
+        .join()
+        .map_err(|_| io::Error::other("the thread in the namespace panicked"))?
 }

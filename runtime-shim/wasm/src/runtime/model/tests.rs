@@ -100,6 +100,7 @@ fn container(sandbox: &SandboxRecord, name: &str, state: ContainerState) -> Cont
         reason: String::new(),
         message: String::new(),
         log_path: String::new(),
+        user: None,
     };
     ContainerRecord {
         container,

@@ -1,0 +1,117 @@
+//! The conditions and features of the runtime.
+
+use std::path::Path;
+
+use cri::{CgroupDriver, Condition, Error, Features};
+use proto::{Attempt, v1};
+
+use crate::link::{Health, Link, PATIENCE};
+
+/// What containerd offers. How it keeps cgroups, old versions tell by their configuration only.
+pub(crate) async fn features(link: &Link) -> Result<Features, Error> {
+    let attempt = Attempt {
+        doing: "asking for the features of",
+        what: "runtime",
+        id: "containerd",
+        patience: PATIENCE,
+    };
+    let request = v1::StatusRequest { verbose: true };
+    let status = link
+        .call(attempt, async { link.runtime().status(request).await })
+        .await?;
+    let config = link.call(attempt, async {
+        link.runtime().runtime_config(v1::RuntimeConfigRequest::default()).await
+    });
+    let config = config.await.ok();
+    let configured = status.info.get("config").and_then(|config| cgroup_driver(config));
+    let told = proto::features(status, config);
+    Ok(Features {
+        cgroup_driver: told.cgroup_driver.or(configured),
+        ..told
+    })
+}
+
+/// The cgroup driver of the default runtime, in containerd's configuration as JSON.
+fn cgroup_driver(config: &str) -> Option<CgroupDriver> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let containerd = config.get("containerd")?;
+    let name = containerd
+        .get("defaultRuntimeName")
+        .and_then(|name| name.as_str())
+        .unwrap_or("runc");
+    let options = containerd.get("runtimes")?.get(name)?.get("options");
+    let systemd = options.and_then(|options| options.get("SystemdCgroup")?.as_bool());
+    Some(match systemd {
+        Some(true) => CgroupDriver::Systemd,
+        Some(false) | None => CgroupDriver::Cgroupfs,
+    })
+}
+
+/// What containerd tells of itself, and what we know beyond: that it is away, or has no network of ours.
+pub(crate) fn conditions(health: &Health, socket: &Path, without_network: Option<String>) -> Vec<Condition> {
+    let failing = |kind: &str, reason: &str, message: String| Condition {
+        kind: kind.to_owned(),
+        status: false,
+        reason: reason.to_owned(),
+        message,
+    };
+    let away = |reason: &str| {
+        let message = format!("containerd at {} does not answer: {reason}", socket.display());
+        vec![failing("RuntimeReady", "ContainerdAway", message)]
+    };
+    let told = match health {
+        Health::Unknown => return away("it was not asked yet"),
+        Health::Away(reason) => return away(reason),
+        Health::Up(told) => told,
+    };
+    let Some(reason) = without_network else {
+        return told.clone();
+    };
+    let others = told
+        .iter()
+        .filter(|condition| condition.kind != "NetworkReady")
+        .cloned();
+    others
+        .chain([failing("NetworkReady", "NoContainerNetwork", reason)])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(kind: &str) -> Condition {
+        Condition {
+            kind: kind.into(),
+            status: true,
+            reason: String::new(),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn the_configuration_tells_how_cgroups_are_kept() {
+        let config = r#"{"containerd": {"defaultRuntimeName": "runc", "runtimes": {"runc": {"options": {"SystemdCgroup": true}}}}}"#;
+        assert_eq!(cgroup_driver(config), Some(CgroupDriver::Systemd));
+        assert_eq!(
+            cgroup_driver(r#"{"containerd": {"runtimes": {"runc": {}}}}"#),
+            Some(CgroupDriver::Cgroupfs)
+        );
+        assert_eq!(cgroup_driver("{}"), None);
+    }
+
+    #[test]
+    fn says_why_containers_cannot_run() {
+        let socket = Path::new("/c.sock");
+        let away = conditions(&Health::Away("refused".into()), socket, None);
+        assert_eq!(away.len(), 1);
+        assert_eq!(away[0].message, "containerd at /c.sock does not answer: refused");
+        let up = Health::Up(vec![told("RuntimeReady"), told("NetworkReady")]);
+        assert!(conditions(&up, socket, None).iter().all(|condition| condition.status));
+        let without = conditions(&up, socket, Some("taken".into()));
+        assert_eq!(
+            (without.len(), without[1].status, &*without[1].message),
+            (2, false, "taken")
+        );
+    }
+}
