@@ -28,6 +28,7 @@ pub static SUBJECT_ACCESS_REVIEW: Kind = Kind::cluster(
 pub static PERSISTENT_VOLUME: Kind = Kind::cluster("", "v1", "PersistentVolume", "persistentvolumes");
 pub static PERSISTENT_VOLUME_CLAIM: Kind =
     Kind::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+pub static STORAGE_CLASS: Kind = Kind::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses");
 pub static VOLUME_ATTRIBUTES_CLASS: Kind = Kind::cluster(
     "storage.k8s.io",
     "v1",

@@ -25,6 +25,7 @@ mod root_ca;
 mod service_account;
 mod storage_protection;
 mod view;
+mod volumes;
 
 use std::{sync::Arc, time::Duration};
 
@@ -128,6 +129,11 @@ static CATALOGUE: &[Controller] = &[
         run: |context| Box::pin(endpointslice_mirroring::run(context)),
     },
     Controller {
+        name: "ephemeral-volume-controller",
+        service_account: "ephemeral-volume-controller",
+        run: |context| Box::pin(volumes::ephemeral::run(context)),
+    },
+    Controller {
         name: "garbage-collector",
         service_account: "generic-garbage-collector",
         run: |context| Box::pin(garbage_collector::run(context)),
@@ -146,6 +152,11 @@ static CATALOGUE: &[Controller] = &[
         name: "node-controller",
         service_account: "node-controller",
         run: |context| Box::pin(node_lifecycle::run(context)),
+    },
+    Controller {
+        name: "persistentvolume-binder-controller",
+        service_account: "persistent-volume-binder",
+        run: |context| Box::pin(volumes::bind(context)),
     },
     Controller {
         name: "persistentvolume-protection-controller",

@@ -104,7 +104,7 @@ pub(crate) async fn classes(context: Context) {
     let triggers = vec![
         reconcile::on_change(&classes),
         reconcile::mapped(&claims, move |delta: &Delta<PersistentVolumeClaim>| {
-            let names = delta.states().flat_map(|claim| claim.classes());
+            let names = delta.states().flat_map(|claim| claim.attributes_classes());
             names.filter_map(named).collect::<Vec<_>>()
         }),
         reconcile::mapped(&volumes, move |delta: &Delta<PersistentVolume>| {
@@ -127,7 +127,7 @@ async fn class(
     let Some(class) = classes.get(&key) else {
         return Ok(Action::Done);
     };
-    let by_claim = |claim: &PersistentVolumeClaim| claim.classes().contains(&&*key.name);
+    let by_claim = |claim: &PersistentVolumeClaim| claim.attributes_classes().contains(&&*key.name);
     let by_volume = |volume: &PersistentVolume| *volume.spec.volume_attributes_class_name == *key.name;
     let used = claims.snapshot().iter().any(|(_, claim)| by_claim(claim))
         || volumes.snapshot().iter().any(|(_, volume)| by_volume(volume));
@@ -214,6 +214,7 @@ mod tests {
         };
         let claim = |name: &str| NamespacedName::new("ns", name);
         assert!(uses(&pod("n"), &claim("data")) && uses(&pod("n"), &claim("p-b")));
+        assert!(!uses(&pod("n"), &claim("b")), "the claim has the pod's name before the volume's");
         assert!(!uses(&pod("n"), &claim("p-c")) && !uses(&pod("n"), &NamespacedName::new("other", "data")));
         assert!(!uses(&pod(""), &claim("data")));
     }

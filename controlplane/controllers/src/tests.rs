@@ -36,6 +36,7 @@ impl Cluster {
             &kinds::PERSISTENT_VOLUME,
             &kinds::PERSISTENT_VOLUME_CLAIM,
             &kinds::VOLUME_ATTRIBUTES_CLASS,
+            &kinds::STORAGE_CLASS,
         ]
         .into_iter()
         .cloned()
@@ -504,4 +505,52 @@ fn every_controller_has_a_name_and_a_user() {
     let names: std::collections::BTreeSet<_> = CATALOGUE.iter().map(|controller| controller.name).collect();
     assert_eq!(names.len(), CATALOGUE.len());
     assert!(users().all(|user| user.starts_with("system:serviceaccount:kube-system:")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_gets_a_volume_on_its_node_and_takes_it_along() {
+    let cluster = Cluster::start();
+    let annotations = json!({"wherry.dev/storage": "/data/storage"});
+    cluster.fake.put(
+        &kinds::NODE,
+        json!({"metadata": {"name": "n1", "uid": "n1", "labels": {"kubernetes.io/hostname": "n1"}, "annotations": annotations}}),
+    );
+    cluster.fake.put(
+        &kinds::STORAGE_CLASS,
+        json!({"metadata": {"name": "local-path", "uid": "s"}, "provisioner": "wherry.dev/local-path",
+            "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete"}),
+    );
+    let claim = json!({"metadata": {"name": "data"}, "spec": {"storageClassName": "local-path",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    cluster.create(&kinds::PERSISTENT_VOLUME_CLAIM, claim).await;
+    let pending = |claims: &[Object]| claims.iter().any(|c| c.str_at("status.phase") == Some("Pending"));
+    cluster.fake.wait_for(&kinds::PERSISTENT_VOLUME_CLAIM, pending).await;
+    assert!(
+        cluster.fake.all(&kinds::PERSISTENT_VOLUME).is_empty(),
+        "nobody uses it yet"
+    );
+    let selected = json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}});
+    cluster
+        .fake
+        .change(&kinds::PERSISTENT_VOLUME_CLAIM, NAMESPACE, "data", &selected);
+    let bound = |all: &[Object]| all.iter().any(|o| o.str_at("status.phase") == Some("Bound"));
+    let claims = cluster.fake.wait_for(&kinds::PERSISTENT_VOLUME_CLAIM, bound).await;
+    let volumes = cluster.fake.wait_for(&kinds::PERSISTENT_VOLUME, bound).await;
+    let (claim, volume) = (&claims[0], &volumes[0]);
+    assert_eq!(claim.str_at("spec.volumeName"), Some(volume.name()));
+    assert_eq!(claim.str_at("status.capacity.storage"), Some("1Gi"));
+    let path = format!("/data/storage/{}", volume.name());
+    assert_eq!(volume.str_at("spec.hostPath.path"), Some(&*path));
+    assert_eq!(volume.str_at("spec.claimRef.uid"), Some(claim.uid()));
+    let at = api::NamespacedName::new(NAMESPACE, "data");
+    let deleted = cluster
+        .client
+        .delete(&kinds::PERSISTENT_VOLUME_CLAIM, &at, &DeleteOptions::default())
+        .await;
+    deleted.expect("deleted");
+    cluster
+        .fake
+        .wait_for(&kinds::PERSISTENT_VOLUME, |all: &[Object]| all.is_empty())
+        .await;
+    cluster.stop().await;
 }

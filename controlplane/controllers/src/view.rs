@@ -15,7 +15,7 @@ pub(crate) use self::{
     core::{ClaimVolume, Namespace, Node, NodeCondition, Pod, Taint},
     network::{Endpoint, EndpointSlice, Endpoints, For, Hints, Port, Service, ServicePort, TargetRef},
     policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
-    storage::{PersistentVolume, PersistentVolumeClaim, VolumeAttributesClass},
+    storage::{ClaimRef, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttributesClass},
 };
 
 /// A `metav1.LabelSelector`, parsed. Absent or invalid ones select nothing.

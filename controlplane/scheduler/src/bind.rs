@@ -1,16 +1,16 @@
 //! What the scheduler writes: bindings, and why a pod has no node.
 
-use std::{error::Error as _, sync::Arc};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use api::NamespacedName;
 use client::{
-    Client, Clock, Error, Patch,
+    Client, Clock, Error, Informer, Patch,
     events::{ObjectRef, Recorder, Type},
     kinds,
 };
 use serde_json::json;
 
-use crate::view::Pod;
+use crate::view::{Claim, Pod, SELECTED_NODE};
 
 /// How a write ended.
 #[derive(Debug)]
@@ -31,12 +31,24 @@ pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Clock,
+    pub(crate) claims: Informer<Claim>,
 }
 
+/// How long a claim may take to be bound on the node that was chosen, before the pod is looked at anew.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 impl Writer {
-    /// Binds the pod, this very one by its uid, to the node.
-    pub(crate) async fn bind(self: Arc<Self>, pod: Arc<Pod>, node: Box<str>) -> Outcome {
+    /// Binds the pod, this very one by its uid, to the node, and before it the claims that wait for a node.
+    pub(crate) async fn bind(self: Arc<Self>, pod: Arc<Pod>, node: Box<str>, waiting: Vec<NamespacedName>) -> Outcome {
         let key = pod.key();
+        for claim in waiting {
+            if let Err(why) = self.bind_claim(&claim, &node).await {
+                self.recorder
+                    .event(&reference(&pod), Type::Warning, "FailedScheduling", "Scheduling", why);
+                let uid = pod.uid.clone();
+                return Outcome::NotBound { key, uid, gone: false };
+            }
+        }
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",
@@ -64,6 +76,31 @@ impl Writer {
                     gone,
                 }
             }
+        }
+    }
+
+    /// Says on which node a claim is to be bound, and waits until it is.
+    async fn bind_claim(&self, at: &NamespacedName, node: &str) -> Result<(), String> {
+        let Some(claim) = self.claims.get(at) else {
+            return Err(format!("persistentvolumeclaim \"{}\" not found", at.name));
+        };
+        if claim.selected_node() != Some(node) {
+            let annotations = json!({SELECTED_NODE: node});
+            let patch = Patch::Merge(json!({"metadata": {"uid": claim.metadata.uid, "annotations": annotations}}));
+            let patched = self
+                .client
+                .patch(&kinds::PERSISTENT_VOLUME_CLAIM, at, None, patch)
+                .await;
+            patched.map_err(|error| format!("binding volumes: {}", cause(&error)))?;
+        }
+        let bound = self.claims.wait_until(at, |claim| claim.is_none_or(Claim::is_bound));
+        match tokio::time::timeout(PATIENCE, bound).await {
+            Ok(()) => Ok(()),
+            Err(_elapsed) => Err(format!(
+                "binding volumes: persistentvolumeclaim \"{}\" is not bound after {}s",
+                at.name,
+                PATIENCE.as_secs()
+            )),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use api::NamespacedName;
 
-use crate::view::{HostPort, Node, Pod, ResourceList};
+use crate::view::{Claim, HostPort, Node, Pod, ResourceList, StorageClass, Volume};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -60,6 +60,32 @@ struct Place {
 pub(crate) struct Cluster {
     nodes: BTreeMap<Box<str>, NodeInfo>,
     places: Map<NamespacedName, Place>,
+    pub(crate) storage: Storage,
+}
+
+/// Claims, volumes and storage classes.
+#[derive(Debug, Default)]
+pub(crate) struct Storage {
+    pub(crate) claims: Map<NamespacedName, Arc<Claim>>,
+    pub(crate) volumes: Map<NamespacedName, Arc<Volume>>,
+    pub(crate) classes: Map<NamespacedName, Arc<StorageClass>>,
+}
+
+impl Storage {
+    /// Takes in one object's state.
+    pub(crate) fn set<T>(list: &mut Map<NamespacedName, Arc<T>>, key: &NamespacedName, object: Option<Arc<T>>) {
+        match object {
+            Some(object) => list.insert(key.clone(), object),
+            None => list.remove(key),
+        };
+    }
+
+    /// The claims of a pod that are bound where it will run: they have no volume yet.
+    pub(crate) fn waiting(&self, pod: &Pod) -> Vec<NamespacedName> {
+        let keys = pod.claims.iter().map(|name| NamespacedName::new(&pod.namespace, name));
+        keys.filter(|key| self.claims.get(key).is_some_and(|claim| !claim.is_bound()))
+            .collect()
+    }
 }
 
 impl Cluster {

@@ -31,10 +31,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bind::{Outcome, Writer},
-    cluster::Cluster,
+    cluster::{Cluster, Storage},
     cycle::{Cycle, Decision},
     queue::Queue,
-    view::{Node, Pod},
+    view::{Claim, Node, Pod, StorageClass, Volume},
 };
 
 /// The name that pods ask for in `spec.schedulerName` when they ask for nothing.
@@ -72,6 +72,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
             client,
             recorder,
             clock: config.clock,
+            claims: config.informers.get(&kinds::PERSISTENT_VOLUME_CLAIM, Scope::All),
         }),
         scheduler_name: config.scheduler_name.into(),
         cluster: Cluster::default(),
@@ -99,10 +100,28 @@ impl Scheduler {
             informers.get::<Pod>(&kinds::POD, Scope::All),
             informers.get::<Node>(&kinds::NODE, Scope::All),
         );
+        let (claims, volumes, classes) = (
+            self.writer.claims.clone(),
+            informers.get::<Volume>(&kinds::PERSISTENT_VOLUME, Scope::All),
+            informers.get::<StorageClass>(&kinds::STORAGE_CLASS, Scope::All),
+        );
+        claims.synced().await;
+        volumes.synced().await;
+        classes.synced().await;
         pods.synced().await; // a picture without the pods that are bound would place too many
         nodes.synced().await;
         let (mut pods, mut nodes) = (pods.deltas(), nodes.deltas());
+        let (mut claims, mut volumes, mut classes) = (claims.deltas(), volumes.deltas(), classes.deltas());
         loop {
+            while let Some(delta) = claims.try_next() {
+                self.claim_changed(delta);
+            }
+            while let Some(delta) = volumes.try_next() {
+                self.volume_changed(delta);
+            }
+            while let Some(delta) = classes.try_next() {
+                self.class_changed(delta);
+            }
             while let Some(delta) = nodes.try_next() {
                 self.node_changed(&delta);
             }
@@ -114,11 +133,29 @@ impl Scheduler {
             tokio::select! {
                 Some(delta) = nodes.next() => self.node_changed(&delta),
                 Some(delta) = pods.next() => self.pod_changed(&delta),
+                Some(delta) = claims.next() => self.claim_changed(delta),
+                Some(delta) = volumes.next() => self.volume_changed(delta),
+                Some(delta) = classes.next() => self.class_changed(delta),
                 Some(written) = self.writes.join_next() => self.written(written.ok()),
                 Some(()) = wake => {}
                 () = tokio::task::yield_now(), if self.queue.has_active() => {}
             }
         }
+    }
+
+    fn claim_changed(&mut self, delta: Delta<Claim>) {
+        Storage::set(&mut self.cluster.storage.claims, &delta.key, delta.new);
+        self.queue.cluster_changed(Instant::now());
+    }
+
+    fn volume_changed(&mut self, delta: Delta<Volume>) {
+        Storage::set(&mut self.cluster.storage.volumes, &delta.key, delta.new);
+        self.queue.cluster_changed(Instant::now());
+    }
+
+    fn class_changed(&mut self, delta: Delta<StorageClass>) {
+        Storage::set(&mut self.cluster.storage.classes, &delta.key, delta.new);
+        self.queue.cluster_changed(Instant::now());
     }
 
     fn node_changed(&mut self, delta: &Delta<Node>) {
@@ -181,7 +218,8 @@ impl Scheduler {
                 Decision::Node(node) => {
                     tracing::debug!(pod = %key, node = %node, "scheduled");
                     self.cluster.assume(&key, &node, pod.clone());
-                    self.writes.spawn(self.writer.clone().bind(pod, node));
+                    let waiting = self.cluster.storage.waiting(&pod);
+                    self.writes.spawn(self.writer.clone().bind(pod, node, waiting));
                 }
                 Decision::Unschedulable(diagnosis) => {
                     tracing::debug!(pod = %key, why = %diagnosis, "unschedulable");

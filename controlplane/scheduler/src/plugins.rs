@@ -1,6 +1,6 @@
 //! The catalogue of plugins, with the weights of Kubernetes' default profile.
 //!
-//! Deliberately absent: volumes, image locality, preferred pod affinity, preemption.
+//! Deliberately absent: limits of attached volumes, image locality, preferred pod affinity, preemption.
 
 mod balanced;
 mod fit;
@@ -11,6 +11,7 @@ mod node_ports;
 mod spread;
 mod taints;
 mod unschedulable;
+mod volume_binding;
 
 use crate::framework::{FilterPlugin, ScorePlugin};
 
@@ -23,6 +24,7 @@ pub(crate) fn filters() -> Vec<Box<dyn FilterPlugin>> {
         Box::new(node_affinity::NodeAffinity),
         Box::new(node_ports::NodePorts),
         Box::new(fit::Fit),
+        Box::new(volume_binding::VolumeBinding),
         Box::new(spread::PodTopologySpread),
         Box::new(inter_pod::InterPodAffinity),
     ]

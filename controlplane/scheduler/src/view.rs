@@ -5,6 +5,7 @@
 mod affinity;
 mod pod;
 mod resources;
+mod storage;
 
 use client::Labels;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ pub(crate) use self::{
     affinity::{Affinity, NodeSelector, PodTerm},
     pod::{HostPort, Pod, Spread},
     resources::{Requests, ResourceList},
+    storage::{Claim, SELECTED_NODE, StorageClass, Volume},
 };
 
 /// A node.

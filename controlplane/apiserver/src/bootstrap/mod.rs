@@ -7,7 +7,7 @@ mod reconcile;
 
 pub use objects::{
     Cluster, authentication, dns_service, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes,
-    runtime_classes, service_range,
+    runtime_classes, service_range, storage_classes,
 };
 pub use policy::policy;
 pub(crate) use reconcile::flow_control;

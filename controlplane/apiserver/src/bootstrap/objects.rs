@@ -122,6 +122,18 @@ pub fn runtime_classes() -> [Object; 1] {
     [wasm]
 }
 
+/// StorageClass `local-path`, the default: directories of the node that a claim's first pod runs on, made and removed by
+/// the cluster itself.
+pub fn storage_classes() -> [Object; 1] {
+    let mut local = Object::new("storage.k8s.io/v1", "StorageClass");
+    local.set_name("local-path");
+    local.set_annotation("storageclass.kubernetes.io/is-default-class", "true");
+    local.set("provisioner", "wherry.dev/local-path");
+    local.set("reclaimPolicy", "Delete");
+    local.set("volumeBindingMode", "WaitForFirstConsumer");
+    [local]
+}
+
 /// The classes of pods that the cluster cannot do without.
 pub fn priority_classes() -> [Object; 2] {
     SYSTEM.map(|(name, value)| {
@@ -188,6 +200,7 @@ mod tests {
         };
         let [endpoints, slice] = kubernetes_endpoints(&cluster);
         let [wasm] = runtime_classes();
+        let [local_path] = storage_classes();
         let [node, cluster_wide] = priority_classes();
         let rest = vec![
             service_range(&cluster),
@@ -196,6 +209,7 @@ mod tests {
             endpoints,
             slice,
             wasm,
+            local_path,
             node,
             cluster_wide,
             authentication(&cluster),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::objects::{
     Cluster, authentication, dns_service, kubernetes_endpoints, kubernetes_service, namespaces, priority_classes,
-    runtime_classes, service_range,
+    runtime_classes, service_range, storage_classes,
 };
 use super::policy::policy;
 use crate::authz::policy::own_rules;
@@ -48,7 +48,10 @@ pub async fn reconcile(client: &kube::Client, cluster: &Cluster) -> Result<(), E
         kubernetes_service(cluster),
         authentication(cluster),
     ];
-    let classes = runtime_classes().into_iter().chain(priority_classes());
+    let classes = runtime_classes()
+        .into_iter()
+        .chain(storage_classes())
+        .chain(priority_classes());
     let rest = policy()
         .into_iter()
         .chain(own)
@@ -277,6 +280,7 @@ fn path(object: &Object, named: bool) -> Result<String, Error> {
         "ServiceCIDR" => "servicecidrs",
         "ConfigMap" => "configmaps",
         "RuntimeClass" => "runtimeclasses",
+        "StorageClass" => "storageclasses",
         "PriorityClass" => "priorityclasses",
         "FlowSchema" => "flowschemas",
         "PriorityLevelConfiguration" => "prioritylevelconfigurations",
@@ -437,7 +441,12 @@ mod tests {
 
     #[test]
     fn every_default_object_has_a_path() {
-        for object in policy().iter().chain(&namespaces()).chain(&runtime_classes()) {
+        for object in policy()
+            .iter()
+            .chain(&namespaces())
+            .chain(&runtime_classes())
+            .chain(&storage_classes())
+        {
             assert!(path(object, true).expect("a path").ends_with(object.name()));
         }
     }

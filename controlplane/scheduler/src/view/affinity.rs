@@ -26,8 +26,15 @@ pub(crate) struct Preferred<T> {
 }
 
 /// Terms of which one has to match.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "NodeSelectorWire")]
 pub(crate) struct NodeSelector(Box<[NodeTerm]>);
+
+impl From<NodeSelectorWire> for NodeSelector {
+    fn from(wire: NodeSelectorWire) -> Self {
+        Self(wire.node_selector_terms)
+    }
+}
 
 impl NodeSelector {
     pub(crate) fn matches(&self, node: &Node) -> bool {
@@ -164,7 +171,7 @@ impl Affinity {
         let affinity = Self {
             required_nodes: nodes
                 .required_during_scheduling_ignored_during_execution
-                .map(|selector| NodeSelector(selector.node_selector_terms)),
+                .map(NodeSelector::from),
             preferred_nodes: nodes
                 .preferred_during_scheduling_ignored_during_execution
                 .into_iter()

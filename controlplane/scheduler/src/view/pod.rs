@@ -65,6 +65,8 @@ pub(crate) struct Pod {
     pub(crate) node_selector: Labels,
     pub(crate) affinity: Option<Box<Affinity>>,
     pub(crate) spread: Box<[Spread]>,
+    /// Names of the claims it mounts.
+    pub(crate) claims: Box<[Box<str>]>,
     /// Message of the condition PodScheduled=False, if it is set.
     pub(crate) unscheduled_message: Option<Box<str>>,
 }
@@ -119,6 +121,30 @@ struct SpecWire {
     scheduling_gates: Vec<serde::de::IgnoredAny>,
     topology_spread_constraints: Vec<SpreadWire>,
     host_network: bool,
+    volumes: Vec<VolumeWire>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeWire {
+    name: Box<str>,
+    persistent_volume_claim: Option<ClaimWire>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimWire {
+    claim_name: Box<str>,
+}
+
+impl VolumeWire {
+    /// The claim that the volume of this pod is.
+    fn claim(&self, pod: &str) -> Option<Box<str>> {
+        let own = self.ephemeral.as_ref().map(|_| format!("{pod}-{}", self.name).into());
+        let named = self.persistent_volume_claim.as_ref();
+        named.map(|claim| claim.claim_name.clone()).or(own)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -199,6 +225,11 @@ impl From<PodWire> for Pod {
             node_name: spec.node_name,
             scheduler_name: spec.scheduler_name,
             gated: !spec.scheduling_gates.is_empty(),
+            claims: spec
+                .volumes
+                .iter()
+                .filter_map(|volume| volume.claim(&meta.name))
+                .collect(),
             priority: spec.priority.unwrap_or(0),
             requests,
             ports,
