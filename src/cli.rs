@@ -180,6 +180,9 @@ pub(crate) struct Up {
     /// The node's name [default: the machine's host name].
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Run the pods that the files of this directory describe, whatever the API says (static pods).
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,

@@ -214,7 +214,10 @@ mod tests {
         };
         let claim = |name: &str| NamespacedName::new("ns", name);
         assert!(uses(&pod("n"), &claim("data")) && uses(&pod("n"), &claim("p-b")));
-        assert!(!uses(&pod("n"), &claim("b")), "the claim has the pod's name before the volume's");
+        assert!(
+            !uses(&pod("n"), &claim("b")),
+            "the claim has the pod's name before the volume's"
+        );
         assert!(!uses(&pod("n"), &claim("p-c")) && !uses(&pod("n"), &NamespacedName::new("other", "data")));
         assert!(!uses(&pod(""), &claim("data")));
     }

@@ -39,6 +39,7 @@ pub async fn down(left: Leftovers) -> Result<(), Error> {
     let Some(cluster_id) = left.cluster_id else {
         return Ok(());
     };
+    kubelet::remove_cgroups(&crate::cgroup_prefix(&cluster_id));
     let netns = network::netns_path(&cluster_id);
     let netns = Some(&*netns).filter(|path| path.exists());
     proxy::remove(&cluster_id, netns).await.map_err(Error::RemoveServices)?;

@@ -37,6 +37,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// How many pods fit on the node.
     pub max_pods: u32,
+    /// Files of pods that run on this node whatever the API says.
+    pub static_pods: Option<PathBuf>,
     /// `v1.36.0+wherry`.
     pub version: String,
     pub dns: Dns,
@@ -170,6 +172,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, E
     ended.map(|()| Ended::Down)
 }
 
+/// The cgroup of a cluster's pods on this machine.
+fn cgroup_prefix(cluster_id: &str) -> String {
+    format!("wherry-{cluster_id}")
+}
+
 fn kubelet_config(
     config: Config,
     informers: Informers,
@@ -177,6 +184,11 @@ fn kubelet_config(
     names: ::dns::Dns,
 ) -> kubelet::Config {
     let (servers, known_servers) = watch::channel(config.dns.server.iter().map(IpAddr::to_string).collect());
+    // Each cluster has a cgroup of its own. Without root there is none to give.
+    let cgroup_prefix = config
+        .network
+        .as_ref()
+        .map(|network| cgroup_prefix(&network.cluster_id));
     let network: Arc<dyn kubelet::PodNetwork> = match config.network {
         Some(network) => Arc::new(SharedNetwork { network, range }),
         None => Arc::new(NoNetwork {
@@ -201,6 +213,8 @@ fn kubelet_config(
             node: std::fs::read_to_string(&config.dns.resolv_conf).unwrap_or_default(),
         },
         metrics: vec![Arc::new(names::Metrics(names))],
+        cgroup_prefix,
+        static_pods: config.static_pods,
         network,
         api_listener: config.api_listener,
         api_tls: config.api_tls,

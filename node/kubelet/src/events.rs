@@ -45,6 +45,7 @@ fn field_path(pod: &Pod, container: &str) -> String {
     let list = match pod.container(container) {
         Some((Role::App, _)) | None => "containers",
         Some((Role::Init | Role::Sidecar, _)) => "initContainers",
+        Some((Role::Ephemeral, _)) => "ephemeralContainers",
     };
     format!("spec.{list}{{{container}}}")
 }

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -148,7 +149,8 @@ enum Freed {
 }
 
 async fn round(shared: &Shared, seen: &mut Seen) -> Result<Freed, cri::Error> {
-    let (now, before) = (Instant::now(), disk(shared));
+    let place = fullest(shared).await;
+    let (now, before) = (Instant::now(), disk(&place));
     let wanted = before.to_free();
     if wanted == 0 && seen.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
         return Ok(Freed::Enough);
@@ -166,13 +168,13 @@ async fn round(shared: &Shared, seen: &mut Seen) -> Result<Freed, cri::Error> {
     );
     for id in seen.candidates(&present, &used, now) {
         shared.runtime.remove_image(&id).await?;
-        let freed = disk(shared).available.saturating_sub(before.available);
+        let freed = disk(&place).available.saturating_sub(before.available);
         tracing::info!(image = id, freed, "removed an image that nothing uses");
         if freed >= wanted {
             return Ok(Freed::Enough);
         }
     }
-    let freed = disk(shared).available.saturating_sub(before.available);
+    let freed = disk(&place).available.saturating_sub(before.available);
     Ok(Freed::TooLittle { wanted, freed })
 }
 
@@ -184,6 +186,8 @@ async fn in_use(shared: &Shared) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for (_, pod) in shared.pods.list() {
         named.extend(pod.all_containers().map(|(_, container)| container.image.clone()));
+        let mounted = pod.spec.volumes.iter().filter_map(|volume| volume.image.as_ref());
+        named.extend(mounted.map(|image| image.reference.clone()));
     }
     for reference in named {
         if let Ok(Some(image)) = shared.runtime.image(&reference).await {
@@ -193,8 +197,17 @@ async fn in_use(shared: &Shared) -> BTreeSet<String> {
     used
 }
 
-fn disk(shared: &Shared) -> Disk {
-    let (capacity, available) = node::storage(&shared.data_dir);
+/// A directory on the disk with the least room, of those that images are on.
+async fn fullest(shared: &Shared) -> PathBuf {
+    let told = shared.runtime.image_filesystems().await.unwrap_or_default();
+    let told = told.into_iter().map(|filesystem| filesystem.mountpoint);
+    let places = std::iter::once(shared.data_dir.clone()).chain(told.filter(|path| path.is_dir()));
+    let fullest = places.max_by_key(|path| disk(path).used_percent());
+    fullest.unwrap_or_else(|| shared.data_dir.clone())
+}
+
+fn disk(place: &Path) -> Disk {
+    let (capacity, available) = node::storage(place);
     Disk { capacity, available }
 }
 

@@ -5,14 +5,20 @@
 //! running as they were; when the agent ends they keep running too, and the next one adopts them by the runtime's
 //! records.
 
+mod admit;
 mod blocking;
+mod cgroups;
 mod cluster;
 mod dns;
 mod env;
 mod events;
+mod eviction;
+mod hosts;
 mod images;
+mod lastwords;
 mod logs;
 mod make;
+mod mounts;
 mod node;
 mod objects;
 mod observed;
@@ -22,9 +28,11 @@ mod plan;
 mod pod;
 mod pods;
 mod probes;
+mod resize;
 mod resources;
 mod server;
 mod shared;
+mod static_pods;
 mod status;
 mod volumes;
 mod worker;
@@ -42,6 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use dns::Dns;
 
 use crate::{
+    cgroups::Cgroups,
     cluster::Cluster,
     node::{Node, Reporter},
     observer::Observer,
@@ -71,6 +80,11 @@ pub struct Config {
     pub dns: Dns,
     /// What else of this node `/metrics` tells.
     pub metrics: Vec<Arc<dyn Metrics>>,
+    /// Files of pods that run on this node whatever the API says.
+    pub static_pods: Option<PathBuf>,
+    /// The cgroup below which pods of Linux containers get theirs, so that several clusters share a machine; without, the
+    /// runtime chooses.
+    pub cgroup_prefix: Option<String>,
     /// Prepared for the node's pod range before the runtime is told of it.
     pub network: Arc<dyn PodNetwork>,
     /// Where the kubelet API listens; its port stands in the Node's status.
@@ -173,6 +187,13 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         &config.tasks,
         shutdown.clone(),
     );
+    let features = config.runtime.features().await;
+    let cgroups = config.cgroup_prefix.map(|prefix| Cgroups {
+        mount: PathBuf::from(cgroups::MOUNT),
+        prefix,
+        // An older runtime does not say how it keeps them; paths are what it does unless it is told otherwise.
+        driver: features.cgroup_driver.unwrap_or(cri::CgroupDriver::Cgroupfs),
+    });
     let (observer, changes) = Observer::new(config.runtime.clone());
     let (network_stands, network) = watch::channel(false);
     let shared = Arc::new(Shared {
@@ -194,11 +215,22 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         node: NodeFacts {
             host_ips: config.node_ips.clone(),
             runtime: config.runtime.version().name,
+            platform: make::Platform {
+                apparmor: node::has_apparmor(),
+                memory_bytes: machine.memory_bytes,
+                recursive_readonly: features
+                    .handlers
+                    .iter()
+                    .any(|h| h.name.is_empty() && h.recursive_readonly_mounts),
+                strict_groups: features.supplemental_groups_policy,
+            },
         },
         network,
         capacity: node::allocatable(capacity),
         dns: config.dns,
         metrics: config.metrics,
+        cgroups,
+        evictions: eviction::Evictions::default(),
     });
     let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls)?;
     let at = api::NamespacedName::cluster(&config.node_name);
@@ -228,15 +260,33 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(server.run(tasks.clone(), quit.clone())),
         tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
         tasks.spawn(images::collect(shared.clone(), quit.clone())),
+        tasks.spawn(eviction::run(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
-    let pods = tasks.spawn(pods::run(shared, cluster, changes, tasks.clone(), quit.clone()));
-    for part in parts.into_iter().chain([pods]) {
+    let (found, statics) = watch::channel(static_pods::StaticPods::default());
+    let files = config.static_pods.map(|directory| {
+        let follow = static_pods::run(shared.clone(), directory, found, quit.clone());
+        tasks.spawn(follow)
+    });
+    let pods = tasks.spawn(pods::run(
+        shared,
+        cluster,
+        changes,
+        statics,
+        tasks.clone(),
+        quit.clone(),
+    ));
+    for part in parts.into_iter().chain(files).chain([pods]) {
         if let Err(ended) = part.await {
             tracing::error!(error = &ended as &dyn std::error::Error, "a part of the kubelet ended");
         }
     }
     Ok(())
+}
+
+/// Removes the cgroups that pods had below this prefix, when all pods have ended.
+pub fn remove_cgroups(prefix: &str) {
+    cgroups::remove_all(std::path::Path::new(cgroups::MOUNT), prefix);
 }
 
 /// Removes the directories and mounts of all pods, when all pods have ended. What cannot be removed is left to the next

@@ -34,6 +34,10 @@ pub(crate) struct Container {
     pub(crate) attempt: u32,
     pub(crate) image: String,
     pub(crate) image_id: String,
+    /// Who its program was started as, where the runtime tells.
+    pub(crate) user: Option<Box<cri::ContainerUser>>,
+    /// What it was made with.
+    pub(crate) limits: cri::Resources,
     pub(crate) state: ContainerState,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
@@ -45,6 +49,23 @@ pub(crate) struct Container {
 
 /// The annotation of a sandbox that remembers the pod's grace period when its object is gone.
 pub(crate) const GRACE_ANNOTATION: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// The annotation of a container that remembers its limits, which not every runtime tells.
+const LIMITS_ANNOTATION: &str = "wherry.dev/limits";
+
+/// An annotation with the limits that a container is made with.
+pub(crate) fn remember_limits(limits: &cri::Resources) -> (String, String) {
+    let text = serde_json::to_string(limits).unwrap_or_default(); // numbers alone
+    (LIMITS_ANNOTATION.to_owned(), text)
+}
+
+/// The limits that a container was made with.
+fn limits(config: &cri::ContainerConfig) -> cri::Resources {
+    let remembered = config.annotations.get(LIMITS_ANNOTATION);
+    remembered
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or(config.resources)
+}
 
 impl Observed {
     /// The sandbox of the highest attempt.
@@ -145,6 +166,7 @@ impl From<cri::Sandbox> for Sandbox {
 
 impl From<cri::Container> for Container {
     fn from(from: cri::Container) -> Self {
+        let limits = limits(&from.config);
         Self {
             id: from.id,
             sandbox: from.sandbox,
@@ -152,6 +174,8 @@ impl From<cri::Container> for Container {
             attempt: from.config.attempt,
             image: from.config.image,
             image_id: from.config.image_id,
+            user: from.user,
+            limits,
             state: from.state,
             started_at: time(from.started_at),
             finished_at: time(from.finished_at),

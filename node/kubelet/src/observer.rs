@@ -59,6 +59,11 @@ impl Observer {
         self.pods.read().get(uid).cloned().unwrap_or_default()
     }
 
+    /// Has a pod looked at, for a reason that is not the runtime's.
+    pub(crate) fn touch(&self, uid: Arc<str>) {
+        let _ = self.changed.send(uid); // the set may be shutting down
+    }
+
     /// UIDs of all pods the runtime knows.
     pub(crate) fn uids(&self) -> Vec<Arc<str>> {
         self.pods.read().keys().cloned().collect()

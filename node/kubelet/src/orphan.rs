@@ -31,6 +31,7 @@ pub(crate) async fn end(shared: &Shared, uid: &str) {
         return;
     }
     let (data_dir, uid) = (shared.data_dir.clone(), uid.to_owned());
+    let cgroups = shared.cgroups.clone();
     let logs: Vec<String> = observed.sandboxes.iter().map(|s| s.log_directory.clone()).collect();
     let cleaned = crate::blocking::run(move || {
         for directory in logs
@@ -38,6 +39,9 @@ pub(crate) async fn end(shared: &Shared, uid: &str) {
             .filter(|d| Path::new(d).starts_with(data_dir.join("logs/pods")))
         {
             let _ = std::fs::remove_dir_all(directory); // may be gone; the next sweep does not depend on it
+        }
+        if let Some(cgroups) = cgroups {
+            cgroups.remove(&uid);
         }
         volumes::remove(&data_dir, &uid)
     });

@@ -24,12 +24,16 @@ use crate::{
     orphan,
     pod::Pod,
     shared::Shared,
+    static_pods::StaticPods,
+    volumes,
     worker::{Desired, Worker},
 };
 
 /// Between looks at what nobody owns, and at the cluster while it is not known to be ours.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
+/// Between looks at volumes that are gone.
+const COLLECTION: Duration = Duration::from_secs(60);
 /// The first pause of those that double up to [`RETRY`], while an API that has just started gets its namespaces.
 const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// Before a worker that panicked is started again.
@@ -42,7 +46,10 @@ pub(crate) struct Pods {
     vanished: HashSet<Arc<str>>,
     /// Pods that nobody owns and that are being ended.
     orphans: HashSet<Arc<str>>,
-    cluster: Cluster,
+    /// Pods of files.
+    statics: HashSet<Arc<str>>,
+    /// When directories of volumes that are gone were last looked for.
+    collected: Option<Instant>,
     ended: mpsc::UnboundedSender<Arc<str>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -56,26 +63,39 @@ struct Handle {
 /// Runs until `shutdown`, then leaves all pods as they are.
 pub(crate) async fn run(
     shared: Arc<Shared>,
-    cluster: Cluster,
+    mut cluster: Cluster,
     mut changes: mpsc::UnboundedReceiver<Arc<str>>,
+    mut statics: watch::Receiver<StaticPods>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut deltas = shared.pods.deltas();
     let (workers, vanished, orphans) = (HashMap::new(), HashSet::new(), HashSet::new());
+    let known = shared.clone();
     let mut pods = Pods {
         shared,
+        statics: HashSet::new(),
         workers,
         vanished,
         orphans,
-        cluster,
+        collected: None,
         ended,
         tasks,
         shutdown: shutdown.clone(),
     };
-    if shutdown.run_until_cancelled(pods.recognise()).await.is_none() {
-        return;
+    // Pods of files need no API.
+    {
+        let mut recognised = std::pin::pin!(recognise(&known, &mut cluster));
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = &mut recognised => break,
+                Ok(()) = statics.changed() => pods.take_statics(&statics.borrow_and_update()),
+                Some(uid) = changes.recv() => pods.wake(&uid),
+            }
+        }
     }
     let mut next_sweep = Instant::now() + RETRY;
     loop {
@@ -92,6 +112,10 @@ pub(crate) async fn run(
                 pods.wake(&uid);
                 continue;
             }
+            Ok(()) = statics.changed() => {
+                pods.take_statics(&statics.borrow_and_update());
+                continue;
+            }
             Some(uid) = endings.recv() => {
                 pods.workers.remove(&uid);
                 pods.orphans.remove(&uid);
@@ -99,36 +123,61 @@ pub(crate) async fn run(
             }
             () = tokio::time::sleep_until(next_sweep) => {
                 pods.shared.warm.release(Instant::now());
-                pods.sweep().await;
+                pods.sweep(&mut cluster).await;
                 next_sweep = Instant::now() + HOUSEKEEPING;
             }
         }
-        pods.end_vanished().await;
+        pods.end_vanished(&mut cluster).await;
         if !pods.vanished.is_empty() {
             next_sweep = next_sweep.min(Instant::now() + RETRY);
         }
     }
 }
 
-impl Pods {
-    /// Waits until the API proves to be that of our cluster, and has listed our pods.
-    async fn recognise(&mut self) {
-        self.shared.pods.synced().await;
-        let mut pause = FIRST_RETRY;
-        loop {
-            match self.cluster.verify(&self.shared.client).await {
-                Verdict::Ours => return,
-                Verdict::Foreign => {
-                    tracing::error!("the API server is that of another cluster: leaving all pods as they are")
-                }
-                Verdict::Unknown => tracing::debug!("the API server has not said yet which cluster it is"),
+/// Waits until the API proves to be that of our cluster, and has listed our pods.
+async fn recognise(shared: &Shared, cluster: &mut Cluster) {
+    shared.pods.synced().await;
+    let mut pause = FIRST_RETRY;
+    loop {
+        match cluster.verify(&shared.client).await {
+            Verdict::Ours => return,
+            Verdict::Foreign => {
+                tracing::error!("the API server is that of another cluster: leaving all pods as they are")
             }
-            tokio::time::sleep(pause).await;
-            pause = RETRY.min(pause * 2);
+            Verdict::Unknown => tracing::debug!("the API server has not said yet which cluster it is"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = RETRY.min(pause * 2);
+    }
+}
+
+impl Pods {
+    /// Runs the pods of files that there are, and ends those whose files are gone.
+    fn take_statics(&mut self, found: &StaticPods) {
+        let gone: Vec<_> = self
+            .statics
+            .iter()
+            .filter(|uid| !found.contains_key(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.statics.remove(&uid);
+            if let Some(handle) = self.workers.get(&uid) {
+                handle.inbox.send_replace(Desired::Removed);
+            }
+        }
+        for (uid, found) in found {
+            if self.statics.insert(uid.clone()) {
+                self.spawn(found.pod.clone());
+            }
         }
     }
 
     fn take(&mut self, delta: Delta<Pod>) {
+        let is_mirror = |pod: &Arc<Pod>| pod.mirrors().is_some();
+        if delta.new.as_ref().or(delta.old.as_ref()).is_some_and(is_mirror) {
+            return; // the file it shows is what counts
+        }
         let new_uid = delta.new.as_ref().map(|pod| pod.metadata.uid.clone());
         if let Some(old) = delta.old.filter(|old| Some(&old.metadata.uid) != new_uid.as_ref()) {
             self.vanished.insert(old.metadata.uid.clone());
@@ -181,8 +230,8 @@ impl Pods {
     }
 
     /// Ends the pods that are no longer listed, if the list is our cluster's.
-    async fn end_vanished(&mut self) {
-        if self.vanished.is_empty() || self.cluster.verify(&self.shared.client).await != Verdict::Ours {
+    async fn end_vanished(&mut self, cluster: &mut Cluster) {
+        if self.vanished.is_empty() || cluster.verify(&self.shared.client).await != Verdict::Ours {
             return;
         }
         for uid in self.vanished.drain() {
@@ -192,14 +241,37 @@ impl Pods {
         }
     }
 
+    /// Removes directories of volumes that are gone, once in a while.
+    async fn sweep_volumes(&mut self, cluster: &mut Cluster) {
+        let (now, data_dir) = (Instant::now(), &self.shared.data_dir);
+        let idle = self.collected.is_some_and(|at| now.duration_since(at) < COLLECTION);
+        if idle || !volumes::storage::root(data_dir).is_dir() {
+            return;
+        }
+        if cluster.verify(&self.shared.client).await == Verdict::Ours {
+            self.collected = Some(now);
+            let (shared, shutdown) = (self.shared.clone(), self.shutdown.clone());
+            self.tasks.spawn(async move {
+                let collect = volumes::storage::collect(&shared.client, &shared.data_dir);
+                shutdown.run_until_cancelled(collect).await;
+            });
+        }
+    }
+
     /// Ends what the runtime runs for pods that are neither listed nor being ended, and removes their directories.
-    async fn sweep(&mut self) {
+    async fn sweep(&mut self, cluster: &mut Cluster) {
+        self.sweep_volumes(cluster).await;
+        if let Some(cgroups) = &self.shared.cgroups {
+            let (cgroups, pods) = (cgroups.clone(), self.shared.pods.list());
+            let balance = move || cgroups.balance(pods.iter().map(|(_, pod)| &**pod));
+            let _ = crate::blocking::run(balance).await; // it is tried again with the next sweep
+        }
         let unowned = |uid: &Arc<str>| !self.workers.contains_key(uid) && !self.orphans.contains(uid);
         let mut found: Vec<Arc<str>> = self.shared.observer.uids().into_iter().filter(unowned).collect();
         found.extend(orphan::directories(&self.shared.data_dir).into_iter().filter(unowned));
         found.sort();
         found.dedup();
-        if found.is_empty() || self.cluster.verify(&self.shared.client).await != Verdict::Ours {
+        if found.is_empty() || cluster.verify(&self.shared.client).await != Verdict::Ours {
             return;
         }
         for uid in found {

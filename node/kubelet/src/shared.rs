@@ -7,8 +7,8 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    Metrics, dns::Dns, env::Service, objects::Warm, observer::Observer, pod::Pod, resources::Capacity,
-    status::NodeFacts,
+    Metrics, cgroups::Cgroups, dns::Dns, env::Service, eviction::Evictions, objects::Warm, observer::Observer,
+    pod::Pod, resources::Capacity, status::NodeFacts,
 };
 
 pub(crate) struct Shared {
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) dns: Dns,
     /// What else of the node has metrics.
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) evictions: Evictions,
 }
 
 /// The part of a RuntimeClass that is used.

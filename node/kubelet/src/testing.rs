@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Error, Event,
-    ExecOutput, ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources,
-    RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats, Session, Streams, Version,
+    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerState, ContainerStats, Content, Error,
+    Event, ExecOutput, ExecRequest, FilesystemUsage, Image, ImageUser, ImportContent, Imported, PullImage, PulledImage,
+    Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats, Session, Streams, Version,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -39,6 +39,10 @@ struct State {
     slow: BTreeMap<String, String>,
     /// Who may pull what not everybody may.
     private: BTreeMap<String, String>,
+    /// What commands in containers say, by the command's words.
+    programs: BTreeMap<String, ExecOutput>,
+    /// Images that hold Linux containers, and the users they ask for.
+    linux: BTreeMap<String, Option<ImageUser>>,
     stubborn: bool,
     deaf: bool,
     /// Every call that changed something, in words, in order.
@@ -110,6 +114,41 @@ impl FakeRuntime {
     /// Lets only this user pull the image.
     pub fn require_user(&self, image: &str, user: &str) {
         self.state.lock().private.insert(image.into(), user.into());
+    }
+
+    /// Makes an image one of Linux containers, which runs as `user`.
+    pub fn make_linux(&self, image: &str, user: Option<ImageUser>) {
+        let mut state = self.state.lock();
+        state.images.insert(image.to_owned());
+        state.linux.insert(image.to_owned(), user);
+    }
+
+    /// Says what a command gives when it is run in any container; others are unknown.
+    pub fn answer(&self, command: &str, exit_code: i32, stdout: &str) {
+        let output = ExecOutput {
+            stdout: stdout.as_bytes().to_vec(),
+            exit_code,
+            ..ExecOutput::default()
+        };
+        self.state.lock().programs.insert(command.to_owned(), output);
+    }
+
+    /// What a container of a pod was made from, in its last attempt.
+    pub fn config(&self, pod_uid: &str, name: &str) -> Option<ContainerConfig> {
+        let state = self.state.lock();
+        let named = state
+            .containers
+            .values()
+            .filter(|c| c.pod_uid == pod_uid && c.config.name == name);
+        named.max_by_key(|c| c.config.attempt).map(|c| c.config.clone())
+    }
+
+    /// What the last sandbox of a pod was made from, and by which handler.
+    pub fn sandbox(&self, pod_uid: &str) -> Option<(SandboxConfig, String)> {
+        let state = self.state.lock();
+        let of_pod = state.sandboxes.values().filter(|s| s.config.uid == pod_uid);
+        let last = of_pod.max_by_key(|s| s.config.attempt)?;
+        Some((last.config.clone(), last.handler.clone()))
     }
 
     /// Containers use up their whole grace period when they are stopped.
@@ -400,8 +439,11 @@ impl cri::Runtime for FakeRuntime {
         futures::stream::unfold(receiver, next).boxed()
     }
 
-    async fn exec_sync(&self, _: &ContainerId, _: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
-        Err(no_programs())
+    async fn exec_sync(&self, id: &ContainerId, command: Vec<String>, _: Duration) -> Result<ExecOutput, Error> {
+        let mut state = self.state.lock();
+        let command = command.join(" ");
+        state.journal.push(format!("exec {command} in {id}"));
+        state.programs.get(&command).cloned().ok_or_else(no_programs)
     }
 
     async fn exec(&self, _: &ContainerId, _: ExecRequest) -> Result<Session, Error> {
@@ -425,11 +467,19 @@ impl cri::Runtime for FakeRuntime {
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {
-        let images = self.state.lock().images.clone();
+        let (images, linux) = {
+            let state = self.state.lock();
+            (state.images.clone(), state.linux.clone())
+        };
         Ok(images
             .into_iter()
             .map(|name| Image {
                 id: format!("sha256:{name}"),
+                content: match linux.contains_key(&name) {
+                    true => Content::Linux,
+                    false => Content::Wasm,
+                },
+                user: linux.get(&name).cloned().flatten(),
                 tags: vec![name],
                 ..Image::default()
             })

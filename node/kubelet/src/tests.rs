@@ -116,6 +116,8 @@ impl Node {
             data_dir: dir.path().to_owned(),
             dns: Dns::default(),
             metrics: Vec::new(),
+            cgroup_prefix: None,
+            static_pods: None,
             network: network.clone(),
             api_listener: listener,
             api_tls: Tls {

@@ -68,6 +68,8 @@ impl Node {
             data_dir: self.disk.path().to_owned(),
             dns: kubelet::Dns::default(),
             metrics: Vec::new(),
+            cgroup_prefix: None,
+            static_pods: None,
             network: Arc::new(NoNetwork),
             api_listener: std::net::TcpListener::bind("127.0.0.1:0").expect("a port"),
             api_tls: kubelet::Tls {

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use line::parse;
 pub(crate) use read::{Options, Stream, stream};
 pub(crate) use rotate::run as rotate;
 

@@ -45,6 +45,11 @@ pub(crate) fn machine(data_dir: &Path) -> Machine {
     }
 }
 
+/// Whether the kernel confines by AppArmor.
+pub(crate) fn has_apparmor() -> bool {
+    text("/sys/module/apparmor/parameters/enabled") == "Y"
+}
+
 /// Reads what is free now.
 pub(crate) fn usage(data_dir: &Path) -> Usage {
     let threads = text("/proc/loadavg")

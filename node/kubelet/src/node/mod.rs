@@ -15,15 +15,16 @@ use client::{
     kinds,
     lease::{self, Heartbeat},
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use machine::{Machine, machine, memory, storage};
+pub(crate) use machine::{Machine, has_apparmor, machine, memory, storage, usage};
 use status::Facts;
-pub(crate) use status::{Node, allocatable};
+pub(crate) use status::{Node, Pressure, allocatable, shortages};
 
-use crate::{Limitation, PodNetwork, resources::Capacity};
+use crate::{Limitation, PodNetwork, resources::Capacity, volumes};
 
 /// How often the status is computed, and how often it is sent though nothing changed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -31,6 +32,9 @@ const LOOK_WHILE_NOT_READY: Duration = Duration::from_millis(250);
 const SEND: Duration = Duration::from_secs(300);
 /// Kubernetes' `nodeLeaseDurationSeconds`; it is renewed four times as often.
 const LEASE: Duration = Duration::from_secs(40);
+
+/// Kubernetes' `evictionPressureTransitionPeriod`.
+const TRANSITION: SignedDuration = SignedDuration::from_mins(5);
 
 /// What registers and reports this node.
 pub(crate) struct Reporter {
@@ -122,6 +126,13 @@ impl Reporter {
         self.take_pod_range(&node, sent).await;
         let conditions = self.runtime.status().await;
         let images = self.runtime.list_images().await.unwrap_or_default();
+        let (now, usage) = (self.clock.now(), usage(&self.data_dir));
+        for short in shortages(&usage, self.capacity.storage_bytes) {
+            sent.short.retain(|(kind, _)| *kind != short.kind);
+            sent.short.push((short.kind, now));
+        }
+        sent.short.retain(|(_, seen)| now.duration_since(*seen) < TRANSITION);
+        let lingering: Vec<Pressure> = sent.short.iter().map(|(kind, _)| *kind).collect();
         let facts = Facts {
             name: &self.name,
             addresses: &self.addresses,
@@ -129,13 +140,13 @@ impl Reporter {
             version: &self.version,
             runtime: &self.runtime.version(),
             machine: &self.machine,
-            usage: machine::usage(&self.data_dir),
+            usage,
+            lingering: &lingering,
             capacity: self.capacity,
             runtime_conditions: &conditions,
             limitation: self.limitation.as_ref(),
             images: &images,
         };
-        let now = self.clock.now();
         let status = status::make(&facts, &node.status, now);
         let ready = status::readiness(&conditions);
         let taken = node
@@ -167,10 +178,12 @@ impl Reporter {
     async fn registered(&self) -> Result<Option<Arc<Node>>, client::Error> {
         self.node.synced().await;
         let labels = status::labels(&self.name, &self.labels);
+        let storage = volumes::storage::root(&self.data_dir).to_string_lossy().into_owned();
+        let annotations = BTreeMap::from([(volumes::storage::ANNOTATION.to_owned(), storage)]);
         let Some(node) = self.node.get(&self.at()) else {
             match self
                 .client
-                .create(&kinds::NODE, None, &status::object(&self.name, &labels))
+                .create(&kinds::NODE, None, &status::object(&self.name, &labels, &annotations))
                 .await
             {
                 Ok(made) => {
@@ -182,11 +195,10 @@ impl Reporter {
             }
             return Ok(self.node.get(&self.at()));
         };
-        if labels
-            .iter()
-            .any(|(key, value)| node.metadata.labels.get(key) != Some(value))
-        {
-            let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+        type Marks = BTreeMap<String, String>;
+        let lacks = |own: &Marks, wanted: &Marks| wanted.iter().any(|(key, value)| own.get(key) != Some(value));
+        if lacks(&node.metadata.labels, &labels) || lacks(&node.metadata.annotations, &annotations) {
+            let patch = Patch::Merge(json!({"metadata": {"labels": labels, "annotations": annotations}}));
             self.client.patch(&kinds::NODE, &self.at(), None, patch).await?;
         }
         Ok(Some(node))
@@ -257,4 +269,6 @@ struct Sent {
     at: Option<Instant>,
     status: Option<Value>,
     pod_cidr: String,
+    /// What was short, and when last.
+    short: Vec<(Pressure, Timestamp)>,
 }

@@ -26,6 +26,7 @@ pub(crate) struct Node {
 pub(crate) struct Metadata {
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -62,6 +63,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) runtime: &'a cri::Version,
     pub(crate) machine: &'a Machine,
     pub(crate) usage: Usage,
+    /// What was short not long ago: the condition stays a while, lest pods come and go.
+    pub(crate) lingering: &'a [Pressure],
     pub(crate) capacity: Capacity,
     pub(crate) runtime_conditions: &'a [cri::Condition],
     pub(crate) limitation: Option<&'a Limitation>,
@@ -121,8 +124,9 @@ pub(crate) fn labels(name: &str, own: &BTreeMap<String, String>) -> BTreeMap<Str
 }
 
 /// The object that registers the node.
-pub(crate) fn object(name: &str, labels: &BTreeMap<String, String>) -> Value {
-    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": {}})
+pub(crate) fn object(name: &str, labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> Value {
+    let metadata = json!({"name": name, "labels": labels, "annotations": annotations});
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}})
 }
 
 /// The status as it is now; conditions whose status is as in `known` keep their transition time.
@@ -219,11 +223,44 @@ pub(crate) fn transition(known: &Status, ready: bool) -> Option<&'static str> {
     }
 }
 
+/// What a node can run out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pressure {
+    Memory,
+    Disk,
+    Pids,
+}
+
+/// What is short, how much of it there should be at least, and how much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    pub(crate) kind: Pressure,
+    pub(crate) threshold: i64,
+    pub(crate) available: i64,
+}
+
+/// What is short, on a disk of `total` bytes; the most urgent first.
+pub(crate) fn shortages(usage: &Usage, total: i64) -> Vec<Shortage> {
+    [
+        (Pressure::Memory, LEAST_MEMORY, usage.memory_available),
+        (Pressure::Disk, least_storage(total), usage.storage_available),
+        (Pressure::Pids, LEAST_PIDS, usage.pids_available),
+    ]
+    .into_iter()
+    .map(|(kind, threshold, available)| Shortage {
+        kind,
+        threshold,
+        available,
+    })
+    .filter(|shortage| shortage.available < shortage.threshold)
+    .collect()
+}
+
 fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
     let (usage, total) = (facts.usage, facts.capacity.storage_bytes);
-    let memory = usage.memory_available < LEAST_MEMORY;
-    let disk = usage.storage_available < least_storage(total);
-    let pids = usage.pids_available < LEAST_PIDS;
+    let short = shortages(&usage, total);
+    let is = |kind| facts.lingering.contains(&kind) || short.iter().any(|s| s.kind == kind);
+    let (memory, disk, pids) = (is(Pressure::Memory), is(Pressure::Disk), is(Pressure::Pids));
     let pressure = |pressed: bool, yes: (&'static str, &str), no: (&'static str, &str)| {
         let (reason, message) = if pressed { yes } else { no };
         (if pressed { "True" } else { "False" }, reason, message.to_owned())
@@ -338,6 +375,7 @@ mod tests {
             },
             machine: &machine,
             usage,
+            lingering: &[],
             capacity: Capacity {
                 cpu_milli: 2000,
                 memory_bytes: 4 << 30,

@@ -71,7 +71,7 @@ fn role_of(input: &Input<'_>, container: &Container) -> Role {
 /// Asks a container to end within what is left of the pod's grace; a shorter grace period overtakes a longer one.
 fn stop(input: &Input<'_>, plan: &mut Plan, container: &Container) {
     let since = input.memory.ending_since.unwrap_or(input.now);
-    let period = input.pod.grace_seconds();
+    let period = input.grace_seconds();
     let until = since
         .saturating_add(SignedDuration::from_secs(period))
         .unwrap_or(Timestamp::MAX);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,6 +10,7 @@ use cri::{ContainerId, SandboxId};
 use jiff::Timestamp;
 
 use super::{Key, backoff::Crash};
+use crate::{eviction::Eviction, resize::Pending};
 
 /// The worker's own state beside the pod's object and the runtime.
 #[derive(Clone, Debug, Default)]
@@ -19,10 +21,18 @@ pub(crate) struct Memory {
     pub(crate) volumes: Volumes,
     /// When a token in the volumes is to be renewed.
     pub(crate) renew_at: Option<Timestamp>,
+    /// What the images of containers are, by container name.
+    pub(crate) images: BTreeMap<String, Resolved>,
+    /// What containers that ended left to be told, where that is known.
+    pub(crate) last_words: BTreeMap<ContainerId, String>,
+    /// Why the pod is not what its spec asks for.
+    pub(crate) resize_pending: Option<Pending>,
     /// By container name.
     pub(crate) containers: BTreeMap<String, Health>,
     /// Sandboxes that were stopped on purpose.
     pub(crate) stopped: BTreeSet<SandboxId>,
+    /// Why the node ends the pod for its own sake.
+    pub(crate) evicted: Option<Arc<Eviction>>,
     /// When the pod was first seen ending.
     pub(crate) ending_since: Option<Timestamp>,
     /// The pod is gone from the API.
@@ -31,6 +41,14 @@ pub(crate) struct Memory {
     pub(crate) finished: bool,
     /// Directories of the pod are gone.
     pub(crate) purged: bool,
+}
+
+/// An image that is on the node.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolved {
+    pub(crate) content: cri::Content,
+    /// For the first start, which need not bring it again.
+    pub(crate) image: Option<Box<cri::Image>>,
 }
 
 /// Whether the pod's volumes stand.
@@ -56,6 +74,8 @@ pub(crate) struct Health {
     pub(crate) ready: Option<bool>,
     /// A liveness or startup probe failed: the container must be restarted.
     pub(crate) unhealthy: Option<Unhealthy>,
+    /// What its limits were last set to.
+    pub(crate) limits: Option<cri::Resources>,
     /// Until when a stop that is under way waits before it uses force.
     pub(crate) stopping_until: Option<Timestamp>,
     /// Outlives the container: how long the next restart waits.

@@ -15,11 +15,13 @@ use cri::{ContainerId, SandboxId};
 use jiff::Timestamp;
 
 pub(crate) use backoff::Crash;
-pub(crate) use memory::{Failure, Memory, Reason, Unhealthy, Volumes};
+pub(crate) use memory::{Failure, Memory, Reason, Resolved, Unhealthy, Volumes};
 
 use crate::{
-    observed::Observed,
+    admit::{self, Rejection},
+    observed::{self, Observed},
     pod::{Container, Pod, RestartPolicy, Role},
+    resources,
     status::{self, NodeFacts, PodStatus},
 };
 
@@ -53,8 +55,14 @@ pub(crate) struct Plan {
 pub(crate) enum Action {
     /// Prepare the pod's volumes.
     MountVolumes,
+    /// Bring a container's image, to know what the sandbox will have to hold.
+    Pull {
+        name: String,
+    },
+    /// Make a sandbox that holds what the pod's images are.
     RunSandbox {
         attempt: u32,
+        content: cri::Content,
     },
     /// Bring the image, create the container if it is not there, start it, run its postStart hook.
     Start {
@@ -71,6 +79,12 @@ pub(crate) enum Action {
         grace: i64,
         period: i64,
         why: String,
+    },
+    /// Change the limits of a running container.
+    Resize {
+        name: String,
+        id: ContainerId,
+        limits: cri::Resources,
     },
     StopSandbox {
         id: SandboxId,
@@ -99,6 +113,7 @@ pub(crate) enum Key {
     Start(String),
     /// A container and the grace period it was given.
     Stop(ContainerId, i64),
+    Resize(ContainerId),
     StopSandbox(SandboxId),
     RemoveContainer(ContainerId),
     RemoveSandbox(SandboxId),
@@ -113,8 +128,10 @@ impl Action {
         match self {
             Self::MountVolumes | Self::UnmountVolumes => Key::Volumes,
             Self::RunSandbox { .. } => Key::Sandbox,
-            Self::Start { name, .. } => Key::Start(name.clone()),
+            // Bringing the image is the first part of a start, and fails like it.
+            Self::Pull { name } | Self::Start { name, .. } => Key::Start(name.clone()),
             Self::Stop { id, period, .. } => Key::Stop(id.clone(), *period),
+            Self::Resize { id, .. } => Key::Resize(id.clone()),
             Self::StopSandbox { id } => Key::StopSandbox(id.clone()),
             Self::RemoveContainer { id, .. } => Key::RemoveContainer(id.clone()),
             Self::RemoveSandbox { id } => Key::RemoveSandbox(id.clone()),
@@ -147,9 +164,19 @@ pub(crate) fn is_over(input: &Input<'_>) -> bool {
     input.memory.removed
         || pod.is_deleting()
         || reported.phase.is_terminal()
+        || input.memory.evicted.is_some()
+        || rejected(input).is_some()
         || deadline(pod, input.start_time()).is_some_and(|deadline| deadline <= input.now)
         || init_failed(input)
         || is_complete(input)
+}
+
+/// Why this node refuses the pod: judged before anything was begun, and standing since it is Failed.
+pub(crate) fn rejected(input: &Input<'_>) -> Option<Rejection> {
+    let begun = input.reported.start_time.is_some() || !input.observed.is_empty();
+    (!begun)
+        .then(|| admit::check(input.pod, &input.node.platform))
+        .flatten()
 }
 
 /// Every app container has ended and none is started again.
@@ -174,11 +201,42 @@ pub(crate) fn is_done(input: &Input<'_>, role: Role, container: &Container) -> b
     let Some(code) = exit_code(input, container) else {
         return false;
     };
-    match input.pod.restart_policy(role, container) {
-        RestartPolicy::Always => false,
-        RestartPolicy::OnFailure => code == 0,
-        RestartPolicy::Never => true,
+    !restarts(input.pod, role, container, code)
+}
+
+/// Whether a container that ended with this code is started again: by the first of its rules that is about the code, else
+/// by the policy (KEP-5307).
+pub(crate) fn restarts(pod: &Pod, role: Role, container: &Container, code: i32) -> bool {
+    let rule = container.restart_policy_rules.iter().find(|rule| rule.matches(code));
+    if rule.is_some_and(|rule| rule.action == "Restart") {
+        return true;
     }
+    match pod.restart_policy(role, container) {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
+/// The limits that a running container is to have and has not.
+pub(crate) fn limits_to_set(
+    input: &Input<'_>,
+    spec: &Container,
+    running: &observed::Container,
+) -> Option<cri::Resources> {
+    let wanted = resources::for_runtime(spec);
+    (running.is_running() && has_limits(input, running) != wanted).then_some(wanted)
+}
+
+/// What the container has: what was set last, else what it was made with.
+fn has_limits(input: &Input<'_>, running: &observed::Container) -> cri::Resources {
+    let set = input.memory.health(&running.name, &running.id).and_then(|h| h.limits);
+    set.unwrap_or(running.limits)
+}
+
+/// A running container has other limits than it is allocated.
+pub(crate) fn is_resizing(input: &Input<'_>, spec: &Container, running: &observed::Container) -> bool {
+    limits_to_set(input, spec, running).is_some()
 }
 
 /// How the container ended, if it has: as the runtime says, or, when the runtime has lost its record, as was reported.
@@ -205,6 +263,13 @@ pub(crate) fn deadline(pod: &Pod, start: Timestamp) -> Option<Timestamp> {
 }
 
 impl Input<'_> {
+    /// Seconds that containers get to end.
+    pub(crate) fn grace_seconds(&self) -> i64 {
+        let own = self.pod.grace_seconds();
+        let urgent = self.memory.evicted.as_ref().and_then(|eviction| eviction.grace);
+        urgent.map_or(own, |urgent| urgent.min(own))
+    }
+
     /// When the kubelet first acknowledged the pod.
     pub(crate) fn start_time(&self) -> Timestamp {
         self.reported

@@ -1,6 +1,6 @@
 //! The plan of a pod that should run: volumes and sandbox, init containers in order, sidecars, app containers. Pure.
 
-use cri::{ContainerState, SandboxId};
+use cri::{ContainerState, Content, SandboxId};
 
 use super::{
     Action, Input, Key, Plan, Volumes,
@@ -10,15 +10,26 @@ use super::{
 use crate::{
     observed,
     pod::{Container, Role},
+    resize::{self, Pending},
     status,
 };
 
+/// How often a resize that waits for room is looked at again.
+const ROOM: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
 pub(super) fn plan(input: &Input<'_>, plan: &mut Plan) {
     mount(input, plan);
+    if let Some(Pending::Deferred(_)) = input.memory.resize_pending {
+        // Room is made by others, who do not tell.
+        plan.wake_at(input.now.saturating_add(ROOM).unwrap_or(input.now), input.now);
+    }
     let Some(sandbox) = sandbox(input, plan) else { return };
     retire(input, plan);
     if input.memory.volumes == Volumes::Absent {
         return;
+    }
+    for container in &input.pod.spec.ephemeral_containers {
+        keep(input, plan, &sandbox, Role::Ephemeral, container);
     }
     if initialize(input, plan, &sandbox) {
         for container in &input.pod.spec.containers {
@@ -48,15 +59,49 @@ fn sandbox(input: &Input<'_>, plan: &mut Plan) -> Option<SandboxId> {
         Some(lost) if !input.memory.stopped.contains(&lost.id) => {
             plan.act(input, Action::StopSandbox { id: lost.id.clone() });
         }
-        _ if !input.network && !input.pod.spec.host_network => {}
-        _ => plan.act(
-            input,
-            Action::RunSandbox {
-                attempt: latest.map_or(0, |s| s.attempt.saturating_add(1)),
-            },
-        ),
+        _ => {
+            let content = content(input, plan);
+            if let Some(content) = content.filter(|_| input.network || input.pod.spec.host_network) {
+                let attempt = latest.map_or(0, |s| s.attempt.saturating_add(1));
+                plan.act(input, Action::RunSandbox { attempt, content });
+            }
+        }
     }
     None
+}
+
+/// What the sandbox has to hold: a single Linux image makes it one of Linux containers, which those of Wasm can join. All
+/// images are brought to find out, unless the pod's RuntimeClass decides.
+fn content(input: &Input<'_>, plan: &mut Plan) -> Option<Content> {
+    if input.pod.spec.runtime_class_name.is_some() {
+        return Some(Content::Linux);
+    }
+    let mut content = Some(Content::Wasm);
+    for (_, container) in input.pod.lasting_containers() {
+        match input.memory.images.get(&container.name) {
+            Some(resolved) if resolved.content == Content::Linux => return Some(Content::Linux),
+            Some(_) => {}
+            None => {
+                content = None;
+                pull(input, plan, container);
+            }
+        }
+    }
+    content
+}
+
+fn pull(input: &Input<'_>, plan: &mut Plan, container: &Container) {
+    wake_at_pull_backoff(input, plan, container);
+    let name = container.name.clone();
+    plan.act(input, Action::Pull { name });
+}
+
+/// ErrImagePull turns into ImagePullBackOff while the next try waits.
+fn wake_at_pull_backoff(input: &Input<'_>, plan: &mut Plan, container: &Container) {
+    let failure = input.memory.ops.failure(&Key::Start(container.name.clone()));
+    if let Some(turn) = failure.and_then(status::pull_backoff_from) {
+        plan.wake_at(turn, input.now);
+    }
 }
 
 /// Goes through the init containers; `true` when the app containers may run.
@@ -87,7 +132,10 @@ fn keep(input: &Input<'_>, plan: &mut Plan, sandbox: &SandboxId, role: Role, con
     match latest {
         Some(current) if current.sandbox == *sandbox => match current.state {
             ContainerState::Created => start(input, plan, sandbox, container, current.attempt, None),
-            ContainerState::Running => stop_if_unhealthy(input, plan, current),
+            ContainerState::Running => {
+                stop_if_unhealthy(input, plan, current);
+                resize(input, plan, container, current);
+            }
             ContainerState::Exited | ContainerState::Unknown => {
                 restart(input, plan, sandbox, role, container, current);
             }
@@ -95,7 +143,7 @@ fn keep(input: &Input<'_>, plan: &mut Plan, sandbox: &SandboxId, role: Role, con
         // A stopped sandbox has no business with running containers; never run a second copy beside one.
         Some(stray) if stray.is_running() => stop(input, plan, stray, 0, format!("Stopping container {}", stray.name)),
         // An init container runs again in a new sandbox; an app container that is done stays done.
-        _ if role == Role::App && is_done(input, role, container) => {}
+        _ if role != Role::Init && is_done(input, role, container) => {}
         _ => start(input, plan, sandbox, container, next_attempt(input, container), None),
     }
 }
@@ -135,11 +183,7 @@ fn start(
     attempt: u32,
     crash: Option<super::Crash>,
 ) {
-    let key = Key::Start(container.name.clone());
-    // ErrImagePull turns into ImagePullBackOff while the next try waits.
-    if let Some(turn) = input.memory.ops.failure(&key).and_then(status::pull_backoff_from) {
-        plan.wake_at(turn, input.now);
-    }
+    wake_at_pull_backoff(input, plan, container);
     let (name, sandbox) = (container.name.clone(), sandbox.clone());
     plan.act(
         input,
@@ -175,6 +219,23 @@ fn stop_if_unhealthy(input: &Input<'_>, plan: &mut Plan, running: &observed::Con
     }
     let grace = unhealthy.grace.unwrap_or_else(|| input.pod.grace_seconds());
     stop(input, plan, running, grace, unhealthy.message.clone());
+}
+
+/// Gives a container the limits it is allocated, by a restart where its policy says so.
+fn resize(input: &Input<'_>, plan: &mut Plan, spec: &Container, running: &observed::Container) {
+    let Some(limits) = super::limits_to_set(input, spec, running) else {
+        return;
+    };
+    let health = input.memory.health(&running.name, &running.id);
+    if health.is_some_and(|h| h.stopping_until.is_some()) {
+        return;
+    }
+    if resize::restarts(spec, &super::has_limits(input, running), &limits) {
+        let why = format!("Container {} resize requires restart", running.name);
+        return stop(input, plan, running, input.pod.grace_seconds(), why);
+    }
+    let (name, id) = (running.name.clone(), running.id.clone());
+    plan.act(input, Action::Resize { name, id, limits });
 }
 
 fn stop(input: &Input<'_>, plan: &mut Plan, running: &observed::Container, grace: i64, why: String) {

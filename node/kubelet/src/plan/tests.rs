@@ -29,6 +29,8 @@ pub(super) struct Sim {
     pub(super) stubborn: bool,
     /// What starting a container of this name fails with.
     pub(super) failing: Option<(String, Reason)>,
+    /// What each sandbox was to hold.
+    pub(super) contents: Vec<cri::Content>,
 }
 
 impl Sim {
@@ -49,6 +51,7 @@ impl Sim {
             journal: Vec::new(),
             stubborn: false,
             failing: None,
+            contents: Vec::new(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Sim {
         let node = NodeFacts {
             host_ips: vec!["10.0.0.1".parse().expect("ip")],
             runtime: "fake".into(),
+            platform: crate::make::Platform::default(),
         };
         plan(&Input {
             pod: &self.pod,
@@ -107,7 +111,25 @@ impl Sim {
         match action {
             Action::MountVolumes => self.memory.volumes = Volumes::Ready,
             Action::UnmountVolumes => self.memory.volumes = Volumes::Removed,
-            Action::RunSandbox { attempt } => self.run_sandbox(attempt),
+            Action::Pull { name } => {
+                let failing = self.failing.clone().filter(|(failing, reason)| {
+                    *failing == name && matches!(reason, Reason::ErrImagePull | Reason::InvalidImageName)
+                });
+                if let Some((_, reason)) = failing {
+                    self.journal.push(format!("fail {name}"));
+                    self.memory.ops.failed(&key, reason, "because".into(), self.now);
+                    return;
+                }
+                let content = match name.starts_with("linux") {
+                    true => cri::Content::Linux,
+                    false => cri::Content::Wasm,
+                };
+                self.memory.images.insert(name, Resolved { content, image: None });
+            }
+            Action::RunSandbox { attempt, content } => {
+                self.run_sandbox(attempt);
+                self.contents.push(content);
+            }
             Action::Start {
                 name,
                 attempt,
@@ -132,6 +154,10 @@ impl Sim {
                     return;
                 }
                 self.exit(&name, 143);
+            }
+            Action::Resize { name, id, limits } => {
+                self.journal.push(format!("resize {name}"));
+                self.memory.health_mut(&name, &id).limits = Some(limits);
             }
             Action::StopSandbox { id } => {
                 self.journal.push(format!("stop {id}"));
@@ -196,6 +222,13 @@ impl Sim {
             attempt,
             image: "i".into(),
             image_id: "sha256:i".into(),
+            user: None,
+            limits: resources::for_runtime(
+                self.pod
+                    .container(name)
+                    .map(|(_, c)| c)
+                    .unwrap_or(&Container::default()),
+            ),
             state: ContainerState::Running,
             started_at: Some(self.now),
             finished_at: None,

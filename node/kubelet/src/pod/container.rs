@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{RestartPolicy, Role};
+use super::{RestartPolicy, Role, SecurityContext};
 
 /// `Container`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -34,9 +34,68 @@ pub(crate) struct Container {
     pub(crate) startup_probe: Option<Box<Probe>>,
     pub(crate) lifecycle: Option<Box<Lifecycle>>,
     pub(crate) security_context: Option<Box<SecurityContext>>,
+    /// Where the program leaves its last words; empty: `/dev/termination-log`.
+    pub(crate) termination_message_path: String,
+    pub(crate) termination_message_policy: MessagePolicy,
+    /// What a resize does to the container, by resource (KEP-1287).
+    #[serde(deserialize_with = "super::exact")]
+    pub(crate) resize_policy: Vec<ResizePolicy>,
+    /// By exit code, before `restart_policy` (KEP-5307).
+    #[serde(deserialize_with = "super::exact")]
+    pub(crate) restart_policy_rules: Vec<RestartRule>,
+    /// Of an ephemeral container: whose processes it sees.
+    pub(crate) target_container_name: String,
     pub(crate) stdin: bool,
     pub(crate) stdin_once: bool,
     pub(crate) tty: bool,
+}
+
+/// Where a container's last words come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum MessagePolicy {
+    /// The file alone.
+    #[default]
+    File,
+    /// The end of the log, where the container failed and left the file empty.
+    FallbackToLogsOnError,
+}
+
+/// `ContainerResizePolicy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ResizePolicy {
+    pub(crate) resource_name: String,
+    pub(crate) restart_policy: String,
+}
+
+/// `ContainerRestartRule`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RestartRule {
+    /// `Restart`, or what later versions may add.
+    pub(crate) action: String,
+    pub(crate) exit_codes: Option<ExitCodes>,
+}
+
+/// `ContainerRestartRuleOnExitCodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExitCodes {
+    /// `In` or `NotIn`.
+    pub(crate) operator: String,
+    #[serde(deserialize_with = "super::exact")]
+    pub(crate) values: Vec<i32>,
+}
+
+impl RestartRule {
+    /// The rule is about this exit code.
+    pub(crate) fn matches(&self, code: i32) -> bool {
+        self.exit_codes.as_ref().is_some_and(|codes| match &*codes.operator {
+            "In" => codes.values.contains(&code),
+            "NotIn" => !codes.values.contains(&code),
+            _ => false,
+        })
+    }
 }
 
 impl Container {
@@ -148,15 +207,18 @@ pub(crate) struct ObjectRef {
 }
 
 /// `ResourceRequirements`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Resources {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) requests: BTreeMap<String, QuantityText>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) limits: BTreeMap<String, QuantityText>,
 }
 
 /// A quantity as the API holds it: text, or a bare number.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct QuantityText(pub(crate) String);
 
 impl<'de> Deserialize<'de> for QuantityText {
@@ -169,6 +231,15 @@ impl<'de> Deserialize<'de> for QuantityText {
     }
 }
 
+/// `MountPropagationMode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum Propagation {
+    #[default]
+    None,
+    HostToContainer,
+    Bidirectional,
+}
+
 /// `VolumeMount`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -178,6 +249,9 @@ pub(crate) struct VolumeMount {
     pub(crate) sub_path: String,
     pub(crate) sub_path_expr: String,
     pub(crate) read_only: bool,
+    /// `Disabled`, `IfPossible` or `Enabled`.
+    pub(crate) recursive_read_only: String,
+    pub(crate) mount_propagation: Propagation,
 }
 
 /// `Probe`; a missing number is 0 and means Kubernetes' default.
@@ -246,6 +320,7 @@ pub(crate) struct Exec {
 #[serde(default)]
 pub(crate) struct Grpc {
     pub(crate) port: u16,
+    pub(crate) service: Option<String>,
 }
 
 /// `SleepAction`.
@@ -275,15 +350,5 @@ impl Default for IntOrString {
 pub(crate) struct Lifecycle {
     pub(crate) post_start: Option<Handler>,
     pub(crate) pre_stop: Option<Handler>,
-}
-
-/// `SecurityContext`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct SecurityContext {
-    pub(crate) run_as_user: Option<i64>,
-    pub(crate) run_as_group: Option<i64>,
-    pub(crate) read_only_root_filesystem: bool,
-    pub(crate) privileged: bool,
-    pub(crate) allow_privilege_escalation: Option<bool>,
+    pub(crate) stop_signal: String,
 }

@@ -4,6 +4,7 @@
 //! Field names and meanings are those of `core/v1` Pod.
 
 mod container;
+mod security;
 mod volume;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use container::*;
+pub(crate) use security::*;
 pub(crate) use volume::*;
 
 use crate::status::PodStatus;
@@ -50,14 +52,29 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) init_containers: Vec<Container>,
     #[serde(deserialize_with = "exact")]
+    pub(crate) ephemeral_containers: Vec<Container>,
+    #[serde(deserialize_with = "exact")]
     pub(crate) volumes: Vec<Volume>,
     pub(crate) restart_policy: RestartPolicy,
     pub(crate) termination_grace_period_seconds: Option<i64>,
     pub(crate) active_deadline_seconds: Option<i64>,
     pub(crate) service_account_name: String,
     pub(crate) host_network: bool,
+    #[serde(rename = "hostPID")]
+    pub(crate) host_pid: bool,
+    #[serde(rename = "hostIPC")]
+    pub(crate) host_ipc: bool,
+    pub(crate) host_users: Option<bool>,
+    pub(crate) share_process_namespace: bool,
     pub(crate) hostname: String,
+    pub(crate) hostname_override: Option<String>,
     pub(crate) subdomain: String,
+    #[serde(rename = "setHostnameAsFQDN")]
+    pub(crate) set_hostname_as_fqdn: bool,
+    #[serde(deserialize_with = "exact")]
+    pub(crate) host_aliases: Vec<HostAlias>,
+    pub(crate) priority: i32,
+    pub(crate) overhead: BTreeMap<String, QuantityText>,
     pub(crate) dns_policy: DnsPolicy,
     pub(crate) dns_config: Option<Box<DnsConfig>>,
     pub(crate) enable_service_links: Option<bool>,
@@ -116,15 +133,13 @@ pub(crate) struct ReadinessGate {
     pub(crate) condition_type: String,
 }
 
-/// `PodSecurityContext`.
+/// `HostAlias`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PodSecurityContext {
-    pub(crate) run_as_user: Option<i64>,
-    pub(crate) run_as_group: Option<i64>,
+#[serde(default)]
+pub(crate) struct HostAlias {
+    pub(crate) ip: String,
     #[serde(deserialize_with = "exact")]
-    pub(crate) supplemental_groups: Vec<i64>,
-    pub(crate) fs_group: Option<i64>,
+    pub(crate) hostnames: Vec<String>,
 }
 
 /// A reference to an object of the pod's namespace.
@@ -175,8 +190,14 @@ impl Pod {
         wanted.max(0)
     }
 
-    /// Init containers, then app containers, each with the role it plays.
+    /// Init containers, app containers, ephemeral containers, each with the role it plays.
     pub(crate) fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)> {
+        let ephemeral = self.spec.ephemeral_containers.iter().map(|c| (Role::Ephemeral, c));
+        self.lasting_containers().chain(ephemeral)
+    }
+
+    /// The same without ephemeral containers: what the pod was made of.
+    pub(crate) fn lasting_containers(&self) -> impl Iterator<Item = (Role, &Container)> {
         let init = self.spec.init_containers.iter().map(|c| (c.init_role(), c));
         init.chain(self.spec.containers.iter().map(|c| (Role::App, c)))
     }
@@ -191,6 +212,7 @@ impl Pod {
     pub(crate) fn restart_policy(&self, role: Role, container: &Container) -> RestartPolicy {
         match (role, container.restart_policy, self.spec.restart_policy) {
             (Role::Sidecar, _, _) => RestartPolicy::Always,
+            (Role::Ephemeral, _, _) => RestartPolicy::Never,
             (Role::Init, own, of_pod) => match own.unwrap_or(of_pod) {
                 RestartPolicy::Never => RestartPolicy::Never,
                 RestartPolicy::Always | RestartPolicy::OnFailure => RestartPolicy::OnFailure,
@@ -199,8 +221,12 @@ impl Pod {
         }
     }
 
-    /// The host name inside the pod: `spec.hostname` or the pod's name, cut to what a host name may be long.
+    /// The host name inside the pod: `spec.hostnameOverride`, `spec.hostname` or the pod's name, cut to what a host name
+    /// may be long.
     pub(crate) fn host_name(&self) -> String {
+        if let Some(name) = &self.spec.hostname_override {
+            return name.clone();
+        }
         let name = if self.spec.hostname.is_empty() {
             &*self.metadata.name
         } else {
@@ -212,7 +238,36 @@ impl Pod {
             .trim_end_matches(['-', '.'])
             .to_owned()
     }
+
+    /// The pod's full domain name, where its Service (`spec.subdomain`) gives it one.
+    pub(crate) fn domain_name(&self, cluster_domain: &str) -> Option<String> {
+        let (subdomain, namespace) = (&self.spec.subdomain, &self.metadata.namespace);
+        (!subdomain.is_empty() && self.spec.hostname_override.is_none())
+            .then(|| format!("{}.{subdomain}.{namespace}.svc.{cluster_domain}", self.host_name()))
+    }
+
+    /// What the kernel calls the pod's host.
+    ///
+    /// # Errors
+    /// The full domain name was asked for and is longer than the kernel takes.
+    pub(crate) fn kernel_host_name(&self, cluster_domain: &str) -> Result<String, String> {
+        let full = self
+            .domain_name(cluster_domain)
+            .filter(|_| self.spec.set_hostname_as_fqdn);
+        let name = full.unwrap_or_else(|| self.host_name());
+        if name.len() > LONGEST_HOST_NAME {
+            return Err(format!(
+                "Failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
+                 ({LONGEST_HOST_NAME} characters is the max, {} characters requested)",
+                name.len()
+            ));
+        }
+        Ok(name)
+    }
 }
+
+/// Linux' limit for a host name.
+const LONGEST_HOST_NAME: usize = 64;
 
 /// What a container is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,4 +277,6 @@ pub(crate) enum Role {
     /// An init container with `restartPolicy: Always`: keeps running beside the app containers.
     Sidecar,
     App,
+    /// Added to a running pod for debugging; runs once.
+    Ephemeral,
 }

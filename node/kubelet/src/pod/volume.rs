@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{FieldRef, QuantityText, ResourceFieldRef};
+use super::{FieldRef, PullPolicy, QuantityText, ResourceFieldRef};
 
 /// `Volume`. Kinds that are not prepared here land in `other`, so that the event can name them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -19,9 +19,40 @@ pub(crate) struct Volume {
     pub(crate) downward_api: Option<DownwardSource>,
     pub(crate) projected: Option<ProjectedSource>,
     pub(crate) host_path: Option<HostPath>,
+    pub(crate) image: Option<ImageSource>,
+    pub(crate) persistent_volume_claim: Option<ClaimSource>,
+    /// A claim that is the pod's own, called `<pod>-<volume>`.
+    pub(crate) ephemeral: Option<EphemeralSource>,
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, Value>,
 }
+
+impl Volume {
+    /// The kubelet alone writes what is in it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.config_map.is_some() || self.secret.is_some() || self.downward_api.is_some() || self.projected.is_some()
+    }
+}
+
+/// `ImageVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ImageSource {
+    pub(crate) reference: String,
+    pub(crate) pull_policy: PullPolicy,
+}
+
+/// `PersistentVolumeClaimVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClaimSource {
+    pub(crate) claim_name: String,
+    pub(crate) read_only: bool,
+}
+
+/// `EphemeralVolumeSource`, of which a kubelet needs to know only that it is one.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct EphemeralSource {}
 
 /// `EmptyDirVolumeSource`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,15 +1,15 @@
 //! Liveness, readiness and startup probes: when they run and what their results mean (pure, [`state`]), and the
-//! requests themselves.
-//!
-//! Deliberately absent: `exec` probes, which Wasm containers do not offer yet, and `grpc` probes; such a probe fails and
-//! says so.
+//! requests and commands themselves.
 
+mod exec;
+mod grpc;
 mod http;
 mod state;
 mod tcp;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+pub(crate) use exec::hook as exec_hook;
 pub(crate) use http::get as http_get;
 pub(crate) use state::{Kind, Prober, Verdict};
 
@@ -21,12 +21,26 @@ pub(crate) enum Outcome {
     Success,
     /// With the reason as events show it.
     Failure(String),
+    /// The probe itself could not run: nothing is known, and nothing counts.
+    Error(String),
+}
+
+/// The container that is probed, and where.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) runtime: Arc<dyn cri::Runtime>,
+    pub(crate) id: cri::ContainerId,
+    /// The pod's address.
+    pub(crate) ip: Option<IpAddr>,
 }
 
 /// Runs a probe once.
-pub(crate) async fn run(probe: &Probe, container: &Container, ip: Option<IpAddr>) -> Outcome {
+pub(crate) async fn run(probe: &Probe, container: &Container, target: &Target) -> Outcome {
     let timeout = Duration::from_secs(u64::try_from(probe.timeout_seconds.max(1)).unwrap_or(1));
-    let handler = &probe.handler;
+    let (handler, ip) = (&probe.handler, target.ip);
+    if let Some(exec) = &handler.exec {
+        return exec::probe(&*target.runtime, &target.id, exec, timeout).await;
+    }
     if let Some(get) = &handler.http_get {
         return match http_get(get, container, ip, timeout).await {
             Ok(status) if (200..400).contains(&status) => Outcome::Success,
@@ -40,6 +54,8 @@ pub(crate) async fn run(probe: &Probe, container: &Container, ip: Option<IpAddr>
             Err(why) => Outcome::Failure(why),
         };
     }
-    let kind = if handler.exec.is_some() { "exec" } else { "grpc" };
-    Outcome::Failure(format!("{kind} probes are not supported for this container"))
+    match &handler.grpc {
+        Some(grpc) => grpc::check(grpc, ip, timeout).await,
+        None => Outcome::Failure("missing probe handler".into()),
+    }
 }

@@ -96,7 +96,8 @@ impl Prober {
                 probe.failure_threshold
             },
             begins,
-            eager: kind != Kind::Liveness && adopted.is_none(),
+            // A command costs a process, so it keeps to its rhythm.
+            eager: kind != Kind::Liveness && adopted.is_none() && probe.handler.exec.is_none(),
             pause: FIRST_PAUSE,
             next: adopted.unwrap_or(begins).max(begins),
             last: None,
@@ -120,6 +121,14 @@ impl Prober {
             Outcome::Failure(_) if extra => {
                 self.next = now.saturating_add(self.pause).unwrap_or(Timestamp::MAX);
                 self.pause *= 2;
+                Result {
+                    verdict: Verdict::Unchanged,
+                    failure: None,
+                }
+            }
+            Outcome::Error(_) => {
+                self.eager = false;
+                self.rest(now);
                 Result {
                     verdict: Verdict::Unchanged,
                     failure: None,
@@ -248,6 +257,25 @@ mod tests {
         ];
         assert_eq!(verdicts, want);
         assert_eq!(live.due(), None, "the container goes");
+    }
+
+    #[test]
+    fn a_probe_that_could_not_run_says_nothing() {
+        let mut live = prober(Kind::Liveness, json!({"periodSeconds": 1, "failureThreshold": 2}));
+        assert_eq!(live.record(failure(), at(0)).verdict, Verdict::Unchanged);
+        let unknown = live.record(Outcome::Error("away".into()), at(1_000));
+        assert_eq!((unknown.verdict, unknown.failure), (Verdict::Unchanged, None));
+        assert_eq!(live.record(failure(), at(2_000)).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn commands_are_not_run_in_haste() {
+        let mut ready = prober(
+            Kind::Readiness,
+            json!({"exec": {"command": ["x"]}, "periodSeconds": 10}),
+        );
+        assert_eq!(ready.record(failure(), at(0)).failure.as_deref(), Some("no"));
+        assert_eq!(ready.due(), Some(at(10_000)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Condition, ContainerStatus, Phase, PodStatus};
 use crate::{
-    plan::Input,
+    plan::{self, Input, Key},
     pod::{ReadinessGate, Role},
 };
 
@@ -17,6 +17,14 @@ pub(super) fn make(input: &Input<'_>, status: &PodStatus) -> Vec<Condition> {
         ready,
         containers_ready,
     ];
+    conditions.extend(resizing(input));
+    if let Some(eviction) = &input.memory.evicted {
+        conditions.push(Condition {
+            reason: "TerminationByKubelet".into(),
+            message: eviction.message.clone(),
+            ..holds("DisruptionTarget")
+        });
+    }
     for condition in &mut conditions {
         condition.observed_generation = generation;
     }
@@ -28,6 +36,36 @@ pub(super) fn make(input: &Input<'_>, status: &PodStatus) -> Vec<Condition> {
         },
     });
     conditions
+}
+
+/// A resize that waits, and one that is being done.
+fn resizing(input: &Input<'_>) -> Vec<Condition> {
+    let mut made = Vec::new();
+    if let Some(pending) = &input.memory.resize_pending {
+        let (reason, message) = pending.parts();
+        made.push(Condition {
+            reason: reason.into(),
+            message: message.into(),
+            ..holds("PodResizePending")
+        });
+    }
+    let failure = |key: &Key| matches!(key, Key::Resize(_));
+    let running = input.pod.lasting_containers().filter_map(|(_, spec)| {
+        let latest = input.observed.latest(&spec.name)?;
+        plan::is_resizing(input, spec, latest).then_some(latest)
+    });
+    let running: Vec<_> = running.collect();
+    if !running.is_empty() || input.memory.ops.any_busy(failure) {
+        let failed = running
+            .iter()
+            .find_map(|c| input.memory.ops.failure(&Key::Resize(c.id.clone())));
+        made.push(Condition {
+            reason: failed.map_or_else(String::new, |_| "Error".to_owned()),
+            message: failed.map_or_else(String::new, |f| f.message.clone()),
+            ..holds("PodResizeInProgress")
+        });
+    }
+    made
 }
 
 fn holds(kind: &str) -> Condition {
@@ -108,7 +146,7 @@ fn containers_ready(input: &Input<'_>, status: &PodStatus) -> Condition {
         .pod
         .all_containers()
         .zip(status.all_containers())
-        .filter(|((role, _), _)| *role != Role::Init);
+        .filter(|((role, _), _)| matches!(role, Role::App | Role::Sidecar));
     let unready: Vec<&str> = long_running
         .filter(|(_, c)| !c.ready)
         .map(|(_, c): (_, &ContainerStatus)| &*c.name)

@@ -5,14 +5,14 @@ use std::time::Duration;
 use cri::ContainerState;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ContainerStatus, State, Terminated, seconds};
+use super::{ContainerStatus, LinuxUser, MountStatus, State, Terminated, User, seconds};
 use crate::{
     observed,
     plan::{
         self, Failure, Input, Key, Reason,
         backoff::{self, Verdict},
     },
-    pod::{Container, Role},
+    pod::{Container, Role, VolumeMount},
 };
 
 /// How long `ErrImagePull` stands before it turns into `ImagePullBackOff`.
@@ -37,12 +37,51 @@ pub(super) fn make(input: &Input<'_>, role: Role, spec: &Container) -> Container
         }
         status.state = waiting_for(input, spec, failure);
     }
+    allocate(input, role, spec, latest, &mut status);
+    status.volume_mounts = spec.volume_mounts.iter().map(mount).collect();
+    status.stop_signal = spec
+        .lifecycle
+        .as_ref()
+        .map(|l| l.stop_signal.clone())
+        .unwrap_or_default();
     status.started = Some(latest.is_some_and(|c| is_started(input, spec, c)));
     status.ready = match role {
         Role::Init => latest.is_some_and(observed::Container::succeeded),
         Role::App | Role::Sidecar => latest.is_some_and(|c| is_ready(input, spec, c)),
+        Role::Ephemeral => false,
     };
     status
+}
+
+/// What the container is allocated, which a later resize is measured by, and what it has.
+fn allocate(
+    input: &Input<'_>,
+    role: Role,
+    spec: &Container,
+    latest: Option<&observed::Container>,
+    status: &mut ContainerStatus,
+) {
+    if role == Role::Ephemeral || status.state.running.is_none() {
+        return;
+    }
+    status.allocated_resources.clone_from(&spec.resources.requests);
+    let has = latest.is_some_and(|running| !plan::is_resizing(input, spec, running));
+    let before = || input.reported.container(&spec.name).and_then(|s| s.resources.clone());
+    status.resources = if has { None } else { before() }.or_else(|| Some(Box::new(spec.resources.clone())));
+}
+
+fn mount(mount: &VolumeMount) -> MountStatus {
+    let only = mount.read_only && !mount.recursive_read_only.is_empty();
+    MountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        recursive_read_only: match &*mount.recursive_read_only {
+            _ if !only => String::new(),
+            "Enabled" => "Enabled".to_owned(),
+            _ => "Disabled".to_owned(),
+        },
+    }
 }
 
 fn of_observed(input: &Input<'_>, role: Role, spec: &Container, latest: &observed::Container) -> ContainerStatus {
@@ -51,8 +90,17 @@ fn of_observed(input: &Input<'_>, role: Role, spec: &Container, latest: &observe
         restart_count: latest.attempt.max(reported.map_or(0, |r| r.restart_count)),
         image: latest.image.clone(),
         image_id: latest.image_id.clone(),
-        container_id: format!("{}://{}", input.node.runtime, latest.id),
+        container_id: container_id(input, &latest.id),
         last_state: last_state(input, spec, latest),
+        user: latest.user.as_deref().map(|user| {
+            Box::new(User {
+                linux: LinuxUser {
+                    uid: user.uid,
+                    gid: user.gid,
+                    supplemental_groups: user.supplemental_groups.clone(),
+                },
+            })
+        }),
         ..ContainerStatus::default()
     };
     match latest.state {
@@ -133,18 +181,28 @@ fn terminated(input: &Input<'_>, ended: &observed::Container) -> Terminated {
         ("", _, _) => "Error",
         (known, _, _) => known,
     };
-    let message = match (&*ended.message, ended.state) {
-        ("", ContainerState::Unknown) => "The container could not be located when the pod was terminated",
-        (known, _) => known,
+    let words = input.memory.last_words.get(&ended.id).map_or("", String::as_str);
+    let message = match (&*ended.message, words, ended.state) {
+        ("", "", ContainerState::Unknown) => {
+            "The container could not be located when the pod was terminated".to_owned()
+        }
+        (known, "", _) => known.to_owned(),
+        ("", words, _) => words.to_owned(),
+        (known, words, _) => format!("{known}: {words}"),
     };
     Terminated {
         exit_code: ended.exit_code(),
         reason: reason.into(),
-        message: message.into(),
+        message,
         started_at: ended.started_at.map(seconds),
         finished_at: ended.finished_at.map(seconds),
-        container_id: format!("{}://{}", input.node.runtime, ended.id),
+        container_id: container_id(input, &ended.id),
     }
+}
+
+/// `<runtime>://<id>`.
+fn container_id(input: &Input<'_>, id: &cri::ContainerId) -> String {
+    format!("{}://{id}", input.node.runtime)
 }
 
 fn crash_loop(input: &Input<'_>, role: Role, spec: &Container, ended: &observed::Container) -> Option<State> {
@@ -220,7 +278,7 @@ fn is_ready(input: &Input<'_>, spec: &Container, container: &observed::Container
 }
 
 fn reported(input: &Input<'_>, container: &observed::Container, was: impl Fn(&ContainerStatus) -> bool) -> bool {
-    let id = format!("{}://{}", input.node.runtime, container.id);
+    let id = container_id(input, &container.id);
     input
         .reported
         .container(&container.name)

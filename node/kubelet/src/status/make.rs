@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Condition, Ip, Phase, PodStatus, conditions, containers, seconds};
 use crate::{
     plan::{self, Input, Key},
-    pod::{RestartPolicy, Role},
+    pod::Role,
     resources,
 };
 
@@ -19,15 +19,17 @@ pub(crate) struct NodeFacts {
     pub(crate) host_ips: Vec<IpAddr>,
     /// Prefix of container ids: `<runtime>://<id>`.
     pub(crate) runtime: String,
+    /// What containers are made by.
+    pub(crate) platform: crate::make::Platform,
 }
 
 /// Makes the status that is true now.
 pub(crate) fn make(input: &Input<'_>) -> PodStatus {
-    let statuses = |init: bool| {
+    let statuses = |list: List| {
         let containers = input
             .pod
             .all_containers()
-            .filter(move |(role, _)| (*role == Role::App) != init);
+            .filter(move |(role, _)| List::of(*role) == list);
         containers
             .map(|(role, spec)| containers::make(input, role, spec))
             .collect()
@@ -35,8 +37,9 @@ pub(crate) fn make(input: &Input<'_>) -> PodStatus {
     let mut status = PodStatus {
         observed_generation: input.pod.metadata.generation,
         start_time: Some(input.start_time()),
-        init_container_statuses: statuses(true),
-        container_statuses: statuses(false),
+        init_container_statuses: statuses(List::Init),
+        container_statuses: statuses(List::App),
+        ephemeral_container_statuses: statuses(List::Ephemeral),
         qos_class: qos_class(input),
         ..PodStatus::default()
     };
@@ -50,6 +53,24 @@ pub(crate) fn make(input: &Input<'_>) -> PodStatus {
         .map(|c| dated(input, c))
         .collect();
     status
+}
+
+/// The lists that a pod's status has of its containers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    Init,
+    App,
+    Ephemeral,
+}
+
+impl List {
+    fn of(role: Role) -> Self {
+        match role {
+            Role::Init | Role::Sidecar => Self::Init,
+            Role::App => Self::App,
+            Role::Ephemeral => Self::Ephemeral,
+        }
+    }
 }
 
 fn first(ips: &[Ip]) -> String {
@@ -80,6 +101,18 @@ fn set_phase(input: &Input<'_>, status: &mut PodStatus) {
         status.phase = reported.phase;
         status.reason.clone_from(&reported.reason);
         status.message.clone_from(&reported.message);
+        return;
+    }
+    if let Some(eviction) = &input.memory.evicted {
+        status.phase = Phase::Failed;
+        status.reason = "Evicted".into();
+        status.message.clone_from(&eviction.message);
+        return;
+    }
+    if let Some(rejection) = plan::rejected(input) {
+        status.phase = Phase::Failed;
+        status.reason = rejection.reason.into();
+        status.message = format!("Pod was rejected: {}", rejection.message);
         return;
     }
     let late = plan::deadline(input.pod, input.start_time()).is_some_and(|deadline| deadline <= input.now);
@@ -114,7 +147,7 @@ struct Count {
 /// The phase by what the container statuses say; `ended`: none of them will change any more.
 fn phase(input: &Input<'_>, status: &PodStatus, ended: bool) -> Phase {
     let (mut count, mut init_failed) = (Count::default(), false);
-    for ((role, _), container) in input.pod.all_containers().zip(status.all_containers()) {
+    for ((role, spec), container) in input.pod.all_containers().zip(status.all_containers()) {
         let state = &container.state;
         let exit = state
             .terminated
@@ -123,7 +156,10 @@ fn phase(input: &Input<'_>, status: &PodStatus, ended: bool) -> Phase {
             .map(|t| t.exit_code);
         let stopped = state.running.is_none() && exit.is_some();
         match role {
-            Role::Init if stopped => init_failed |= exit != Some(0),
+            Role::Init if stopped => {
+                let code = exit.unwrap_or_default();
+                init_failed |= code != 0 && !plan::restarts(input.pod, role, spec, code);
+            }
             Role::Init => count.pending += 1,
             Role::Sidecar if state.running.is_some() => {
                 count.running += 1;
@@ -137,14 +173,14 @@ fn phase(input: &Input<'_>, status: &PodStatus, ended: bool) -> Phase {
                 count.succeeded += usize::from(exit == Some(0));
             }
             Role::App => count.waiting += 1,
+            Role::Ephemeral => {}
         }
     }
     let begun = status.container_statuses.iter().any(|c| c.state.waiting.is_none());
-    let never = input.pod.spec.restart_policy == RestartPolicy::Never;
     let succeeded = count.stopped > 0 && count.stopped == count.succeeded;
     let by_result = |all_succeeded| if all_succeeded { Phase::Succeeded } else { Phase::Failed };
     match count {
-        _ if init_failed && never => Phase::Failed,
+        _ if init_failed => Phase::Failed,
         _ if ended => by_result(succeeded && count.waiting == 0),
         Count { pending: 1.., .. } if !begun => Phase::Pending,
         Count { waiting: 1.., .. } => Phase::Pending,

@@ -8,10 +8,12 @@ mod containers;
 mod make;
 mod patch;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::pod::{QuantityText, Resources};
 
 pub(crate) use containers::{is_started, pull_backoff_from};
 pub(crate) use make::{NodeFacts, make};
@@ -42,6 +44,8 @@ pub(crate) struct PodStatus {
     pub(crate) init_container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "crate::pod::exact")]
     pub(crate) container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "crate::pod::exact")]
+    pub(crate) ephemeral_container_statuses: Vec<ContainerStatus>,
     pub(crate) qos_class: String,
 }
 
@@ -107,6 +111,47 @@ pub(crate) struct ContainerStatus {
     #[serde(rename = "containerID", skip_serializing_if = "String::is_empty")]
     pub(crate) container_id: String,
     pub(crate) started: Option<bool>,
+    /// What the container has, by the runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<Box<Resources>>,
+    /// What of its requests the node has set aside for it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) allocated_resources: BTreeMap<String, QuantityText>,
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::pod::exact")]
+    pub(crate) volume_mounts: Vec<MountStatus>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<Box<User>>,
+}
+
+/// `ContainerUser`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct User {
+    pub(crate) linux: LinuxUser,
+}
+
+/// `LinuxContainerUser`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LinuxUser {
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) supplemental_groups: Vec<i64>,
+}
+
+/// `VolumeMountStatus`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct MountStatus {
+    pub(crate) name: String,
+    pub(crate) mount_path: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) recursive_read_only: String,
 }
 
 /// `ContainerState`: at most one is set.
@@ -181,12 +226,13 @@ impl State {
 }
 
 impl PodStatus {
-    /// Statuses of the init containers, then of the app containers, in the spec's order.
+    /// Statuses of the init containers, the app containers, the ephemeral containers, in the spec's order.
     pub(crate) fn all_containers(&self) -> impl Iterator<Item = &ContainerStatus> {
-        self.init_container_statuses.iter().chain(&self.container_statuses)
+        let lasting = self.init_container_statuses.iter().chain(&self.container_statuses);
+        lasting.chain(&self.ephemeral_container_statuses)
     }
 
-    /// The status of one container, init or app.
+    /// The status of one container.
     pub(crate) fn container(&self, name: &str) -> Option<&ContainerStatus> {
         self.all_containers().find(|c| c.name == name)
     }

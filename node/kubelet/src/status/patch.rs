@@ -16,16 +16,21 @@ pub(crate) fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value
             status.insert(name.clone(), outgoing(name, value));
         }
     }
-    let conditions: Vec<_> = new
-        .conditions
+    let changed = new.conditions.iter().filter(|c| old.condition(&c.kind) != Some(c));
+    let mut conditions: Vec<Value> = changed.map(|c| json!(c)).collect();
+    // These two are ours to take back; what else is missing belongs to others.
+    let over = TAKEN_BACK
         .iter()
-        .filter(|c| old.condition(&c.kind) != Some(c))
-        .collect();
+        .filter(|kind| old.condition(kind).is_some() && new.condition(kind).is_none());
+    conditions.extend(over.map(|kind| json!({"$patch": "delete", "type": kind})));
     if !conditions.is_empty() {
         status.insert("conditions".into(), json!(conditions));
     }
     (!status.is_empty()).then(|| json!({ "metadata": { "uid": uid }, "status": status }))
 }
+
+/// Conditions that are there only while they hold.
+const TAKEN_BACK: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
 fn fields(status: &PodStatus) -> Map<String, Value> {
     match serde_json::to_value(status) {
@@ -86,6 +91,19 @@ mod tests {
             ["conditions", "phase"]
         );
         assert_eq!(made["status"]["conditions"].as_array().expect("list").len(), 1);
+    }
+
+    #[test]
+    fn conditions_of_a_resize_are_taken_back() {
+        let old = PodStatus {
+            conditions: vec![condition("PodResizePending", "True"), condition("theirs", "True")],
+            ..PodStatus::default()
+        };
+        let made = patch("u", &old, &PodStatus::default()).expect("differs");
+        assert_eq!(
+            made["status"]["conditions"],
+            json!([{"$patch": "delete", "type": "PodResizePending"}])
+        );
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The volumes of a pod on disk, under `pods/<uid>/volumes/<plugin>/<name>` as Kubernetes lays them out.
 //!
-//! Preparing is idempotent and is also how content is brought up to date. Deliberately absent: attachable volumes and
-//! CSI; a pod that asks for one gets a `FailedMount` event that names the type.
+//! Preparing is idempotent and is also how content is brought up to date. Claims lead to directories of the node (`claims`).
+//! Deliberately absent: attachable volumes and CSI; a pod that asks for one gets a `FailedMount` event that names the type.
 
+mod claims;
+mod ownership;
 mod payload;
+pub(crate) mod storage;
 mod subpath;
 mod token;
 mod writer;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -17,6 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 
+pub(crate) use claims::{Claimed, resolve as resolve_claims};
 pub(crate) use payload::{TokenKey, needs};
 pub(crate) use subpath::resolve as resolve_sub_path;
 pub(crate) use token::Tokens;
@@ -44,6 +48,8 @@ pub(crate) enum Error {
     },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : failed to fetch token: {source}")]
     Token { volume: String, source: client::Error },
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+    Claim { volume: String, source: claims::Error },
 }
 
 /// The directory that holds everything of one pod.
@@ -81,6 +87,7 @@ pub(crate) fn prepare(
     pod: &Pod,
     objects: &Objects,
     tokens: &HashMap<TokenKey, String>,
+    claims: &BTreeMap<String, Claimed>,
     facts: &Facts,
     now: Timestamp,
 ) -> Result<(), Error> {
@@ -91,6 +98,8 @@ pub(crate) fn prepare(
         facts,
     };
     let version = version(now);
+    let context = pod.spec.security_context.as_deref();
+    let group = context.and_then(|c| c.fs_group).and_then(|g| u32::try_from(g).ok());
     for volume in &pod.spec.volumes {
         let content = |source| Error::Content {
             volume: volume.name.clone(),
@@ -100,6 +109,25 @@ pub(crate) fn prepare(
             volume: volume.name.clone(),
             source,
         };
+        if let Some(claim) = claims.get(&volume.name) {
+            if claim.provisioned {
+                provisioned(&claim.path).map_err(io)?;
+            }
+            let host = HostPath {
+                path: claim.path.to_string_lossy().into_owned(),
+                kind: claim.kind.clone(),
+            };
+            host_path(volume, &host)?;
+            let shared = group.filter(|_| claim.shares && !claim.read_only);
+            if let (Some(group), Some(context)) = (shared, context) {
+                let mark = pod_dir(data_dir, &pod.metadata.uid).join("volumes/kubernetes.io~local-volume");
+                share(claim, &mark.join(&volume.name), group, &context.fs_group_change_policy).map_err(io)?;
+            }
+            continue;
+        }
+        if volume.image.is_some() {
+            continue; // the runtime mounts it
+        }
         let Some(path) = path(data_dir, &pod.metadata.uid, volume) else {
             let kind = volume.other.keys().next().cloned().unwrap_or_default();
             return Err(content(payload::Error::Unsupported { kind }));
@@ -108,11 +136,36 @@ pub(crate) fn prepare(
             host_path(volume, host)?;
         } else if let Some(source) = &volume.empty_dir {
             empty_dir(&path, source).map_err(io)?;
+            group
+                .map_or(Ok(()), |group| ownership::root(&path, group, true))
+                .map_err(io)?;
         } else if let Some(files) = payload::files(volume, &sources).map_err(content)? {
+            writer::make_dir(&path).map_err(io)?;
+            group
+                .map_or(Ok(()), |group| ownership::root(&path, group, false))
+                .map_err(io)?;
             writer::write(&path, &files, &version).map_err(io)?;
         }
     }
     Ok(())
+}
+
+/// A directory that the cluster's own provisioner promised: it is made where it is first used, for whoever uses it.
+fn provisioned(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+}
+
+/// Gives a claimed volume to the pod's group, once per pod: `mark` remembers it.
+fn share(claim: &Claimed, mark: &Path, group: u32, policy: &str) -> io::Result<()> {
+    if mark.is_dir() {
+        return Ok(());
+    }
+    ownership::tree(&claim.path, group, policy)?;
+    fs::create_dir_all(mark)
 }
 
 /// The name of a content directory, `..2026_11_20_11_26_41.123456789`; unique as long as time passes.
@@ -208,6 +261,7 @@ mod tests {
             &pod(volumes),
             &objects,
             &tokens,
+            &BTreeMap::new(),
             &Facts::default(),
             Timestamp::UNIX_EPOCH,
         )

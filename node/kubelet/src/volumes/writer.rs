@@ -57,7 +57,8 @@ pub(crate) fn write(volume: &Path, files: &Files, version: &str) -> io::Result<b
     Ok(true)
 }
 
-fn make_dir(path: &Path) -> io::Result<()> {
+/// Makes a directory of a volume, unless it is there.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 

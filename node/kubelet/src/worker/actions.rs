@@ -1,14 +1,14 @@
 //! Carrying out the actions of a plan. Each is a future that ends with an [`Effect`] or a [`Failed`]; none decides.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use api::NamespacedName;
 use client::{DeleteOptions, OptionalExt, Patch, kinds};
 use cri::{ContainerId, SandboxId};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Reported, failed::Failed, hooks};
+use super::{Reported, failed::Failed, hooks, image};
 use crate::{
     dns,
     env::Facts,
@@ -16,24 +16,40 @@ use crate::{
     make,
     objects::{Held, Id, read_all},
     pod::Pod,
+    probes::Target,
     shared::Shared,
     status::PodStatus,
-    volumes::{self, Tokens},
+    volumes::{self, Claimed, Tokens},
 };
 
 /// What a finished action leaves in the worker's memory.
 pub(super) enum Effect {
     None,
+    /// A container's image is on the node.
+    Pulled {
+        name: String,
+        image: Box<cri::Image>,
+    },
     Mounted {
         tokens: Tokens,
+        claims: BTreeMap<String, Claimed>,
     },
     Unmounted,
+    /// The container has these limits now.
+    Resized {
+        name: String,
+        id: ContainerId,
+        limits: cri::Resources,
+    },
     SandboxStopped(SandboxId),
     Finished,
     Purged,
     /// A report arrived: what was sent, what the API holds now, and at which resource version.
     Reported(Box<Reported>),
 }
+
+/// The handler of sandboxes for Wasm alone, and what the names of such handlers begin with.
+const WASM: &str = "wasm";
 
 /// Containers get at least this long to end, as upstream grants them.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
@@ -65,16 +81,21 @@ impl Context {
         let outcome = async {
             let renewed = tokens.renew(&self.shared.client, &self.pod, now);
             let read = async { Ok(read_all(held.iter()).await?) };
-            let ((), objects) = tokio::try_join!(renewed, read)?;
+            let claims = async {
+                let claims = volumes::resolve_claims(&self.shared.client, &self.pod).await;
+                claims.map_err(|(volume, source)| volumes::Error::Claim { volume, source })
+            };
+            let ((), objects, claims) = tokio::try_join!(renewed, read, claims)?;
+            let known = claims.clone();
             let (data_dir, pod, facts, texts) = (
                 self.shared.data_dir.clone(),
                 self.pod.clone(),
                 self.facts.clone(),
                 tokens.texts(),
             );
-            let work = move || volumes::prepare(&data_dir, &pod, &objects, &texts, &facts, now);
+            let work = move || volumes::prepare(&data_dir, &pod, &objects, &texts, &known, &facts, now);
             match crate::blocking::run(work).await {
-                Ok(done) => done,
+                Ok(done) => done.map(|()| claims),
                 Err(ended) => Err(volumes::Error::Io {
                     volume: String::new(),
                     source: std::io::Error::other(ended),
@@ -83,7 +104,7 @@ impl Context {
         };
         match self.ending.run_until_cancelled(outcome).await {
             None => Err(Failed::sync("the pod is being terminated")),
-            Some(Ok(())) => Ok(Effect::Mounted { tokens }),
+            Some(Ok(claims)) => Ok(Effect::Mounted { tokens, claims }),
             Some(Err(error)) => {
                 let message = error.to_string();
                 self.events().warning(None, "FailedMount", message.clone());
@@ -94,25 +115,61 @@ impl Context {
 
     pub(super) async fn unmount(self) -> Result<Effect, Failed> {
         let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
-        blocking(move || volumes::remove(&data_dir, &uid)).await?;
+        let cgroups = self.shared.cgroups.clone();
+        let work = move || {
+            if let Some(cgroups) = cgroups {
+                cgroups.remove(&uid);
+            }
+            volumes::remove(&data_dir, &uid)
+        };
+        blocking(work).await?;
         Ok(Effect::Unmounted)
     }
 
-    pub(super) async fn run_sandbox(self, attempt: u32) -> Result<Effect, Failed> {
+    pub(super) async fn pull(self, name: String) -> Result<Effect, Failed> {
+        let Some((_, spec)) = self.pod.container(&name) else {
+            return Ok(Effect::None);
+        };
+        let pulled = image::ensure(&self.shared, &self.pod, image::Wanted::from(spec));
+        let Some(pulled) = self.ending.run_until_cancelled(pulled).await else {
+            return Err(Failed::sync("the pod is being terminated"));
+        };
+        if let Err(failed) = &pulled {
+            failed.tell(&self.events(), &name);
+        }
+        let image = Box::new(pulled?);
+        Ok(Effect::Pulled { name, image })
+    }
+
+    pub(super) async fn run_sandbox(self, attempt: u32, content: cri::Content) -> Result<Effect, Failed> {
         if attempt > 0 {
             let note = "Pod sandbox changed, it will be killed and re-created.";
             self.events().normal(None, "SandboxChanged", note);
         }
         let outcome = async {
-            let handler = self.handler().await?;
+            let handler = self.handler(content).await?;
+            let is_linux = !handler.starts_with(WASM);
             let dns = dns::make(&self.pod, &self.shared.dns);
             for note in dns.notes {
                 self.events().warning(None, "DNSConfigForming", note);
             }
-            let config = make::sandbox(&self.pod, attempt, dns.config, &self.shared.data_dir);
-            let logs = self.pod.spec.init_containers.iter().chain(&self.pod.spec.containers);
-            let logs: Vec<PathBuf> = logs
-                .map(|c| PathBuf::from(&config.log_directory).join(&c.name))
+            let (domain, data_dir) = (&self.shared.dns.domain, &self.shared.data_dir);
+            let mut config =
+                make::sandbox(&self.pod, attempt, dns.config, domain, data_dir, is_linux).map_err(Failed::sync)?;
+            if let (Some(linux), Some(cgroups)) = (&mut config.linux, &self.shared.cgroups) {
+                linux.cgroup_parent = cgroups.parent(&self.pod);
+                let (cgroups, pod) = (cgroups.clone(), self.pod.clone());
+                blocking(move || cgroups.make(&pod)).await.map_err(|failed| {
+                    let why = failed.message;
+                    Failed::sync(format!(
+                        "failed to ensure that the pod's cgroups exist and are correctly applied: {why}"
+                    ))
+                })?;
+            }
+            let logs: Vec<PathBuf> = self
+                .pod
+                .lasting_containers()
+                .map(|(_, c)| PathBuf::from(&config.log_directory).join(&c.name))
                 .collect();
             blocking(move || logs.iter().try_for_each(std::fs::create_dir_all)).await?;
             self.shared
@@ -130,10 +187,13 @@ impl Context {
         outcome.map(|_sandbox| Effect::None)
     }
 
-    /// The runtime handler that the pod's RuntimeClass names.
-    async fn handler(&self) -> Result<String, Failed> {
+    /// The runtime handler that the pod's RuntimeClass names or, without one, that of what its images hold.
+    async fn handler(&self, content: cri::Content) -> Result<String, Failed> {
         let Some(name) = &self.pod.spec.runtime_class_name else {
-            return Ok(String::new());
+            return Ok(match content {
+                cri::Content::Wasm => WASM.to_owned(),
+                cri::Content::Linux => String::new(),
+            });
         };
         if self
             .ending
@@ -153,7 +213,7 @@ impl Context {
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         let begun = tokio::time::Instant::now();
         if !grace.is_zero() {
-            self.pre_stop(&name, grace).await;
+            self.pre_stop(&name, &id, grace).await;
         }
         let left = if grace.is_zero() {
             grace
@@ -180,15 +240,19 @@ impl Context {
         pod.containers.iter().any(|c| c.id == *id && c.is_running())
     }
 
-    async fn pre_stop(&self, name: &str, grace: Duration) {
+    async fn pre_stop(&self, name: &str, id: &ContainerId, grace: Duration) {
         let Some((_, spec)) = self.pod.container(name) else {
             return;
         };
         let Some(hook) = spec.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()) else {
             return;
         };
-        let ip = self.facts.pod_ips.first().copied();
-        let failure = match tokio::time::timeout(grace, hooks::run(hook, spec, ip)).await {
+        let target = Target {
+            runtime: self.shared.runtime.clone(),
+            id: id.clone(),
+            ip: self.facts.pod_ips.first().copied(),
+        };
+        let failure = match tokio::time::timeout(grace, hooks::run(hook, spec, &target, grace)).await {
             Ok(Ok(())) => return,
             Ok(Err(why)) => why,
             Err(_elapsed) => format!("did not finish within the grace period of {}s", grace.as_secs()),
@@ -198,6 +262,23 @@ impl Context {
             "FailedPreStopHook",
             format!("PreStopHook failed: {failure}"),
         );
+    }
+
+    pub(super) async fn resize(self, name: String, id: ContainerId, limits: cri::Resources) -> Result<Effect, Failed> {
+        if let Some(cgroups) = self.shared.cgroups.clone() {
+            let pod = self.pod.clone();
+            blocking(move || cgroups.update(&pod)).await?;
+        }
+        match self.shared.runtime.update_container_resources(&id, limits).await {
+            Ok(()) => Ok(Effect::Resized { name, id, limits }),
+            Err(cri::Error::NotFound { .. }) => Ok(Effect::None),
+            Err(error) => {
+                let why = error.chain();
+                let note = format!("failed to resize container {name}: {why}");
+                self.events().warning(Some(&name), "ResizeError", note);
+                Err(Failed::sync(why))
+            }
+        }
     }
 
     pub(super) async fn stop_sandbox(self, id: SandboxId) -> Result<Effect, Failed> {
@@ -253,7 +334,14 @@ impl Context {
         Ok(Effect::Purged)
     }
 
-    pub(super) async fn report(self, patch: Value, sent: Arc<PodStatus>) -> Result<Effect, Failed> {
+    pub(super) async fn report(self, mut patch: Value, sent: Arc<PodStatus>) -> Result<Effect, Failed> {
+        if self.pod.is_static() {
+            // The API knows the pod by its mirror.
+            let mirror = self.shared.pods.get(&self.at());
+            let mirror = mirror.filter(|mirror| mirror.mirrors() == Some(&*self.pod.metadata.uid));
+            let mirror = mirror.ok_or_else(|| Failed::sync("the pod has no mirror yet"))?;
+            patch["metadata"]["uid"] = json!(mirror.metadata.uid);
+        }
         let patched = self
             .shared
             .client
@@ -303,7 +391,8 @@ pub(super) fn facts(shared: &Shared, pod: &Pod, observed: &crate::observed::Obse
         hostname: if pod.spec.host_network {
             shared.node_name.clone()
         } else {
-            pod.host_name()
+            // A name that is too long fails the sandbox, which comes before any container.
+            pod.kernel_host_name(&shared.dns.domain).unwrap_or_default()
         },
         pod_ips: if pod.spec.host_network {
             shared.node.host_ips.clone()

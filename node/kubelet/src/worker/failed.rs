@@ -1,6 +1,6 @@
 //! How an action failed, in the terms a container's status and events need.
 
-use crate::plan::Reason;
+use crate::{events::PodEvents, plan::Reason};
 
 /// A failed action: the waiting reason it means, and the words for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,19 @@ impl Failed {
         Self {
             reason,
             message: message.into(),
+        }
+    }
+
+    /// Tells that a container could not be started.
+    pub(crate) fn tell(&self, events: &PodEvents<'_>, container: &str) {
+        let note = match self.reason {
+            Reason::ErrImagePull | Reason::ErrImageNeverPull | Reason::InvalidImageName | Reason::ImageInspectError => {
+                format!("Error: {}", self.reason.as_str())
+            }
+            _ => format!("Error: {}", self.message),
+        };
+        if self.reason != Reason::PostStartHookError {
+            events.warning(Some(container), "Failed", note);
         }
     }
 

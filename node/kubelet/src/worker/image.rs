@@ -20,13 +20,32 @@ use crate::{
 /// How long a pull secret may take to be read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The image a container names, pulled if its policy says so.
-pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) -> Result<Image, Failed> {
+/// An image that a container needs, and when it is pulled.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// The container's name.
+    pub(super) container: &'a str,
+    pub(super) image: &'a str,
+    pub(super) policy: PullPolicy,
+}
+
+impl<'a> From<&'a Container> for Wanted<'a> {
+    fn from(container: &'a Container) -> Self {
+        Self {
+            container: &container.name,
+            image: &container.image,
+            policy: container.image_pull_policy,
+        }
+    }
+}
+
+/// The image a container needs, pulled if its policy says so.
+pub(super) async fn ensure(shared: &Shared, pod: &Pod, wanted: Wanted<'_>) -> Result<Image, Failed> {
     let events = PodEvents {
         recorder: &shared.recorder,
         pod,
     };
-    let (name, image) = (Some(&*container.name), &container.image);
+    let (name, image) = (Some(wanted.container), wanted.image);
     let present = match shared.runtime.image(image).await {
         Ok(present) => present,
         Err(error @ cri::Error::InvalidImageName { .. }) => {
@@ -40,7 +59,7 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) ->
             return Err(Failed::new(Reason::ImageInspectError, message));
         }
     };
-    match (container.image_pull_policy, present) {
+    match (wanted.policy, present) {
         (PullPolicy::IfNotPresent | PullPolicy::Never, Some(found)) => {
             let note = format!("Container image \"{image}\" already present on machine");
             events.normal(name, "Pulled", note);
@@ -51,17 +70,17 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, container: &Container) ->
             events.warning(name, "ErrImageNeverPull", message.clone());
             Err(Failed::new(Reason::ErrImageNeverPull, message))
         }
-        (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => pull(shared, pod, container, &events).await,
+        (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => pull(shared, pod, wanted, &events).await,
     }
 }
 
 /// Pulls, and tells how it went.
-async fn pull(shared: &Shared, pod: &Pod, container: &Container, events: &PodEvents<'_>) -> Result<Image, Failed> {
-    let (name, image) = (Some(&*container.name), &container.image);
+async fn pull(shared: &Shared, pod: &Pod, wanted: Wanted<'_>, events: &PodEvents<'_>) -> Result<Image, Failed> {
+    let (name, image) = (Some(wanted.container), wanted.image);
     events.normal(name, "Pulling", format!("Pulling image \"{image}\""));
     let begun = shared.clock.now();
     let attempts = attempts(shared, pod, image, events);
-    match progress::told(shared, events, container, "Pulling", attempts).await {
+    match progress::told(shared, events, wanted.container, image, "Pulling", attempts).await {
         Ok(pulled) => {
             let waited = shared.clock.now().duration_since(begun);
             let waited = Duration::try_from(waited).unwrap_or_default().max(pulled.took);

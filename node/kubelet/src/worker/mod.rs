@@ -15,7 +15,7 @@ mod progress;
 mod report;
 mod start;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::{SignedDuration, Timestamp};
@@ -30,14 +30,16 @@ use self::{
     start::Start,
 };
 use crate::{
-    env, events,
+    env, events, lastwords, make,
     objects::{Held, Id},
-    observed::Observed,
-    plan::{Action, Input, Key, Memory, Plan, Volumes, plan},
-    pod::Pod,
+    observed::{self, Observed},
+    plan::{Action, Input, Key, Memory, Plan, Resolved, Volumes, plan},
+    pod::{MessagePolicy, Pod},
+    resize,
+    resources::Capacity,
     shared::Shared,
-    status::{self, PodStatus},
-    volumes::{self, Tokens},
+    status::{self, Phase, PodStatus},
+    volumes::{self, Claimed, Tokens},
 };
 
 /// What the pod set wants of a worker.
@@ -63,6 +65,7 @@ pub(crate) struct Worker {
     last_status: Arc<PodStatus>,
     held: Vec<(Id, Held)>,
     tokens: Tokens,
+    claims: Arc<BTreeMap<String, Claimed>>,
     probes: Probes,
     tasks: FuturesUnordered<BoxFuture<'static, Done>>,
     ending: CancellationToken,
@@ -81,13 +84,7 @@ struct Reported {
 impl Worker {
     /// A worker for the pod in `inbox`; `wake` makes it look again.
     pub(crate) fn new(shared: Arc<Shared>, pod: Arc<Pod>, inbox: watch::Receiver<Desired>, wake: Arc<Notify>) -> Self {
-        let ids = volumes::needs(&pod).into_iter();
-        let mut ids: Vec<Id> = ids
-            .chain(pod.all_containers().flat_map(|(_, c)| env::needs(&pod, c)))
-            .collect();
-        ids.sort();
-        ids.dedup();
-        let held = ids
+        let held = needs(&pod)
             .into_iter()
             .map(|id| (id.clone(), Held::new(&shared.informers, &id)))
             .collect();
@@ -111,6 +108,7 @@ impl Worker {
             memory,
             held,
             tokens: Tokens::default(),
+            claims: Arc::default(),
             tasks: FuturesUnordered::new(),
             ending: CancellationToken::new(),
             inbox,
@@ -128,6 +126,7 @@ impl Worker {
         let mut network = self.shared.network.clone();
         loop {
             self.absorb();
+            self.hear_last_words().await;
             // Nothing else of the plan is kept while the worker waits.
             let Plan { done, wake, .. } = self.step();
             if done {
@@ -153,16 +152,70 @@ impl Worker {
     /// Takes in the newest desired and observed state.
     fn absorb(&mut self) {
         match &*self.inbox.borrow_and_update() {
-            Desired::Pod(pod) => self.pod = pod.clone(),
+            Desired::Pod(pod) => {
+                // Only ephemeral containers come later, and with them what they name.
+                let grown = pod.spec.ephemeral_containers.len() > self.pod.spec.ephemeral_containers.len();
+                self.pod = pod.clone();
+                if grown {
+                    let more = needs(&self.pod).into_iter();
+                    let more = more.filter(|id| !self.held.iter().any(|(held, _)| held == id));
+                    let informers = &self.shared.informers;
+                    let more: Vec<_> = more.map(|id| (id.clone(), Held::new(informers, &id))).collect();
+                    self.held.extend(more);
+                }
+            }
             Desired::Removed => self.memory.removed = true,
         }
         self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
+        self.allocate();
+        self.memory.evicted = self.shared.evictions.of(&self.pod.metadata.uid);
         if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != *self.reported.stored {
             // One copy, where it is what was told last.
             let told = (self.pod.status == *self.last_status).then(|| self.last_status.clone());
             self.reported.stored = told.unwrap_or_else(|| Arc::new(self.pod.status.clone()));
             self.reported.sent = self.reported.stored.clone();
         }
+    }
+
+    /// Sees to it that the pod is what it is allocated, where its spec asks for something else than before.
+    fn allocate(&mut self) {
+        let wanted = resize::is_wanted(&self.pod, &self.reported.sent);
+        if !wanted || self.memory.removed || self.pod.is_deleting() {
+            self.memory.resize_pending = None;
+            return;
+        }
+        let mut used = Capacity::default();
+        for (_, other) in self.shared.pods.list() {
+            if other.metadata.uid != self.pod.metadata.uid && !other.status.phase.is_terminal() {
+                let requested = resize::requested(&other);
+                used.cpu_milli = used.cpu_milli.saturating_add(requested.cpu_milli);
+                used.memory_bytes = used.memory_bytes.saturating_add(requested.memory_bytes);
+            }
+        }
+        let (allocated, pending) = resize::allocate(&self.pod, &self.reported.sent, self.shared.capacity, used);
+        self.pod = Arc::new(allocated);
+        self.memory.resize_pending = pending;
+    }
+
+    /// Reads what containers that have ended left to be told, before it is planned what to tell of them.
+    async fn hear_last_words(&mut self) {
+        let observed = &self.observed;
+        let words = &mut self.memory.last_words;
+        words.retain(|id, _| observed.containers.iter().any(|c| c.id == *id));
+        let ended = observed.containers.iter().filter(|c| c.has_ended());
+        let unheard: Vec<_> = ended.filter(|c| !words.contains_key(&c.id)).cloned().collect();
+        if unheard.is_empty() {
+            return;
+        }
+        let (pod, data_dir) = (self.pod.clone(), self.shared.data_dir.clone());
+        let heard = crate::blocking::run(move || {
+            let heard = unheard.into_iter().map(|ended| {
+                let words = last_words(&pod, &data_dir, &ended);
+                (ended.id, words)
+            });
+            heard.collect::<Vec<_>>()
+        });
+        self.memory.last_words.extend(heard.await.unwrap_or_default());
     }
 
     /// Plans once and sets everything off that the plan asks for.
@@ -178,7 +231,8 @@ impl Worker {
             now,
         };
         let mut plan = plan(&input);
-        self.probes.follow(&input, &mut plan, &self.tasks, now);
+        self.probes
+            .follow(&input, &mut plan, &self.tasks, &self.shared.runtime, now);
         self.tell(&plan.status);
         if plan.ending && self.memory.ending_since.is_none() {
             self.memory.ending_since = Some(now);
@@ -200,6 +254,9 @@ impl Worker {
             recorder: &self.shared.recorder,
             pod: &self.pod,
         };
+        if status.phase == Phase::Failed && self.last_status.phase != Phase::Failed && !status.reason.is_empty() {
+            events.warning(None, &status.reason, status.message.clone());
+        }
         for (container, (type_, reason, note)) in events::of_change(&self.pod, &self.last_status, status) {
             events.record(Some(&container), type_, reason, note);
         }
@@ -261,7 +318,8 @@ impl Worker {
                 self.spawn(key, context.mount(held, self.tokens.clone()));
             }
             Action::UnmountVolumes => self.spawn(key, context.unmount()),
-            Action::RunSandbox { attempt } => self.spawn(key, context.run_sandbox(attempt)),
+            Action::Pull { name } => self.spawn(key, context.pull(name)),
+            Action::RunSandbox { attempt, content } => self.spawn(key, context.run_sandbox(attempt, content)),
             Action::Start {
                 name,
                 attempt,
@@ -271,7 +329,11 @@ impl Worker {
                 if crash.is_some() {
                     self.memory.containers.entry(name.clone()).or_default().crash = crash;
                 }
+                let resolved = self.memory.images.get_mut(&name);
                 let start = Start {
+                    image: resolved.and_then(|resolved| resolved.image.take()),
+                    claims: self.claims.clone(),
+                    target: self.target(&name),
                     shared: context.shared,
                     pod: context.pod,
                     name,
@@ -292,6 +354,7 @@ impl Worker {
                 self.memory.health_mut(&name, &id).stopping_until = Some(until);
                 self.spawn(key, context.stop(name, id, grace, why));
             }
+            Action::Resize { name, id, limits } => self.spawn(key, context.resize(name, id, limits)),
             Action::StopSandbox { id } => self.spawn(key, context.stop_sandbox(id)),
             Action::RemoveContainer { id, name, attempt } => {
                 self.spawn(key, context.remove_container(id, name, attempt))
@@ -300,6 +363,13 @@ impl Worker {
             Action::Finish => self.spawn(key, context.finish()),
             Action::Purge => self.spawn(key, context.purge()),
         }
+    }
+
+    /// The running container that an ephemeral one joins.
+    fn target(&self, name: &str) -> Option<cri::ContainerId> {
+        let (_, spec) = self.pod.container(name)?;
+        let target = self.observed.latest(&spec.target_container_name)?;
+        target.is_running().then(|| target.id.clone())
     }
 
     /// Takes the end of an action or probe into memory.
@@ -328,13 +398,20 @@ impl Worker {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::None => {}
-            Effect::Mounted { tokens } => {
+            Effect::Pulled { name, image } => {
+                let content = image.content;
+                let image = Some(image);
+                self.memory.images.insert(name, Resolved { content, image });
+            }
+            Effect::Mounted { tokens, claims } => {
                 self.memory.renew_at = tokens.renew_at();
                 self.tokens = tokens;
+                self.claims = Arc::new(claims);
                 if self.memory.volumes == Volumes::Absent {
                     self.memory.volumes = Volumes::Ready;
                 }
             }
+            Effect::Resized { name, id, limits } => self.memory.health_mut(&name, &id).limits = Some(limits),
             Effect::Unmounted => self.memory.volumes = Volumes::Removed,
             Effect::SandboxStopped(id) => {
                 self.memory.stopped.insert(id);
@@ -357,6 +434,29 @@ impl Worker {
             self.memory.volumes = Volumes::Stale;
         }
     }
+}
+
+/// The objects that a pod names.
+fn needs(pod: &Pod) -> Vec<Id> {
+    let mut ids = volumes::needs(pod);
+    ids.extend(pod.all_containers().flat_map(|(_, c)| env::needs(pod, c)));
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+/// What a container that ended left to be told. Blocking.
+fn last_words(pod: &Pod, data_dir: &Path, ended: &observed::Container) -> String {
+    let path = lastwords::path(data_dir, &pod.metadata.uid, &ended.name, ended.attempt);
+    let words = lastwords::of_file(&path);
+    let from_log = pod
+        .container(&ended.name)
+        .is_some_and(|(_, c)| c.termination_message_policy == MessagePolicy::FallbackToLogsOnError);
+    if !words.is_empty() || !from_log || ended.exit_code() == 0 {
+        return words;
+    }
+    let log = make::log_directory(data_dir, pod).join(make::log_path(&ended.name, ended.attempt));
+    lastwords::of_log(&log)
 }
 
 /// How long from `now` until `at`.

@@ -1,5 +1,7 @@
 //! Runs the probes of a pod's running containers and takes their verdicts into the worker's memory.
 
+use std::sync::Arc;
+
 use cri::ContainerId;
 use futures::{FutureExt, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
@@ -10,7 +12,7 @@ use crate::{
     observed::{self, Observed},
     plan::{Input, Memory, Plan, Unhealthy},
     pod::{Container, Pod, Probe, Role},
-    probes::{self, Kind, Outcome, Prober, Verdict},
+    probes::{self, Kind, Outcome, Prober, Target, Verdict},
     shared::Shared,
     status,
 };
@@ -61,12 +63,13 @@ impl Probes {
         input: &Input<'_>,
         plan: &mut Plan,
         tasks: &FuturesUnordered<BoxFuture<'static, Done>>,
+        runtime: &Arc<dyn cri::Runtime>,
         now: Timestamp,
     ) {
         let observed = input.observed;
         self.active
             .retain(|a| observed.containers.iter().any(|c| c.id == a.id && c.is_running()));
-        let long_running = input.pod.all_containers().filter(|(role, _)| *role != Role::Init);
+        let long_running = input.pod.lasting_containers().filter(|(role, _)| *role != Role::Init);
         for (_, container) in long_running {
             let Some(running) = observed.latest(&container.name).filter(|c| c.is_running()) else {
                 continue;
@@ -87,7 +90,7 @@ impl Probes {
                     plan.wake_at(due, now);
                 } else {
                     active.busy = true;
-                    tasks.push(once(input, container.clone(), active));
+                    tasks.push(once(input, container.clone(), active, runtime.clone()));
                 }
             }
         }
@@ -123,8 +126,20 @@ impl Probes {
             return;
         };
         active.busy = false;
-        let result = active.prober.record(run.outcome, now);
         let (name, title) = (&active.name, run.kind.title());
+        let error = match &run.outcome {
+            Outcome::Error(why) => Some(why.clone()),
+            _ => None,
+        };
+        let result = active.prober.record(run.outcome, now);
+        if let Some(why) = error {
+            let events = PodEvents {
+                recorder: &shared.recorder,
+                pod,
+            };
+            let note = format!("{title} probe errored and resulted in unknown state: {why}");
+            events.warning(Some(name), "Unhealthy", note);
+        }
         if let Some(why) = result.failure {
             let events = PodEvents {
                 recorder: &shared.recorder,
@@ -148,7 +163,12 @@ impl Probes {
     }
 }
 
-fn once(input: &Input<'_>, container: Container, active: &Active) -> BoxFuture<'static, Done> {
+fn once(
+    input: &Input<'_>,
+    container: Container,
+    active: &Active,
+    runtime: Arc<dyn cri::Runtime>,
+) -> BoxFuture<'static, Done> {
     let of_node = input
         .pod
         .spec
@@ -156,9 +176,14 @@ fn once(input: &Input<'_>, container: Container, active: &Active) -> BoxFuture<'
         .then(|| input.node.host_ips.first().copied());
     let ip = of_node.unwrap_or_else(|| input.observed.latest_sandbox().and_then(|s| s.ips.first().copied()));
     let (id, kind) = (active.id.clone(), active.prober.kind());
+    let target = Target {
+        runtime,
+        id: id.clone(),
+        ip,
+    };
     async move {
         let outcome = match probe_of(&container, kind) {
-            Some(probe) => probes::run(probe, &container, ip).await,
+            Some(probe) => probes::run(probe, &container, &target).await,
             None => Outcome::Success,
         };
         Done::Probe(Run { id, kind, outcome })

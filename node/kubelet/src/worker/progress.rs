@@ -2,14 +2,15 @@
 
 use std::future::Future;
 
-use crate::{events::PodEvents, pod::Container, shared::Shared};
+use crate::{events::PodEvents, shared::Shared};
 
-/// Does the work, and meanwhile passes on what is told of the container's image, under the reason: each message once,
-/// however many containers of the node have it told.
+/// Does the work, and meanwhile passes on what is told of the image that a container waits for, under the reason: each
+/// message once, however many containers of the node have it told.
 pub(super) async fn told<T>(
     shared: &Shared,
     events: &PodEvents<'_>,
-    container: &Container,
+    container: &str,
+    image: &str,
     reason: &str,
     work: impl Future<Output = T>,
 ) -> T {
@@ -20,8 +21,8 @@ pub(super) async fn told<T>(
         tokio::select! {
             done = &mut work => return done,
             Ok((reference, message)) = images.recv() => {
-                if reference == container.image && message != last {
-                    events.normal(Some(&container.name), reason, message.clone());
+                if reference == image && message != last {
+                    events.normal(Some(container), reason, message.clone());
                     last = message;
                 }
             }

@@ -242,11 +242,14 @@ impl Fixture {
             node: NodeFacts {
                 host_ips: vec!["10.0.0.1".parse().expect("ip")],
                 runtime: "fake".into(),
+                platform: make::Platform::default(),
             },
             network: watch::channel(true).1,
-            capacity: crate::resources::Capacity::default(),
+            capacity: Capacity::default(),
             dns: crate::dns::Dns::default(),
             metrics: Vec::new(),
+            cgroups: None,
+            evictions: crate::eviction::Evictions::default(),
         });
         let first = Arc::new(api.pod());
         let (inbox, wake) = (watch::Sender::new(Desired::Pod(first)), Arc::new(Notify::new()));
@@ -508,7 +511,7 @@ async fn deletion_gives_the_grace_period_and_ends_with_the_object() {
     assert_eq!(begun.elapsed().as_secs(), 5);
     assert_eq!(fixture.api.writes(), ["patch status", "patch status", "delete"]);
     let status = fixture.api.pod().status;
-    assert_eq!((status.phase, status.is_ready()), (status::Phase::Failed, false));
+    assert_eq!((status.phase, status.is_ready()), (Phase::Failed, false));
     fixture.inbox.send_replace(Desired::Removed);
     fixture.worker.take().expect("runs").await.expect("ends");
     assert_eq!(
@@ -706,4 +709,99 @@ async fn a_pull_that_fails_is_tried_again_ever_later_and_told_in_kubernetes_word
         .await
         .expect("imports");
     fixture.until(PodStatus::is_ready).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_linux_image_makes_a_linux_pod_with_everything_it_asks_for() {
+    let container = json!({
+        "name": "web", "image": "linux", "securityContext": {"capabilities": {"drop": ["ALL"]}},
+        "lifecycle": {"stopSignal": "SIGUSR1"},
+    });
+    let spec = json!({"containers": [container], "shareProcessNamespace": true, "hostname": "h"});
+    let fixture = Fixture::new(spec);
+    fixture.runtime.make_linux("linux", Some(cri::ImageUser::Id(7)));
+    fixture.ready().await;
+    let (sandbox, handler) = fixture.runtime.sandbox("u").expect("made");
+    assert_eq!((handler.as_str(), sandbox.hostname.as_str()), ("", "h"));
+    let linux = sandbox.linux.expect("of Linux containers");
+    assert_eq!(linux.namespaces.pid, cri::PidNamespace::Pod);
+    let made = fixture.runtime.config("u", "web").expect("made");
+    assert_eq!(made.security.run_as_user, Some(7));
+    let linux = made.linux.expect("a Linux container");
+    assert_eq!(
+        (linux.capabilities.drop, linux.stop_signal),
+        (vec!["ALL".to_owned()], "SIGUSR1".to_owned())
+    );
+    let paths: Vec<_> = made.mounts.iter().map(|m| m.container_path.as_str()).collect();
+    assert_eq!(paths, ["/etc/hosts", "/dev/termination-log"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wasm_pod_asks_for_its_own_sandbox() {
+    let fixture = Fixture::new(web());
+    fixture.ready().await;
+    let (sandbox, handler) = fixture.runtime.sandbox("u").expect("made");
+    assert_eq!((handler.as_str(), sandbox.linux), ("wasm", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_may_be_root_is_refused_until_the_image_changes() {
+    let spec = json!({"securityContext": {"runAsNonRoot": true}, "containers": [{"name": "web", "image": "linux"}]});
+    let fixture = Fixture::new(spec);
+    fixture.runtime.make_linux("linux", None);
+    let refused = |status: &PodStatus| {
+        let waiting = status.container_statuses.first().and_then(|c| c.state.waiting.clone());
+        waiting.is_some_and(|w| {
+            w.reason == "CreateContainerConfigError"
+                && w.message
+                    == "container has runAsNonRoot and image will run as root (pod: \"p_ns(u)\", container: web)"
+        })
+    };
+    fixture.until(refused).await;
+    fixture.runtime.make_linux("linux", Some(cri::ImageUser::Id(7)));
+    fixture.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_linux_container_wrote_last_is_its_message() {
+    let container = json!({"name": "web", "image": "linux"});
+    let fixture = Fixture::new(json!({"containers": [container], "restartPolicy": "Never"}));
+    fixture.runtime.make_linux("linux", None);
+    fixture.ready().await;
+    let made = fixture.runtime.config("u", "web").expect("made");
+    let words = made.mounts.iter().find(|m| m.container_path == "/dev/termination-log");
+    std::fs::write(&words.expect("mounted").host_path, "OK").expect("writes");
+    fixture.runtime.exit("u", "web", 0);
+    let status = fixture.until(|s| s.phase == Phase::Succeeded).await;
+    let ended = status.container_statuses[0].state.terminated.clone().expect("ended");
+    assert_eq!(ended.message, "OK");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_probe_the_container_and_are_its_hooks() {
+    let probe = json!({"exec": {"command": ["cat", "/ready"]}, "periodSeconds": 1});
+    let hooks = json!({
+        "postStart": {"exec": {"command": ["begin"]}},
+        "preStop": {"exec": {"command": ["end"]}},
+    });
+    let container = json!({"name": "web", "image": "i", "readinessProbe": probe, "lifecycle": hooks});
+    let fixture = Fixture::new(json!({"containers": [container]}));
+    for command in ["begin", "end"] {
+        fixture.runtime.answer(command, 0, "");
+    }
+    fixture.runtime.answer("cat /ready", 1, "cat: no such file");
+    fixture
+        .told("Unhealthy Readiness probe failed: cat: no such file")
+        .await;
+    fixture.runtime.answer("cat /ready", 0, "");
+    fixture.ready().await;
+    fixture.api.change(|pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-11-20T11:26:41Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 5.into();
+    });
+    fixture.until(|s| s.phase.is_terminal()).await;
+    let journal = fixture.runtime.journal();
+    let at = |what: &str| journal.iter().position(|call| call.starts_with(what)).expect(what);
+    assert!(at("start web-u-0") < at("exec begin in web-u-0"), "{journal:?}");
+    assert!(at("exec end in web-u-0") < at("stop web-u-0"), "{journal:?}");
 }

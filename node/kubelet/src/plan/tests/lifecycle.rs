@@ -15,7 +15,8 @@ fn a_pod_comes_up_and_is_ready() {
     let mut sim = Sim::new(web());
     let first = sim.plan();
     assert_eq!(first.status.phase, Phase::Pending);
-    assert_eq!(first.actions, [Action::MountVolumes, Action::RunSandbox { attempt: 0 }]);
+    let name = "web".to_owned();
+    assert_eq!(first.actions, [Action::MountVolumes, Action::Pull { name }]);
     sim.settle();
     assert_eq!(sim.told(), ["run s0", "start web/0"]);
     assert_eq!((sim.phase(), sim.reported.is_ready()), (Phase::Running, true));
@@ -36,6 +37,176 @@ fn a_pod_comes_up_and_is_ready() {
     ] {
         assert_eq!(sim.condition(kind).0, "True", "{kind}");
     }
+}
+
+#[test]
+fn the_sandbox_holds_what_the_images_are() {
+    let pod = |names: &[&str]| {
+        let containers: Vec<_> = names.iter().map(|name| json!({"name": name, "image": name})).collect();
+        json!({"initContainers": containers[..1], "containers": containers[1..]})
+    };
+    let of = |names: &[&str]| {
+        let mut sim = Sim::new(pod(names));
+        sim.settle();
+        sim.contents
+    };
+    assert_eq!(of(&["init", "web"]), [cri::Content::Wasm]);
+    assert_eq!(of(&["init", "linux"]), [cri::Content::Linux]);
+    assert_eq!(of(&["linux-init", "web"]), [cri::Content::Linux]);
+    // One Linux image decides, whatever the others are; without one all have to be known.
+    for (names, decided) in [(["linux", "web"], true), (["init", "web"], false)] {
+        let mut sim = Sim::new(pod(&names));
+        sim.failing = Some(("web".into(), Reason::ErrImagePull));
+        sim.settle();
+        assert_eq!(sim.contents.len(), usize::from(decided), "{names:?}");
+        assert_eq!(sim.waiting("web").0, "ErrImagePull");
+    }
+    let mut sim = Sim::new(json!({"runtimeClassName": "c", "containers": [{"name": "web", "image": "i"}]}));
+    assert!(
+        sim.plan()
+            .actions
+            .iter()
+            .any(|a| matches!(a, Action::RunSandbox { .. })),
+        "the class decides"
+    );
+    sim.settle();
+}
+
+#[test]
+fn a_sandbox_that_stands_is_not_decided_anew() {
+    let mut sim = Sim::new(web());
+    sim.settle();
+    sim.memory.images.clear();
+    assert_eq!(sim.settle().actions, []);
+    assert_eq!(sim.told(), ["run s0", "start web/0"]);
+}
+
+#[test]
+fn an_ephemeral_container_runs_once_and_changes_nothing_else() {
+    let mut sim = Sim::new(web());
+    sim.settle();
+    sim.told();
+    sim.pod.spec.ephemeral_containers =
+        serde_json::from_value(json!([{"name": "debug", "image": "d"}])).expect("containers");
+    sim.settle();
+    assert_eq!(sim.told(), ["start debug/0"]);
+    assert!(sim.reported.is_ready());
+    sim.exit("debug", 1);
+    sim.settle();
+    assert_eq!(sim.told(), Vec::<String>::new());
+    let status = &sim.reported.ephemeral_container_statuses[0];
+    assert_eq!(status.state.terminated.as_ref().map(|t| t.exit_code), Some(1));
+    assert_eq!((sim.phase(), sim.reported.is_ready()), (Phase::Running, true));
+    sim.delete(1);
+    sim.settle();
+    assert!(sim.told().contains(&"finish".to_owned()));
+}
+
+#[test]
+fn rules_by_exit_code_come_before_the_policy() {
+    let rules = |operator: &str| json!([{"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}]);
+    for (operator, code, restarts) in [
+        ("In", 42, true),
+        ("In", 1, false),
+        ("NotIn", 42, false),
+        ("NotIn", 1, true),
+    ] {
+        let container =
+            json!({"name": "web", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rules(operator)});
+        let mut sim = Sim::new(json!({"containers": [container]}));
+        sim.settle();
+        sim.exit("web", code);
+        sim.settle();
+        let again = sim.told().contains(&"start web/1".to_owned());
+        assert_eq!(
+            (again, sim.phase() == Phase::Failed),
+            (restarts, !restarts),
+            "{operator} {code}"
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_the_node_refuses_fails_before_anything_is_made() {
+    let sysctls = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
+    let mut sim = Sim::new(json!({"containers": [{"name": "web", "image": "i"}], "securityContext": sysctls}));
+    sim.settle();
+    assert_eq!((sim.phase(), &*sim.reported.reason), (Phase::Failed, "SysctlForbidden"));
+    assert_eq!(
+        sim.reported.message,
+        "Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted"
+    );
+    assert_eq!(sim.told(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_container_left_is_told_with_its_end() {
+    let mut sim = Sim::new(with_policy("Never"));
+    sim.settle();
+    sim.exit("web", 1);
+    let id = sim.observed.latest("web").expect("observed").id.clone();
+    sim.memory.last_words.insert(id, "DONE".into());
+    sim.settle();
+    let ended = sim.state("web").terminated.as_ref().expect("ended");
+    assert_eq!((ended.exit_code, &*ended.message), (1, "DONE"));
+}
+
+#[test]
+fn a_running_container_is_resized_in_place_or_restarted_as_its_policy_says() {
+    let container = |memory: &str| {
+        json!({
+            "name": "web", "image": "i", "resources": {"limits": {"cpu": "1", "memory": memory}},
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}],
+        })
+    };
+    let mut sim = Sim::new(json!({"containers": [container("1Mi")]}));
+    sim.settle();
+    sim.told();
+    let has = |sim: &Sim| {
+        sim.reported
+            .container("web")
+            .expect("status")
+            .resources
+            .clone()
+            .expect("told")
+    };
+    assert_eq!(has(&sim).limits["cpu"].0, "1");
+    sim.pod.spec.containers[0]
+        .resources
+        .limits
+        .get_mut("cpu")
+        .expect("limit")
+        .0 = "2".into();
+    assert_eq!(
+        sim.plan().status.condition("PodResizeInProgress").map(|c| &*c.status),
+        Some("True")
+    );
+    sim.settle();
+    assert_eq!(sim.told(), ["resize web"]);
+    assert_eq!(has(&sim).limits["cpu"].0, "2");
+    assert_eq!(sim.reported.condition("PodResizeInProgress"), None);
+    sim.pod.spec.containers = serde_json::from_value(json!([container("2Mi")])).expect("containers");
+    sim.settle();
+    assert_eq!(sim.told(), ["stop web in 30", "start web/1"]);
+    sim.memory.resize_pending = Some(crate::resize::Pending::Deferred("no room".into()));
+    assert!(sim.settle().wake.is_some());
+    assert_eq!(sim.condition("PodResizePending"), ("True", "Deferred", "no room"));
+}
+
+#[test]
+fn an_evicted_pod_fails_soon_and_says_why() {
+    let mut sim = Sim::new(web());
+    sim.settle();
+    sim.told();
+    let eviction = crate::eviction::Eviction {
+        message: "The node was low on resource: memory. ".into(),
+        grace: Some(1),
+    };
+    sim.memory.evicted = Some(std::sync::Arc::new(eviction));
+    sim.settle();
+    assert_eq!(sim.told(), ["stop web in 1", "stop s0"]);
+    assert_eq!((sim.phase(), &*sim.reported.reason), (Phase::Failed, "Evicted"));
+    assert_eq!(sim.condition("DisruptionTarget").1, "TerminationByKubelet");
 }
 
 #[test]

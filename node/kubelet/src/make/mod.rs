@@ -1,13 +1,17 @@
 //! Sandbox and container configurations for the runtime, from the pod. Pure, but for `subPath`, which is resolved before.
 
+mod linux;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+pub(crate) use linux::{Error, Given, Platform};
+
 use crate::{
     env::expand,
-    observed::GRACE_ANNOTATION,
+    observed::{GRACE_ANNOTATION, remember_limits},
     pod::{Container, Pod, Port},
     resources,
 };
@@ -39,14 +43,24 @@ fn labels(pod: &Pod, container: Option<&str>) -> BTreeMap<String, String> {
     out
 }
 
-/// The configuration of a pod's sandbox.
-pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: cri::DnsConfig, data_dir: &Path) -> cri::SandboxConfig {
+/// The configuration of a pod's sandbox; `domain`: the cluster's; `is_linux`: it is to hold Linux containers.
+///
+/// # Errors
+/// The pod's host name is longer than the kernel takes.
+pub(crate) fn sandbox(
+    pod: &Pod,
+    attempt: u32,
+    dns: cri::DnsConfig,
+    domain: &str,
+    data_dir: &Path,
+    is_linux: bool,
+) -> Result<cri::SandboxConfig, String> {
     let meta = &pod.metadata;
     let mut labels = labels(pod, None);
     labels.extend(meta.labels.clone());
     let mut annotations = meta.annotations.clone();
     annotations.insert(GRACE_ANNOTATION.into(), pod.grace_seconds().to_string());
-    cri::SandboxConfig {
+    Ok(cri::SandboxConfig {
         name: meta.name.to_string(),
         namespace: meta.namespace.to_string(),
         uid: meta.uid.to_string(),
@@ -54,17 +68,21 @@ pub(crate) fn sandbox(pod: &Pod, attempt: u32, dns: cri::DnsConfig, data_dir: &P
         hostname: if pod.spec.host_network {
             String::new()
         } else {
-            pod.host_name()
+            pod.kernel_host_name(domain)?
         },
         log_directory: log_directory(data_dir, pod).to_string_lossy().into_owned(),
         host_network: pod.spec.host_network,
         dns,
-        ports: pod.all_containers().flat_map(|(_, c)| &c.ports).map(mapping).collect(),
+        ports: pod
+            .lasting_containers()
+            .flat_map(|(_, c)| &c.ports)
+            .map(mapping)
+            .collect(),
         labels,
         annotations,
-        linux: None,
+        linux: is_linux.then(|| Box::new(linux::sandbox(pod))),
         join: None,
-    }
+    })
 }
 
 fn protocol(port: &Port) -> String {
@@ -92,8 +110,17 @@ pub(crate) struct Parts {
     pub(crate) mounts: Vec<cri::Mount>,
 }
 
-/// The configuration of one container. Command and arguments may refer to its environment.
-pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::ContainerConfig {
+/// The configuration of one container. Command and arguments may refer to its environment. `linux`: what a Linux
+/// container is made with.
+///
+/// # Errors
+/// What the pod demands that a Linux container's image or node does not meet.
+pub(crate) fn container(
+    pod: &Pod,
+    spec: &Container,
+    parts: Parts,
+    linux: Option<&Given<'_>>,
+) -> Result<cri::ContainerConfig, Error> {
     let lookup = |name: &str| {
         parts
             .env
@@ -107,7 +134,12 @@ pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::Conta
         protocol: protocol(p),
         port: p.container_port,
     };
-    cri::ContainerConfig {
+    let limits = resources::for_runtime(spec);
+    let mut security = security(pod, spec);
+    let linux = linux
+        .map(|given| linux::container(pod, spec, given, &mut security))
+        .transpose()?;
+    Ok(cri::ContainerConfig {
         name: spec.name.clone(),
         attempt: parts.attempt,
         image: spec.image.clone(),
@@ -118,27 +150,28 @@ pub(crate) fn container(pod: &Pod, spec: &Container, parts: Parts) -> cri::Conta
         mounts: parts.mounts,
         ports: spec.ports.iter().map(port).collect(),
         log_path: log_path(&spec.name, parts.attempt),
-        resources: resources::for_runtime(spec),
-        security: security(pod, spec),
+        resources: limits,
+        security,
         labels: labels(pod, Some(&spec.name)),
-        annotations: BTreeMap::from([("io.kubernetes.container.restartCount".into(), parts.attempt.to_string())]),
+        annotations: BTreeMap::from([
+            ("io.kubernetes.container.restartCount".into(), parts.attempt.to_string()),
+            remember_limits(&limits),
+        ]),
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
         tty: spec.tty,
         env: parts.env,
-        linux: None,
-    }
+        linux: linux.map(Box::new),
+    })
 }
 
 /// The container's settings win over the pod's.
 fn security(pod: &Pod, spec: &Container) -> cri::SecurityContext {
     let (of_pod, own) = (pod.spec.security_context.as_deref(), spec.security_context.as_deref());
-    let mut groups = of_pod.map(|p| p.supplemental_groups.clone()).unwrap_or_default();
-    groups.extend(of_pod.and_then(|p| p.fs_group));
     cri::SecurityContext {
         run_as_user: own.and_then(|c| c.run_as_user).or(of_pod.and_then(|p| p.run_as_user)),
         run_as_group: own.and_then(|c| c.run_as_group).or(of_pod.and_then(|p| p.run_as_group)),
-        supplemental_groups: groups,
+        supplemental_groups: linux::groups(pod),
         readonly_rootfs: own.is_some_and(|c| c.read_only_root_filesystem),
         privileged: own.is_some_and(|c| c.privileged),
         no_new_privs: own.is_some_and(|c| c.allow_privilege_escalation == Some(false)),
@@ -170,7 +203,7 @@ mod tests {
             env: vec![("A".into(), "1".into())],
             mounts: vec![],
         };
-        let made = container(&pod, &pod.spec.containers[0], parts);
+        let made = container(&pod, &pod.spec.containers[0], parts, None).expect("made");
         assert_eq!(made.args, ["--a=1", "$(B)"]);
         assert_eq!(made.log_path, "web/2.log");
         assert_eq!(
@@ -186,7 +219,15 @@ mod tests {
             (Some(9), Some(2))
         );
         assert_eq!(made.security.supplemental_groups, [3]);
-        let sandbox = sandbox(&pod, 1, cri::DnsConfig::default(), Path::new("/d"));
+        let sandbox = sandbox(
+            &pod,
+            1,
+            cri::DnsConfig::default(),
+            "cluster.local",
+            Path::new("/d"),
+            false,
+        )
+        .expect("made");
         assert_eq!(sandbox.log_directory, "/d/logs/pods/ns_p_u");
         assert_eq!(sandbox.labels["io.kubernetes.pod.uid"], "u");
         assert_eq!(sandbox.annotations[GRACE_ANNOTATION], "30");
