@@ -60,6 +60,11 @@ pub trait Runtime: Send + Sync + 'static {
     }
     /// All sandboxes, of this and of earlier processes of the agent.
     async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error>;
+    /// One of them.
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<Sandbox>, Error> {
+        let all = self.list_sandboxes().await?;
+        Ok(all.into_iter().find(|sandbox| sandbox.id == *id))
+    }
 
     /// Creates a container in a sandbox, not yet running.
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error>;
@@ -71,6 +76,17 @@ pub trait Runtime: Send + Sync + 'static {
     async fn remove_container(&self, id: &ContainerId) -> Result<(), Error>;
     /// All containers with their full state.
     async fn list_containers(&self) -> Result<Vec<Container>, Error>;
+    /// One of them.
+    async fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        let all = self.list_containers().await?;
+        Ok(all.into_iter().find(|container| container.id == *id))
+    }
+    /// Those of one sandbox.
+    async fn containers_of(&self, sandbox: &SandboxId) -> Result<Vec<Container>, Error> {
+        let mut all = self.list_containers().await?;
+        all.retain(|container| container.sandbox == *sandbox);
+        Ok(all)
+    }
     /// The kubelet has renamed the log file: open `log_path` anew.
     async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), Error>;
     /// Changes the limits of a running container.

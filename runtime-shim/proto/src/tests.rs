@@ -571,6 +571,30 @@ proptest! {
         prop_assert!(back.auth == pull.auth);
     }
 
+    /// Bytes that a client has got wrong here and there.
+    #[test]
+    fn what_anybody_sends_is_read_or_refused(
+        container in container_config(),
+        sandbox in sandbox_config(),
+        wrong in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let spoil = |mut bytes: Vec<u8>| {
+            for (place, byte) in &wrong {
+                let place = place.index(bytes.len());
+                bytes[place] = *byte;
+            }
+            bytes
+        };
+        let bytes = spoil(v1::ContainerConfig::from(container).encode_to_vec());
+        if let Ok(message) = v1::ContainerConfig::decode(bytes.as_slice()) {
+            let _ = ContainerConfig::try_from(message);
+        }
+        let bytes = spoil(v1::PodSandboxConfig::from(sandbox).encode_to_vec());
+        if let Ok(message) = v1::PodSandboxConfig::decode(bytes.as_slice()) {
+            let _ = SandboxConfig::try_from(message);
+        }
+    }
+
     #[test]
     fn resources_return(limits in resources(), linux in linux_resources()) {
         let told = wire(v1::LinuxContainerResources::from((limits, linux.clone())));

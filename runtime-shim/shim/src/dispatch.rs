@@ -213,7 +213,10 @@ impl Runtime for Dispatch {
         let wasm = self.wasm.features().await;
         let Some(runtime) = self.oci() else { return wasm };
         let mut all = runtime.features().await;
-        all.handlers.extend(wasm.handlers);
+        // The default is not its when there are containers.
+        let own = wasm.handlers.into_iter();
+        all.handlers
+            .extend(own.filter(|handler| WASM_HANDLERS.contains(&&*handler.name)));
         all
     }
 
@@ -246,6 +249,20 @@ impl Runtime for Dispatch {
             self.wasm.remove_sandbox(&companion).await?;
         }
         runtime.remove_sandbox(id).await
+    }
+
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<Sandbox>, Error> {
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(None);
+        };
+        match runtime.sandbox(id).await? {
+            // How companions are shown depends on what else there is.
+            Some(companion) if companion.config.join.is_some() => {
+                let all = self.list_sandboxes().await?;
+                Ok(all.into_iter().find(|sandbox| sandbox.id == *id))
+            }
+            found => Ok(found),
+        }
     }
 
     async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error> {
@@ -285,6 +302,19 @@ impl Runtime for Dispatch {
             return Ok(());
         };
         runtime.remove_container(id).await
+    }
+
+    async fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        let Some(runtime) = self.by_id(&id.0) else {
+            return Ok(None);
+        };
+        let Some(mut container) = runtime.container(id).await? else {
+            return Ok(None);
+        };
+        if owner(&id.0) == Owner::Wasm && self.oci().is_some() {
+            container.sandbox = self.companions().await?.shown(&container.sandbox).clone();
+        }
+        Ok(Some(container))
     }
 
     async fn list_containers(&self) -> Result<Vec<Container>, Error> {

@@ -33,8 +33,8 @@ use std::{collections::BTreeMap, ffi::OsString, io, path::PathBuf, sync::Arc, ti
 use async_trait::async_trait;
 use cri::{
     Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
-    ExecRequest, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage, Resources, RuntimeConfig,
-    Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
+    ExecRequest, Features, Filesystem, FilesystemUsage, Handler, Image, ImportContent, Imported, PullImage,
+    PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
@@ -262,6 +262,19 @@ impl cri::Runtime for Runtime {
         ]
     }
 
+    async fn features(&self) -> Features {
+        let handler = |name: &str| Handler {
+            name: name.to_owned(),
+            // What a guest is given read-only is so throughout.
+            recursive_readonly_mounts: true,
+            user_namespaces: false,
+        };
+        Features {
+            handlers: sandboxes::HANDLERS.map(handler).to_vec(),
+            ..Features::default()
+        }
+    }
+
     async fn update_config(&self, config: RuntimeConfig) -> Result<(), Error> {
         if config.pod_cidr.is_empty() {
             return Ok(());
@@ -289,6 +302,11 @@ impl cri::Runtime for Runtime {
         Ok(self.shared.model.lock().sandboxes().cloned().collect())
     }
 
+    async fn sandbox(&self, id: &SandboxId) -> Result<Option<Sandbox>, Error> {
+        let model = self.shared.model.lock();
+        Ok(model.sandbox(id).map(|held| held.record.sandbox.clone()))
+    }
+
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
         self.create(sandbox, config).await
     }
@@ -307,6 +325,11 @@ impl cri::Runtime for Runtime {
 
     async fn list_containers(&self) -> Result<Vec<Container>, Error> {
         Ok(self.shared.model.lock().containers().cloned().collect())
+    }
+
+    async fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
+        let model = self.shared.model.lock();
+        Ok(model.container(id).map(|held| held.record.container.clone()))
     }
 
     async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), Error> {
@@ -371,5 +394,13 @@ impl cri::Runtime for Runtime {
 
     async fn image_filesystem(&self) -> Result<FilesystemUsage, Error> {
         self.usage().await
+    }
+
+    async fn image_filesystems(&self) -> Result<Vec<Filesystem>, Error> {
+        Ok(vec![Filesystem {
+            mountpoint: self.shared.config.data_dir.join("images"),
+            timestamp: self.shared.now(),
+            usage: self.usage().await?,
+        }])
     }
 }

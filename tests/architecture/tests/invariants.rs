@@ -47,7 +47,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("streaming", &["cri"]),
     ("containerd", &["cri", "proto", "streaming"]),
     ("wasm", &["cri"]),
-    ("shim", &["cri", "streaming", "wasm"]),
+    ("shim", &["cri", "proto", "streaming", "wasm"]),
     (
         "wherry",
         &["server", "agent", "shim", "containerd", "wasm", "client", "cri"],

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cri::{ContainerState, FilesystemUsage, Join};
+use cri::{ContainerState, FilesystemUsage, Handler, Join};
 
 use super::*;
 
@@ -65,6 +65,17 @@ impl Runtime for Fake {
             reason: String::new(),
             message: self.prefix.into(),
         }]
+    }
+
+    async fn features(&self) -> Features {
+        let handler = |name: &str| Handler {
+            name: name.into(),
+            ..Handler::default()
+        };
+        Features {
+            handlers: vec![handler(""), handler(self.prefix)],
+            ..Features::default()
+        }
     }
 
     async fn update_config(&self, _: RuntimeConfig) -> Result<(), Error> {
@@ -277,6 +288,14 @@ async fn the_handler_chooses_and_containers_are_the_default() {
 }
 
 #[tokio::test]
+async fn there_is_one_default_handler() {
+    let (_, _, dispatch) = both();
+    let handlers = dispatch.features().await.handlers;
+    let names: Vec<&str> = handlers.iter().map(|handler| &*handler.name).collect();
+    assert_eq!(names, ["", "containerd", "wasm"]);
+}
+
+#[tokio::test]
 async fn images_go_to_who_can_run_them() {
     let (_, _, dispatch) = both();
     assert_eq!(pull(&dispatch, "w").await.unwrap(), "w");
@@ -310,7 +329,13 @@ async fn a_wasm_container_joins_a_pod_of_containers_and_goes_with_it() {
     );
     let containers = dispatch.list_containers().await.unwrap();
     assert!(containers.len() == 3 && containers.iter().all(|container| container.sandbox == pod.id));
+    for container in &containers {
+        let found = dispatch.container(&container.id).await.unwrap();
+        assert_eq!(found.map(|found| found.sandbox), Some(pod.id.clone()));
+    }
     assert_eq!(dispatch.list_sandboxes().await.unwrap().len(), 1);
+    let companion = wasm.sandboxes.lock()[0].id.clone();
+    assert!(dispatch.sandbox(&companion).await.unwrap().is_none());
     dispatch.stop_sandbox(&pod.id).await.unwrap();
     assert!(
         wasm.sandboxes

@@ -24,12 +24,13 @@ pub(crate) enum DescriptorError {
     TooMany { count: usize },
 }
 
-/// The absolute path of a container's log.
+/// The absolute path of a container's log; empty where either side is, and the log is not wanted.
 pub(crate) fn log_path(directory: &str, relative: &str) -> Result<PathBuf, DescriptorError> {
     let inside = Path::new(relative)
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match inside {
+        true if directory.is_empty() || relative.is_empty() => Ok(PathBuf::new()),
         true => Ok(Path::new(directory).join(relative)),
         false => Err(DescriptorError::LogOutside {
             path: relative.to_owned(),
@@ -37,8 +38,12 @@ pub(crate) fn log_path(directory: &str, relative: &str) -> Result<PathBuf, Descr
     }
 }
 
-/// Opens a log for appending; made if it is absent.
+/// Opens a log for appending; made if it is absent. Without a path it goes nowhere.
 pub(crate) fn open_log(path: &Path) -> Result<OwnedFd, DescriptorError> {
+    let path = match path.as_os_str().is_empty() {
+        true => Path::new("/dev/null"),
+        false => path,
+    };
     let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
     file.map(OwnedFd::from).map_err(|source| DescriptorError::Log {
         path: path.to_owned(),
@@ -66,6 +71,15 @@ mod tests {
                 matches!(log_path("/logs/pod", bad), Err(DescriptorError::LogOutside { .. })),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn a_log_that_nobody_wants_goes_nowhere() {
+        for (directory, relative) in [("", "c/0.log"), ("/logs/pod", ""), ("", "")] {
+            let path = log_path(directory, relative).unwrap();
+            File::from(open_log(&path).unwrap()).write_all(b"line\n").unwrap();
+            assert_eq!(path, Path::new(""), "{directory:?} {relative:?}");
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
 use crate::protocol::{Answer, Call, Network, RunSandbox};
 
 /// The handlers of RuntimeClasses that this runtime is.
-const HANDLERS: [&str; 2] = ["", "wasm"];
+pub(super) const HANDLERS: [&str; 2] = ["", "wasm"];
 
 impl Runtime {
     pub(super) async fn run(&self, config: SandboxConfig, handler: &str) -> Result<Sandbox, Error> {
