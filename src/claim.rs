@@ -32,7 +32,9 @@ pub(crate) struct Claim {
     pub(crate) data_dir: PathBuf,
     pub(crate) cluster_range: Ipv4Net,
     pub(crate) service_range: Ipv4Net,
-    pub(crate) node_ports: PortRange,
+    /// `None` where no Services are served on them.
+    #[serde(default)]
+    pub(crate) node_ports: Option<PortRange>,
     /// The network namespace it is in.
     netns: u64,
     /// The block of users, counted from [`FIRST_USER`].
@@ -44,7 +46,7 @@ pub(crate) struct Claim {
 pub(crate) struct Ranges {
     pub(crate) cluster_range: Ipv4Net,
     pub(crate) service_range: Ipv4Net,
-    pub(crate) node_ports: PortRange,
+    pub(crate) node_ports: Option<PortRange>,
 }
 
 impl Claim {
@@ -133,10 +135,11 @@ impl Claim {
                 "{what} {own} overlaps {range}, where the cluster of {theirs} has its {whose}; choose another with {flag}"
             ));
         }
-        ours.node_ports.overlaps(other.node_ports).then(|| {
+        let (ports, taken) = (ours.node_ports?, other.node_ports?);
+        ports.overlaps(taken).then(|| {
             format!(
-                "the node ports {} overlap {} of the cluster of {theirs}; choose others with --service-node-port-range",
-                ours.node_ports, other.node_ports
+                "the node ports {ports} overlap {taken} of the cluster of {theirs}; choose others with \
+                 --service-node-port-range"
             )
         })
     }
@@ -226,7 +229,7 @@ mod tests {
             data_dir: "/srv/one".into(),
             cluster_range: pods.parse().unwrap(),
             service_range: services.parse().unwrap(),
-            node_ports: ports.parse().unwrap(),
+            node_ports: Some(ports.parse().unwrap()),
             netns: 1,
             users: 0,
         }
@@ -257,6 +260,16 @@ mod tests {
             claim("172.16.0.0/16", "10.97.0.0/16", "20000-20099").clash(&theirs),
             None
         );
+    }
+
+    #[test]
+    fn who_serves_no_node_ports_takes_none() {
+        let theirs = claim("10.128.0.0/9", "10.96.0.0/16", "30000-32767");
+        let ours = Claim {
+            node_ports: None,
+            ..claim("172.16.0.0/16", "10.97.0.0/16", "30000-32767")
+        };
+        assert_eq!((ours.clash(&theirs), theirs.clash(&ours)), (None, None));
     }
 
     #[test]

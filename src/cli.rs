@@ -33,6 +33,9 @@ EXAMPLES:
   Run it as a service of this machine, from now on and after every boot:
       sudo wherry up --install
 
+  Run only the container runtime, for a kubelet of one's own:
+      sudo wherry runtime-shim --listen /run/wherry-cri/cri.sock
+
   Bring an image onto the node:
       wherry image load hello.wasm hello:1
 
@@ -41,7 +44,7 @@ OUTPUT:
   what to do.
 
 EXIT CODES:
-  0  done; of `up`: ended by SIGTERM or SIGINT, with the workloads left running
+  0  done; of `up` and `runtime-shim`: ended by SIGTERM or SIGINT, with the workloads left running
   1  failed; the line on stderr says why
   2  the command line cannot be read
 
@@ -97,6 +100,12 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Seal Secrets with a new key, those that are stored as well, while the control plane runs.
     RotateEncryptionKey(RotateEncryptionKey),
+    /// Run the container runtime alone: CRI v1 on a unix socket, for a stock kubelet or crictl.
+    ///
+    /// Serves Wasm images and, where there is a containerd, OCI images. Stays in the foreground and prints `ready` once the
+    /// socket answers. SIGTERM ends it and leaves the workloads running; the next one on the same directory finds them, and
+    /// `wherry down` ends them.
+    RuntimeShim(RuntimeShim),
     /// End the workloads of a data directory and remove its network from this machine.
     Down(Down),
     /// Bring images onto this node or to a registry, and look into them.
@@ -218,6 +227,37 @@ pub(crate) struct Up {
     /// Install below this directory, such as the root of a machine's image, and start nothing.
     #[arg(long, value_name = "DIR", requires = "install", value_hint = ValueHint::DirPath)]
     pub(crate) install_root: Option<PathBuf>,
+}
+
+/// What the pods of a node take of its machine's addresses.
+#[derive(Args)]
+pub(crate) struct PodRanges {
+    /// Addresses for the pods of all nodes. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_cluster_range())]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Addresses of Services. Without root these are loopback addresses.
+    #[arg(long, value_name = "CIDR", default_value_t = rootless::default_service_range())]
+    pub(crate) service_cidr: Ipv4Net,
+}
+
+#[derive(Args)]
+pub(crate) struct RuntimeShim {
+    #[command(flatten)]
+    pub(crate) data: DataDir,
+    /// The socket, which only this user can open [default: DIR/cri.sock].
+    #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+    pub(crate) listen: Option<PathBuf>,
+    /// Addresses for the pods of this node, a part of the cluster's [default: what the kubelet tells].
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Option<Ipv4Net>,
+    /// The socket of the containerd that runs OCI containers, or `none` [default: /run/containerd/containerd.sock, where that
+    /// can be used].
+    ///
+    /// Needs root. Its network configuration is written as by `wherry up`.
+    #[arg(long, value_name = "SOCKET|none", value_hint = ValueHint::FilePath)]
+    pub(crate) containerd: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) ranges: PodRanges,
 }
 
 #[derive(Args)]

@@ -13,6 +13,7 @@ mod machine;
 mod notify;
 mod ports;
 mod rootless;
+mod runtime_shim;
 mod service;
 mod up;
 
@@ -48,6 +49,7 @@ fn run(command: Command, format: cli::LogFormat, matches: &ArgMatches) -> ExitCo
         Command::Backup(options) => control_plane::backup(&options),
         Command::Restore(options) => control_plane::restore(&options),
         Command::RotateEncryptionKey(options) => control_plane::rotate_encryption_key(&options),
+        Command::RuntimeShim(options) => with_runtime(runtime_shim::run(options)),
         Command::Down(options) => with_runtime(down::run(options)),
         Command::Image(command) => with_runtime(image::run(command)),
         Command::Version => {

@@ -25,6 +25,8 @@ pub(crate) struct Manager {
 pub(crate) enum State {
     /// The API answers and the node is Ready.
     Ready,
+    /// The runtime's socket answers.
+    Serving,
     /// Asked to stop; workloads are not stopped with us.
     Stopping,
 }
@@ -33,6 +35,7 @@ impl State {
     fn text(self) -> &'static str {
         match self {
             Self::Ready => "READY=1\nSTATUS=the API answers and the node is Ready",
+            Self::Serving => "READY=1\nSTATUS=the runtime's socket answers",
             Self::Stopping => "STOPPING=1\nSTATUS=stopping; workloads keep running",
         }
     }

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, path::Path};
 use anyhow::bail;
 use ipnet::Ipv4Net;
 
-use crate::{cli, machine};
+use crate::machine;
 
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
@@ -61,11 +61,11 @@ fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 }
 
 /// What the cluster of a data directory keeps other clusters of this machine from, those of other users too.
-pub(crate) fn addresses(data_dir: &Path, options: &cli::Up) -> Option<agent::Claim> {
+pub(crate) fn addresses(data_dir: &Path, pods: Ipv4Net, services: Ipv4Net) -> Option<agent::Claim> {
     (!machine::makes_networks()).then(|| agent::Claim {
         cluster_id: machine::cluster_id(data_dir),
-        pods: options.ranges.cluster_cidr,
-        services: options.ranges.service_cidr,
+        pods,
+        services,
     })
 }
 

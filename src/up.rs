@@ -39,7 +39,8 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     rootless::check_ranges(options.ranges.cluster_cidr, options.ranges.service_cidr)?;
     let directory = DataDir::hold(&options.data.path()?)?;
     let users = claim(&directory, &options)?;
-    let addresses = rootless::addresses(directory.path(), &options).filter(|_| !options.no_node);
+    let (pods, services) = (options.ranges.cluster_cidr, options.ranges.service_cidr);
+    let addresses = rootless::addresses(directory.path(), pods, services).filter(|_| !options.no_node);
     let _held = addresses.as_ref().map(agent::Claim::hold).transpose()?;
     let node_name = options.node_name.clone().unwrap_or_else(machine::host_name);
     let gateway = agent::gateway(machine::first_subnet(options.ranges.cluster_cidr, NODE_PREFIX)?);
@@ -187,7 +188,7 @@ fn claim(directory: &DataDir, options: &cli::Up) -> anyhow::Result<Option<u32>> 
     let ranges = Ranges {
         cluster_range: options.ranges.cluster_cidr,
         service_range: options.ranges.service_cidr,
-        node_ports: options.ranges.service_node_port_range,
+        node_ports: Some(options.ranges.service_node_port_range),
     };
     let claim = Claim::make(directory.path(), ranges)?;
     Ok(machine::changes_users().then(|| claim.first_user()))

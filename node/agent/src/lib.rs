@@ -15,6 +15,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use crate::network::ensure_network;
 pub use ::dns::{Process as ClusterDns, process_main as cluster_dns};
 pub use ::network::{Conflist, conflist, container_network_name, gateway, link_name, netns_path};
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
@@ -109,6 +110,8 @@ pub enum Error {
     Kubelet(#[source] kubelet::Error),
     #[error("cannot end the node's pods")]
     EndPods(#[source] cri::Error),
+    #[error("cannot make the pod network")]
+    Network(#[source] ::network::Error),
     #[error("cannot remove the pod network")]
     RemoveNetwork(#[source] ::network::Error),
     #[error("cannot remove what serves Services")]

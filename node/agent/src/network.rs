@@ -1,12 +1,10 @@
 //! The pod network, as the kubelet asks for it.
 
-use std::error::Error;
-
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
-use crate::{PodNetwork, names::listen};
+use crate::{Error, PodNetwork, names::listen};
 
 /// The shared namespace of a node with root.
 pub(crate) struct SharedNetwork {
@@ -17,18 +15,27 @@ pub(crate) struct SharedNetwork {
 
 #[async_trait]
 impl kubelet::PodNetwork for SharedNetwork {
-    async fn ensure(&self, range: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn ensure(&self, range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let pod_range = range.parse()?;
-        let config = network::Config {
-            cluster_id: self.network.cluster_id.clone(),
-            pod_range,
-            cluster_range: self.network.cluster_range,
-            service_range: self.network.service_range,
-        };
-        network::ensure(&config).await?;
+        ensure_network(&self.network, pod_range).await?;
         self.range.send_replace(Some(pod_range));
         Ok(())
     }
+}
+
+/// Makes or mends the pod network of a node that has this range.
+///
+/// # Errors
+/// The range is too small, or the kernel refused something.
+pub async fn ensure_network(network: &PodNetwork, pod_range: Ipv4Net) -> Result<(), Error> {
+    let config = network::Config {
+        cluster_id: network.cluster_id.clone(),
+        pod_range,
+        cluster_range: network.cluster_range,
+        service_range: network.service_range,
+    };
+    let made = network::ensure(&config).await;
+    made.map(drop).map_err(Error::Network)
 }
 
 /// Without root there is nothing to set up: all of 127.0.0.0/8 is local.
@@ -41,7 +48,7 @@ pub(crate) struct NoNetwork {
 
 #[async_trait]
 impl kubelet::PodNetwork for NoNetwork {
-    async fn ensure(&self, range: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn ensure(&self, range: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let pod_range = range.parse()?;
         if let Some(servers) = &self.servers {
             servers.send_replace(vec![listen(pod_range).to_string()]);
