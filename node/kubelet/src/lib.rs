@@ -196,6 +196,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     });
     let (observer, changes) = Observer::new(config.runtime.clone());
     let (network_stands, network) = watch::channel(false);
+    let (found, statics) = watch::channel(static_pods::StaticPods::default());
     let shared = Arc::new(Shared {
         client: config.client.clone(),
         informers: config.informers.clone(),
@@ -207,6 +208,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             &kinds::POD,
             Scope::Fields(format!("spec.nodeName={}", config.node_name)),
         ),
+        statics: statics.clone(),
         services: config.informers.get(&kinds::SERVICE, Scope::All),
         classes: config.informers.get(&kinds::RUNTIME_CLASS, Scope::All),
         warm: objects::Warm::default(),
@@ -263,7 +265,6 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(eviction::run(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
-    let (found, statics) = watch::channel(static_pods::StaticPods::default());
     let files = config.static_pods.map(|directory| {
         let follow = static_pods::run(shared.clone(), directory, found, quit.clone());
         tasks.spawn(follow)

@@ -7,8 +7,17 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::{
-    Metrics, cgroups::Cgroups, dns::Dns, env::Service, eviction::Evictions, objects::Warm, observer::Observer,
-    pod::Pod, resources::Capacity, status::NodeFacts,
+    Metrics,
+    cgroups::Cgroups,
+    dns::Dns,
+    env::Service,
+    eviction::Evictions,
+    objects::Warm,
+    observer::Observer,
+    pod::Pod,
+    resources::Capacity,
+    static_pods::{self, StaticPods},
+    status::NodeFacts,
 };
 
 pub(crate) struct Shared {
@@ -20,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Pods bound to this node.
     pub(crate) pods: Informer<Pod>,
+    /// Those of files, which the API shows by mirrors.
+    pub(crate) statics: watch::Receiver<StaticPods>,
     pub(crate) services: Informer<Service>,
     pub(crate) classes: Informer<RuntimeClass>,
     pub(crate) warm: Warm,
@@ -34,6 +45,13 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) evictions: Evictions,
+}
+
+impl Shared {
+    /// The pod that runs here for one that the API shows.
+    pub(crate) fn running_for(&self, shown: &Arc<Pod>) -> Arc<Pod> {
+        static_pods::running_for(&self.statics.borrow(), shown)
+    }
 }
 
 /// The part of a RuntimeClass that is used.

@@ -50,6 +50,16 @@ impl Pod {
     }
 }
 
+/// The pod that runs here for one that the API shows: for a mirror, the static pod that it names. Others' names on a pod of
+/// the API count for nothing. Pure.
+pub(crate) fn running_for(pods: &StaticPods, shown: &Arc<Pod>) -> Arc<Pod> {
+    let named = shown.mirrors().and_then(|hash| pods.get(hash)).filter(|named| {
+        let (own, shown) = (&named.pod.metadata, &shown.metadata);
+        own.name == shown.name && own.namespace == shown.namespace
+    });
+    named.map_or(shown, |named| &named.pod).clone()
+}
+
 /// Follows the directory and keeps the mirrors, until `shutdown`.
 pub(crate) async fn run(
     shared: Arc<Shared>,
@@ -298,6 +308,17 @@ mod tests {
             pod.metadata.deletion_timestamp = deleting.then_some(jiff::Timestamp::UNIX_EPOCH);
             Arc::new(pod)
         };
+        assert_eq!(running_for(&pods, &mirror(&uid, false)), made.pod);
+        let impostor = Arc::new({
+            let mut pod = (*mirror(&uid, false)).clone();
+            pod.metadata.name = "other".into();
+            pod
+        });
+        assert_eq!(
+            running_for(&pods, &impostor),
+            impostor,
+            "it names a pod that is not its own"
+        );
         assert_eq!(plan(&pods, &[]).create, [uid.clone()]);
         assert_eq!(plan(&pods, &[mirror(&uid, false)]), Mirrors::default());
         assert_eq!(

@@ -65,14 +65,15 @@ pub(super) async fn serve(
     let Some(pod) = shared.pods.get(&NamespacedName::new(&namespace, &name)) else {
         return (StatusCode::NOT_FOUND, format!("pod \"{name}\" not found")).into_response();
     };
-    let observed = shared.observer.pod(&pod.metadata.uid);
+    let running = shared.running_for(&pod);
+    let observed = shared.observer.pod(&running.metadata.uid);
     let attempt = match attempt(&pod, &observed, &container, asked.previous) {
         Ok(attempt) => attempt,
         Err(refusal) => return refusal.into_response(),
     };
-    let directory = make::log_directory(&shared.data_dir, &pod).join(&container);
+    let directory = make::log_directory(&shared.data_dir, &running).join(&container);
     let options = asked.options(shared.clock.now());
-    let (observer, uid) = (shared.observer.clone(), pod.metadata.uid.clone());
+    let (observer, uid) = (shared.observer.clone(), running.metadata.uid.clone());
     let runs = move || {
         let pod = observer.pod(&uid);
         pod.containers

@@ -259,7 +259,7 @@ fn find(shared: &Shared, place: &Place) -> Result<(Arc<Pod>, Arc<Observed>), Ref
     if place.uid.as_ref().is_some_and(|uid| **uid != *pod.metadata.uid) {
         return Err(missing());
     }
-    let observed = shared.observer.pod(&pod.metadata.uid);
+    let observed = shared.observer.pod(&shared.running_for(&pod).metadata.uid);
     Ok((pod, observed))
 }
 

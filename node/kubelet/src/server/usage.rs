@@ -66,10 +66,11 @@ pub(super) async fn read(shared: &Shared) -> Result<Usage, cri::Error> {
         sandboxes?.into_iter().map(|s| (s.pod_uid.clone(), s)).collect();
     let pods = shared.pods.snapshot();
     let pods = pods.iter().filter_map(|(_, pod)| {
-        let uid = &*pod.metadata.uid;
+        let running = shared.running_for(pod);
+        let uid = &*running.metadata.uid;
         let mut containers = by_pod.remove(uid)?;
         containers.sort_by(|a, b| a.name.cmp(&b.name));
-        let observed = shared.observer.pod(&pod.metadata.uid);
+        let observed = shared.observer.pod(&running.metadata.uid);
         let containers = containers.into_iter().map(|stats| ContainerUsage {
             started: observed
                 .containers

@@ -229,6 +229,7 @@ impl Fixture {
         let shared = Arc::new(Shared {
             recorder: Recorder::new(client.clone(), "kubelet", "n1", clock.clone(), &tasks, quit.clone()),
             pods: informers.get(&kinds::POD, Scope::All),
+            statics: watch::channel(crate::static_pods::StaticPods::default()).1,
             services: informers.get(&kinds::SERVICE, Scope::All),
             classes: informers.get(&kinds::RUNTIME_CLASS, Scope::All),
             client,
