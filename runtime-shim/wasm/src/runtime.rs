@@ -7,7 +7,7 @@
 //! A sandbox may live in the network of another runtime's (`SandboxConfig::join`): it then has a host of its own, in that
 //! pod's network namespace.
 //!
-//! Deliberately absent: `exec`, and the `wasm-isolated` handler.
+//! Deliberately absent: the `wasm-isolated` handler.
 
 mod addresses;
 mod containers;
