@@ -203,7 +203,8 @@ async fn upgrade(
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
         .await
         .map_err(failed)?;
-    let connection = connection.with_upgrades();
+    // It may have handed over its socket by the time that the answer is seen.
+    let connection = connection.with_upgrades().fuse();
     tokio::pin!(connection);
     let asking = sender.send_request(request(uri, to, protocols));
     tokio::pin!(asking);
@@ -224,9 +225,13 @@ async fn upgrade(
         .and_then(|name| name.to_str().ok());
     let last = protocols.len().saturating_sub(1);
     let chosen = named.and_then(|name| protocols.iter().position(|known| *known == name));
-    let (upgraded, _) = tokio::join!(hyper::upgrade::on(response), async {
-        let _ = connection.await; // it has handed over its socket
-    });
+    let upgrading = hyper::upgrade::on(response);
+    tokio::pin!(upgrading);
+    let upgraded = tokio::select! {
+        biased;
+        upgraded = &mut upgrading => upgraded,
+        _ = &mut connection => upgrading.await,
+    };
     Ok((TokioIo::new(upgraded.map_err(failed)?), chosen.unwrap_or(last)))
 }
 
