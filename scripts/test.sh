@@ -29,7 +29,8 @@ fi
 cargo fmt --check
 cargo clippy --workspace --all-targets --quiet -- -D warnings
 scripts/deny.sh
-cargo build --workspace --bins
+# All targets at once: the features are then those of the tests, and nothing is built twice.
+cargo build --workspace --all-targets
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --workspace --no-fail-fast
 else

@@ -105,7 +105,6 @@ fn text(time: Duration) -> String {
 mod tests {
     use clap::Parser;
 
-    use super::*;
     use crate::cli::{Cli, Command};
 
     fn asked(flags: &[&str]) -> Result<server::Authorization, String> {

@@ -64,7 +64,11 @@ export async function accessible(page: Page): Promise<void> {
 
 /** Waits until a text is somewhere on the page. */
 export async function sees(page: Page, text: string | RegExp): Promise<void> {
-  await page.getByText(text).first().waitFor();
+  try {
+    await page.getByText(text).first().waitFor();
+  } catch (error) {
+    throw new Error(`${page.url()} does not show ${text}, but:\n${await page.locator('body').innerText()}`, { cause: error });
+  }
 }
 
 export async function rows(page: Page): Promise<number> {

@@ -1,6 +1,7 @@
 // The dashboard as people use it: real Chromium against a real `wherry up`. One cluster for all tests, in their order.
+import { execFileSync } from 'node:child_process';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Tree } from '../src/api/types';
 import { accessible, launch, rows, sees, shot, visit, type Visit } from './browser';
 import { Cluster } from './cluster';
@@ -33,6 +34,8 @@ beforeAll(async () => {
   for (const [file, path] of [['configmap', core('configmaps')], ['secret', core('secrets')], ['service', core('services')], ['deployment', apps('deployments')]]) {
     await cluster.applyFile(`examples/hello/${file}.yaml`, path!);
   }
+  // Chromium breaks off what it loads whenever the machine gets an address, and the pods' network just got some.
+  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
   browser = await launch();
   admin = await visit(browser, cluster.link);
   page = admin.page;
@@ -45,7 +48,7 @@ afterAll(async () => {
 
 describe('signing in', () => {
   test('the link of `wherry up` signs in once', async () => {
-    await sees(page, 'Cluster');
+    await page.getByRole('region', { name: 'Workloads' }).waitFor();
     expect(page.url()).toBe(home());
     const cookies = await admin.context.cookies();
     expect(cookies).toMatchObject([{ name: '__Host-wherry-session', httpOnly: true, secure: true, sameSite: 'Strict', path: '/' }]);
@@ -375,6 +378,8 @@ describe('hostile objects', () => {
     await open('#/k/core/configmaps/default/hostile?tab=yaml');
     await page.getByRole('textbox', { name: 'YAML' }).getByText(/onerror/).first().waitFor();
     await open('#/k/core/events');
+    await page.keyboard.press('/');
+    await page.keyboard.type('onerror');
     await page.getByText(/onerror/).first().waitFor();
     await open('#/');
     await page.getByRole('region', { name: 'Recent events' }).getByText(/onerror/).first().waitFor();

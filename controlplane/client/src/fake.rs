@@ -1,6 +1,6 @@
 //! An API server in a map, the test double of the real one: create, read, list, watch, replace, merge, delete with
 //! finalizers and propagation, status and other subresources, discovery; with revisions, conflicts, bookmarks, 410, and
-//! faults on demand. It validates nothing and authorizes everybody.
+//! faults on demand. It validates nothing and authorizes everybody, but refuses what is new in a namespace that is being deleted.
 
 mod lifecycle;
 mod serve;

@@ -99,7 +99,10 @@ fn authorities(path: &Path, cluster: &Cluster) -> Result<Vec<u8>, Error> {
     Ok(content(path, data.as_deref(), file.as_deref())?.unwrap_or_default())
 }
 
-fn identity(path: &Path, user: &AuthInfo) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+/// A certificate and its key, in PEM.
+type Pair = (Vec<u8>, Vec<u8>);
+
+fn identity(path: &Path, user: &AuthInfo) -> Result<Option<Pair>, Error> {
     let (data, file) = (&user.client_certificate_data, &user.client_certificate);
     let certificate = content(path, data.as_deref(), file.as_deref())?;
     let data = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);

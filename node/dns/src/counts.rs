@@ -76,7 +76,9 @@ impl Metrics {
     /// In Prometheus' text format.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let families: [(&str, &str, &str, &[(&str, u64)]); 6] = [
+        /// Name, type, help, and the values by their labels.
+        type Family<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, u64)]);
+        let families: [Family<'_>; 6] = [
             (
                 "requests_total",
                 "counter",

@@ -46,7 +46,7 @@ pub(crate) fn step(zone: &Zone, request: Message, turn: usize) -> Step {
         match zone.answer(&name, query.query_type, turn) {
             Answer::Elsewhere => return forward(request, name, query.query_type, aliases),
             Answer::Alias(record, target) if aliases.len() < ALIASES => {
-                aliases.push(record);
+                aliases.push(*record);
                 name = target;
             }
             Answer::Alias(..) => return Step::Reply(Box::new(reply(&request, ResponseCode::ServFail))),

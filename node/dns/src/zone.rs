@@ -43,7 +43,7 @@ pub(crate) enum Answer {
         additionals: Vec<Record>,
     },
     /// Ask for its target.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// The name is there, but has nothing of that type.
     NoData,
     NoName,
@@ -354,7 +354,7 @@ impl Named<'_> {
             RecordType::CNAME => records(vec![alias]),
             // Nobody but the target itself knows its services.
             RecordType::SRV => Answer::NoData,
-            _ => Answer::Alias(alias, target),
+            _ => Answer::Alias(Box::new(alias), target),
         }
     }
 

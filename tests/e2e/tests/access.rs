@@ -163,8 +163,9 @@ fn the_audit_log_says_who_did_what() {
 /// Makes an issuer of tokens in a directory: its certificate, its key, and the documents that lead to the key.
 const ISSUER: &str = r#"
 set -e
-openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -subj /CN=issuer \
-  -addext subjectAltName=IP:127.0.0.1 -days 2 2>/dev/null
+openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=authority -days 2 2>/dev/null
+openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -subj /CN=issuer -CA ca.crt -CAkey ca.key \
+  -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -days 2 2>/dev/null
 openssl genrsa -out signing.key 2048 2>/dev/null
 modulus=$(openssl rsa -in signing.key -noout -modulus | cut -d= -f2 | sed 's/../\\x&/g')
 n=$(printf "$modulus" | base64 -w0 | tr '+/' '-_' | tr -d =)
@@ -196,7 +197,7 @@ fn tokens_of_an_issuer_let_in_once_it_is_there() {
     need_root!();
     let issuer = tempfile::tempdir().expect("a directory");
     bash(issuer.path(), ISSUER, "");
-    let authority = std::fs::read_to_string(issuer.path().join("tls.crt")).expect("a certificate");
+    let authority = std::fs::read_to_string(issuer.path().join("ca.crt")).expect("a certificate");
     let configuration = |prefix: &str| {
         serde_json::json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
             "jwt": [{"issuer": {"url": "https://127.0.0.1:8443", "audiences": ["wherry"], "certificateAuthority": authority},

@@ -12,6 +12,12 @@ class Router {
     location.hash = hash;
   }
 
+  /** Shows another view in place of this one, without a step in the history. */
+  replace(hash: string): void {
+    history.replaceState(null, '', location.pathname + hash);
+    this.route = parse(hash);
+  }
+
   /** Changes the query of this view, without a step in the history. */
   set(changes: Record<string, string>): void {
     const query = { ...this.route.query, ...changes };

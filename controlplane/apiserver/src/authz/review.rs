@@ -150,13 +150,10 @@ impl Handler {
             Decision::Allow => json!({"allowed": true}),
             Decision::Deny(reason) => with_reason(json!({"allowed": false, "denied": true}), &reason),
             Decision::NoOpinion(reason) => with_reason(json!({"allowed": false}), &reason),
-            Decision::Failed { denies, why } => {
-                let mut status = json!({"allowed": false, "evaluationError": why});
-                if denies {
-                    status["denied"] = true.into();
-                }
-                status
+            Decision::Failed { denies: true, why } => {
+                json!({"allowed": false, "denied": true, "evaluationError": why})
             }
+            Decision::Failed { denies: false, why } => json!({"allowed": false, "evaluationError": why}),
         })
     }
 }

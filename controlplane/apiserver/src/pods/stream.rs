@@ -150,9 +150,8 @@ impl Streams {
                 let _ = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut node, BUFFER, BUFFER).await;
                 Ok::<(), hyper::Error>(())
             };
-            match ending.run_until_cancelled(Box::pin(join)).await {
-                Some(Err(error)) => tracing::debug!(%error, "a connection to a node was not upgraded"),
-                Some(Ok(())) | None => {}
+            if let Some(Err(error)) = ending.run_until_cancelled(Box::pin(join)).await {
+                tracing::debug!(%error, "a connection to a node was not upgraded");
             }
         });
         let mut response = http::Response::new(Body::empty());

@@ -15,7 +15,7 @@ use store::cache::Index;
 
 use super::custom::Normal;
 use super::encode;
-use super::resource::{Resource, SelectableField};
+use super::resource::Resource;
 use super::texts::Texts;
 
 /// What selectors need to know of a cached object.
@@ -71,11 +71,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Object {
     })
 }
 
+/// Where a selectable field finds its value among those the walk collects.
+struct Slots {
+    /// The first that holds something gives the value.
+    slots: SmallVec<[usize; 2]>,
+    absent: Box<str>,
+}
+
 /// Indexes one storage kind.
 pub(crate) struct KindIndex {
     kind: Box<str>,
     api_version: Box<str>,
-    fields: Vec<SelectableField>,
+    fields: Vec<Slots>,
     wanted: Wanted,
     /// How many values the walk collects.
     slots: usize,
@@ -121,17 +128,26 @@ impl KindIndex {
     pub(crate) fn new(resource: &Resource, normal: Option<Arc<Normal>>) -> Self {
         let mut wanted = Wanted::default();
         wanted.add("metadata.labels", Leaf::Labels);
-        let mut slots = 0;
-        for path in resource.fields.iter().flat_map(|f| &f.paths) {
-            wanted.add(path, Leaf::Value(slots));
-            slots += 1;
-        }
+        // Several fields may look at one path.
+        let mut paths: Vec<&str> = Vec::new();
+        let mut slot = |path| {
+            paths.iter().position(|known| *known == path).unwrap_or_else(|| {
+                wanted.add(path, Leaf::Value(paths.len()));
+                paths.push(path);
+                paths.len() - 1
+            })
+        };
+        let fields = resource.fields.iter().map(|field| Slots {
+            slots: field.paths.iter().map(|path| slot(&**path)).collect(),
+            absent: field.absent.as_ref().into(),
+        });
+        let fields = fields.collect();
         KindIndex {
             kind: resource.kind.as_ref().into(),
             api_version: resource.storage().api_version.as_ref().into(),
-            fields: resource.fields.clone(),
+            fields,
+            slots: paths.len(),
             wanted,
-            slots,
             normal,
         }
     }
@@ -168,15 +184,10 @@ impl KindIndex {
         {
             tracing::error!(key, %error, "a stored object cannot be indexed");
         }
-        let mut values = found.values.into_iter();
+        let value = |slot: &usize| found.values.get(*slot)?.clone().filter(|value| !value.is_empty());
         let fields = self.fields.iter().map(|field| {
-            let mut present = values
-                .by_ref()
-                .take(field.paths.len())
-                .fold(None, |first: Option<Box<str>>, value| {
-                    first.or(value.filter(|v| !v.is_empty()))
-                });
-            present.take().unwrap_or_else(|| field.absent.as_ref().into())
+            let present = field.slots.iter().find_map(value);
+            present.unwrap_or_else(|| field.absent.clone())
         });
         let labels = found.labels.len();
         let texts = found.labels.into_iter().flat_map(|(key, value)| [key, value]);

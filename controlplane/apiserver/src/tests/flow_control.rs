@@ -175,7 +175,7 @@ async fn a_noisy_client_does_not_starve_a_quiet_one() {
     // Each that is let through makes room for one more.
     let mut served = 0;
     while !world.gate.begun.lock().iter().any(|who| who == "quiet") {
-        tokio::time::advance(std::time::Duration::from_millis(5)).await;
+        tokio::time::advance(Duration::from_millis(5)).await;
         world.gate.open.add_permits(1);
         noisy.retain_mut(|request| begin(request).is_none());
         assert!(begin(&mut quiet).is_none());

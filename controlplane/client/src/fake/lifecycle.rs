@@ -31,6 +31,12 @@ impl State {
         }
     }
 
+    /// Whether a namespace is being deleted: then nothing new is made in it.
+    pub(super) fn is_ending(&self, namespace: &str) -> bool {
+        let place = super::place(&crate::kinds::NAMESPACE, "", namespace);
+        self.objects.get(&place).is_some_and(Object::is_deleting)
+    }
+
     /// A new object; `None` if the name is taken.
     pub(super) fn create(&mut self, mut place: Place, mut object: Object) -> Option<Object> {
         let number = self.revision + 1;

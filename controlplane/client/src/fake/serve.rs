@@ -140,7 +140,11 @@ impl Fake {
         if target.subresource.as_deref() == Some("binding") {
             return self.bind(&target.place, &object);
         }
-        match self.state.lock().create(target.place, object) {
+        let mut state = self.state.lock();
+        if state.is_ending(&target.place.namespace) {
+            return refuse(403, "Forbidden");
+        }
+        match state.create(target.place, object) {
             Some(created) => answer(201, &json!(created)),
             None => refuse(409, "AlreadyExists"),
         }

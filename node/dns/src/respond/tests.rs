@@ -45,7 +45,8 @@ fn what_cannot_be_answered_is_refused_as_it_should_be() {
         change(&mut request);
         request
     };
-    let cases: [(&dyn Fn(&mut Message), ResponseCode); 6] = [
+    type Case<'a> = (&'a dyn Fn(&mut Message), ResponseCode);
+    let cases: [Case<'_>; 6] = [
         (
             &|request| request.metadata.op_code = OpCode::Update,
             ResponseCode::NotImp,

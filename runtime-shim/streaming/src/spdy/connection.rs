@@ -351,7 +351,7 @@ async fn accept(
     let outgoing = accepts.outgoing.upgrade().ok_or(ResetReason::RefusedStream)?;
     let stream = {
         let mut table = shared.table.lock();
-        if id % 2 == 0 || id <= table.last_theirs {
+        if id.is_multiple_of(2) || id <= table.last_theirs {
             return Err(ResetReason::ProtocolError);
         }
         table.last_theirs = id;
@@ -447,7 +447,7 @@ fn put(shared: &Shared, item: Outgoing, encoder: &mut Encoder, buffer: &mut Byte
 /// Tells the peer of streams that were dropped, unless they had ended: then it ends its half by itself.
 fn forget(shared: &Shared, encoder: &mut Encoder, buffer: &mut BytesMut) {
     for (id, ended) in shared.abandoned.take() {
-        if shared.table.lock().streams.get(&id).is_none() {
+        if !shared.table.lock().streams.contains_key(&id) {
             continue;
         }
         if ended {

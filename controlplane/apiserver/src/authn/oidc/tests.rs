@@ -242,6 +242,9 @@ async fn until_taken(outside: &Outside, token: &str) -> UserInfo {
         .expect("it is taken")
 }
 
+/// What is changed, and the words by which that is refused.
+type Refused = (fn(&mut Value), &'static str);
+
 #[tokio::test]
 async fn tokens_of_both_kinds_of_keys_are_taken() {
     let (rsa, ec) = (Signer::rsa(), Signer::ec());
@@ -270,7 +273,8 @@ async fn what_is_not_in_order_is_refused() {
     let outside = believing(&[provider.jwt(|_| {})], PACE);
     until_taken(&outside, &signer.token("k", &provider.claims(|_| {}))).await;
     let now = now().as_second();
-    let changes: [(&str, fn(&mut Value, i64)); 8] = [
+    type Change = (&'static str, fn(&mut Value, i64));
+    let changes: [Change; 8] = [
         ("expired", |claims, now| claims["exp"] = json!(now - 1)),
         ("without an end", |claims, _| {
             claims.as_object_mut().expect("claims").remove("exp");
@@ -463,7 +467,7 @@ fn rules_refuse_in_words() {
         mapped(rules, claims).map(|user| user.username)
     };
     assert_eq!(claims(|_| {}), Ok("jane".to_owned()));
-    let refused: [(fn(&mut Value), &str); 6] = [
+    let refused: [Refused; 6] = [
         (
             |claims| claims["hd"] = json!("b.example"),
             "oidc: required claim hd value does not match. Got = b.example, want = example.com",
@@ -516,7 +520,7 @@ fn an_email_address_must_be_verified_where_its_issuer_says() {
 
 #[test]
 fn configurations_are_checked_in_kubernetes_words() {
-    let refused: [(fn(&mut Value), &str); 16] = [
+    let refused: [Refused; 16] = [
         (
             |jwt| jwt["issuer"]["url"] = json!(""),
             "jwt[0].issuer.url: Required value",

@@ -66,7 +66,7 @@ fn next(
     mut store: StoreContextMut<'_, Guest>,
     (stream,): (Resource<Addresses>,),
 ) -> wasmtime::Result<(Result<Option<IpAddress>, ErrorCode>,)> {
-    let mut view = store.data_mut().sockets();
+    let view = store.data_mut().sockets();
     let next = view.table.get_mut(&stream)?.0.next();
     Ok((Ok(next.map(|address| {
         let [a, b, c, d] = address.octets();
