@@ -79,7 +79,7 @@ pub(crate) async fn import(link: &Link, name: &str, content: ImportContent) -> R
 }
 
 /// Writes all blobs, the manifest last, and gives the image its name.
-async fn store(own: &Own, lease: &str, name: &str, source: Source, picked: Picked) -> Result<(), Error> {
+async fn store(own: &Own<'_>, lease: &str, name: &str, source: Source, picked: Picked) -> Result<(), Error> {
     let source = std::sync::Arc::new(parking_lot::Mutex::new(source));
     for blob in &picked.blobs {
         upload::blob(own, lease, &source, blob).await?;

@@ -27,7 +27,7 @@ const CHUNK: usize = 1 << 20;
 const QUEUE: usize = 2;
 
 /// Writes a blob, unless it is there.
-pub(super) async fn blob(own: &Own, lease: &str, source: &Arc<Mutex<Source>>, blob: &Blob) -> Result<(), Error> {
+pub(super) async fn blob(own: &Own<'_>, lease: &str, source: &Arc<Mutex<Source>>, blob: &Blob) -> Result<(), Error> {
     if exists(own, &blob.digest).await? {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub(super) async fn blob(own: &Own, lease: &str, source: &Arc<Mutex<Source>>, bl
 }
 
 /// Writes the manifest, with labels by which the rest of the image is kept as long as it is.
-pub(super) async fn manifest(own: &Own, lease: &str, picked: &Picked) -> Result<(), Error> {
+pub(super) async fn manifest(own: &Own<'_>, lease: &str, picked: &Picked) -> Result<(), Error> {
     let names = ["config".to_owned()].into_iter().chain((0..).map(|n| format!("l.{n}")));
     let labels: HashMap<String, String> = names
         .zip(&picked.blobs)
@@ -67,7 +67,7 @@ pub(super) async fn manifest(own: &Own, lease: &str, picked: &Picked) -> Result<
     write(own, lease, receiver).await
 }
 
-async fn exists(own: &Own, digest: &str) -> Result<bool, Error> {
+async fn exists(own: &Own<'_>, digest: &str) -> Result<bool, Error> {
     let request = own.request(InfoRequest {
         digest: digest.to_owned(),
     });
@@ -81,7 +81,7 @@ async fn exists(own: &Own, digest: &str) -> Result<bool, Error> {
     }
 }
 
-async fn label(own: &Own, digest: &str, labels: HashMap<String, String>) -> Result<(), Error> {
+async fn label(own: &Own<'_>, digest: &str, labels: HashMap<String, String>) -> Result<(), Error> {
     let request = UpdateRequest {
         update_mask: Some(Paths {
             paths: labels.keys().map(|key| format!("labels.{key}")).collect(),
@@ -101,7 +101,7 @@ async fn label(own: &Own, digest: &str, labels: HashMap<String, String>) -> Resu
 }
 
 /// Sends the messages of one blob. That somebody else has written it meanwhile is as good.
-async fn write(own: &Own, lease: &str, messages: mpsc::Receiver<WriteContentRequest>) -> Result<(), Error> {
+async fn write(own: &Own<'_>, lease: &str, messages: mpsc::Receiver<WriteContentRequest>) -> Result<(), Error> {
     let request = own.leased(lease, ReceiverStream::new(messages));
     let sent = async {
         let mut answers = ContentClient::new(own.channel()).write(request).await?.into_inner();

@@ -233,12 +233,12 @@ impl Directory {
     }
 
     /// Where the views of a sandbox's containers are.
-    pub(crate) fn views(&self, sandbox: &cri::SandboxId) -> PathBuf {
+    pub(crate) fn views(&self, sandbox: &SandboxId) -> PathBuf {
         self.path.join("views").join(&sandbox.0)
     }
 
     /// Removes the record of a sandbox of a host that is gone.
-    pub(crate) fn forget_sandbox(&self, id: &cri::SandboxId) -> io::Result<()> {
+    pub(crate) fn forget_sandbox(&self, id: &SandboxId) -> io::Result<()> {
         self.forget(&sandbox_file(id))
     }
 
