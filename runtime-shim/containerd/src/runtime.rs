@@ -35,7 +35,7 @@ const READS: Duration = Duration::from_secs(10);
 const READS_LOOK: Duration = Duration::from_millis(50);
 
 /// Makes the containers' network configuration for the node's pod range, in CIDR notation.
-pub type MakeConflist = Arc<dyn Fn(&str) -> Result<Conflist, String> + Send + Sync>;
+pub(crate) type MakeConflist = Arc<dyn Fn(&str) -> Result<Conflist, String> + Send + Sync>;
 
 /// How the runtime is set up.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_stream::wrappers::BroadcastStream;
 
 /// A time that nothing else is at.
-pub const CREATED: i64 = 1_700_000_000_000_000_000;
+pub(crate) const CREATED: i64 = 1_700_000_000_000_000_000;
 
 #[derive(Default)]
 struct State {
@@ -26,7 +26,7 @@ struct State {
     asked: Vec<String>,
 }
 
-pub struct Fake {
+pub(crate) struct Fake {
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
 }
@@ -49,7 +49,7 @@ fn not_found(what: &'static str, id: &impl ToString) -> Error {
 
 impl Fake {
     /// What was asked for since the last time.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().asked)
     }
 
