@@ -136,7 +136,8 @@ async fn hello(agent: &mut Agent, address: Ipv4Addr) -> io::Result<()> {
         resources: cri::Resources::default(),
     };
     agent.run("s", container).await?;
-    assert!(get(address, "/", "").await?.ends_with("hello\n"));
+    let reply = get(address, "/", "").await?;
+    assert!(reply.ends_with("hello\n"), "{reply:?}");
     Ok(())
 }
 

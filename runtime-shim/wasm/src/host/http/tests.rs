@@ -228,7 +228,8 @@ async fn a_guest_that_cannot_begin_is_found_out_at_the_start() {
 
 #[tokio::test]
 async fn a_stop_lets_requests_finish_and_takes_no_more() {
-    let serving = unlimited(fixtures::WORK);
+    // So much that it gives way while it computes, on fast machines too: else nobody sees the instance.
+    let serving = unlimited(&fixtures::WORK.replace("10000000", "400000000"));
     let reply = serving.get();
     let stopping = async {
         while serving.service.instances.load(Relaxed) == 0 {
@@ -236,7 +237,8 @@ async fn a_stop_lets_requests_finish_and_takes_no_more() {
         }
         serving.stop.cancel();
     };
-    let (reply, ()) = tokio::join!(reply, stopping);
+    let both = async { tokio::join!(reply, stopping) };
+    let (reply, ()) = timeout(DEADLINE, both).await.expect("stopped while it works");
     assert_eq!(reply.status, 200);
     timeout(DEADLINE, serving.serving)
         .await
