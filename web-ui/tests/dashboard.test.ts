@@ -237,6 +237,32 @@ describe('pods', () => {
     await accessible(page);
   });
 
+  test('a terminal runs a command in a container and says how it ended', async () => {
+    const list = await until(`${core('pods')}?labelSelector=app%3Dhello`, (found) => found.items.some((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp));
+    const { name } = list.items.find((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp).metadata;
+    await open(`#/k/core/pods/default/${name}?tab=terminal`);
+    const command = page.getByLabel('Command');
+    const screen = page.locator('.xterm-rows');
+    await command.fill('echo "two words"');
+    await page.getByRole('button', { name: 'Connect', exact: true }).click();
+    await screen.getByText('two words').waitFor();
+    await page.getByRole('status').getByText('The command has ended.').waitFor();
+    await command.fill('cat');
+    await page.getByRole('button', { name: 'Connect anew' }).click();
+    await page.getByRole('status').getByText('Connected.').waitFor();
+    await page.locator('.xterm-helper-textarea').pressSequentially('typed');
+    await screen.getByText('typed').waitFor();
+    await command.fill('false');
+    await page.getByRole('button', { name: 'Connect anew' }).click();
+    await page.getByRole('status').getByText('The command has ended with exit code 1.').waitFor();
+    await command.fill('/bin/sh');
+    await page.getByRole('button', { name: 'Connect anew' }).click();
+    await page.getByRole('status').getByText('exit code 127').waitFor();
+    await screen.getByText(/not found/).first().waitFor();
+    await shot(page, 'terminal');
+    await accessible(page);
+  });
+
   test('a pod page shows containers and probes; deleting and evicting', async () => {
     const list = await until(`${core('pods')}?labelSelector=app%3Dhello`, (found) => found.items.filter((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp).length === 2);
     const [first, second] = list.items.map((one: Tree) => one.metadata.name);

@@ -79,8 +79,9 @@ impl Shared {
             }),
             None => {
                 let reason = source.map_or_else(|| error.to_string(), |source| in_full(source));
-                // A server that refuses a certificate in TLS 1.3 just ends the connection.
-                let refused = self.endpoints.contains("https://") && reason.contains("closed");
+                // A server that refuses a certificate in TLS 1.3 just ends the connection, before or after we use it.
+                let ended = ["closed", "connection was not ready"];
+                let refused = self.endpoints.contains("https://") && ended.iter().any(|how| reason.contains(how));
                 Err(OpenError::Away {
                     endpoints: self.endpoints.clone(),
                     reason: match refused {

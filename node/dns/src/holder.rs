@@ -7,13 +7,8 @@
 use std::io;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::Pid;
-use resident::{Channel, Place};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use resident::{Found, Manners, Place};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
@@ -21,11 +16,6 @@ use crate::counts::Metrics;
 use crate::launch::{Launcher, Process};
 use crate::model::Entries;
 use crate::protocol::{Answer, Call, Hello, Settings, Update, VERSION};
-
-/// The word on the process's command line.
-const COMMAND: &str = "cluster-dns";
-/// How long the process may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why names are not answered as they should be.
 #[derive(Debug, thiserror::Error)]
@@ -98,70 +88,25 @@ pub(crate) fn update(before: Option<&World>, now: &World) -> Option<Update> {
     })
 }
 
-/// A conversation with a process.
-struct Conversation {
-    place: Place,
-    channel: Channel,
-    hello: Hello,
-    pid: Pid,
-}
+type Conversation = resident::Conversation<Hello>;
 
-impl Conversation {
-    async fn call(&mut self, call: &Call) -> io::Result<Answer> {
-        ask(&mut self.channel, call).await
+fn manners() -> Manners<Call, Answer, Hello> {
+    Manners {
+        command: "cluster-dns",
+        greeting: Call::Hello {
+            oldest_version: VERSION,
+            newest_version: VERSION,
+        },
+        end: Call::End,
+        hello: |answer| match answer {
+            Answer::Hello(hello) => Some(hello),
+            _ => None,
+        },
     }
 }
 
-async fn ask(channel: &mut Channel, call: &Call) -> io::Result<Answer> {
-    let asked = async {
-        channel.send(call, &[]).await?;
-        channel
-            .receive()
-            .await?
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    };
-    match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answered) => answered.map(|(answer, _)| answer),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-/// What is found at a place.
-enum Found {
-    Process(Box<Conversation>),
-    /// It does not speak, or no version of ours.
-    Stranger(Pid),
-    Nobody,
-}
-
-/// `started` is the process that was just started there, if it was.
-async fn find(place: Place, started: Option<Pid>) -> io::Result<Found> {
-    let Ok(stream) = place.connect() else {
-        return Ok(Found::Nobody);
-    };
-    stream.set_nonblocking(true)?;
-    // A process that has not taken its socket over yet is not the peer: the agent that made the socket is.
-    let pid = started.unwrap_or(Pid::from_raw(getsockopt(&stream, PeerCredentials)?.pid()));
-    let mut channel = Channel::new(UnixStream::from_std(stream)?);
-    let hello = Call::Hello {
-        oldest_version: VERSION,
-        newest_version: VERSION,
-    };
-    match ask(&mut channel, &hello).await {
-        Ok(Answer::Hello(hello)) => Ok(Found::Process(Box::new(Conversation {
-            place,
-            channel,
-            hello,
-            pid,
-        }))),
-        Err(error) if is_gone(&error) => Ok(Found::Nobody),
-        Ok(_) | Err(_) => Ok(Found::Stranger(pid)),
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+async fn call(process: &mut Conversation, call: &Call) -> io::Result<Answer> {
+    process.ask(call, &[]).await.map(|(answer, _)| answer)
 }
 
 /// Keeps the process and what it knows.
@@ -210,7 +155,7 @@ impl Holder {
 
     /// The numbers of the process, if there is one.
     pub(crate) async fn count(&mut self) -> Option<Metrics> {
-        let counted = self.current.as_mut()?.call(&Call::Count).await;
+        let counted = call(self.current.as_mut()?, &Call::Count).await;
         match counted {
             Ok(Answer::Counted(metrics)) => Some(metrics),
             _ => {
@@ -221,7 +166,7 @@ impl Holder {
     }
 
     async fn try_sync(&mut self, world: World) -> Result<(), Error> {
-        if self.current.as_ref().is_some_and(|current| current.channel.is_closed()) {
+        if self.current.as_ref().is_some_and(|current| current.is_closed()) {
             tracing::warn!("the process that answers for the cluster's names is gone");
             self.forget();
         }
@@ -234,7 +179,7 @@ impl Holder {
         }
         for former in std::mem::take(&mut self.former) {
             tracing::info!(from = %former.hello.wherry_version, "another version answered; it is replaced");
-            end(former).await;
+            manners().end(former).await;
         }
         if let Some(Err(error)) = self.current.as_ref().map(|current| current.place.bound_log()) {
             tracing::debug!(error = &error as &dyn std::error::Error, "log not bounded");
@@ -248,7 +193,7 @@ impl Holder {
             return Err(failed(io::ErrorKind::NotConnected.into()));
         };
         let at = update.settings.listen;
-        match current.call(&Call::Update(Box::new(update))).await {
+        match call(current, &Call::Update(Box::new(update))).await {
             Ok(Answer::Done) => Ok(()),
             Ok(Answer::NotListening(reason)) => Err(Error::Listen { at, reason }),
             Ok(_) => Err(failed(io::ErrorKind::InvalidData.into())),
@@ -264,12 +209,13 @@ impl Holder {
 
     /// Finds the process, or starts one.
     async fn attach(&mut self) -> Result<(), Error> {
+        let manners = manners();
         let places = Place::list(&self.process.directory).map_err(while_doing("find"))?;
         for place in places {
-            match find(place.clone(), None).await.map_err(while_doing("greet"))? {
+            match manners.find(place.clone(), None).await.map_err(while_doing("greet"))? {
                 Found::Nobody => place.remove().map_err(while_doing("clean up after"))?,
-                Found::Stranger(pid) => end_stranger(pid),
-                Found::Process(process) if process.hello.netns != self.netns => end(*process).await,
+                Found::Stranger(pid) => manners.end_stranger(pid),
+                Found::Process(process) if process.hello.netns != self.netns => manners.end(*process).await,
                 Found::Process(process) if self.is_ours(&process) && self.current.is_none() => {
                     self.current = Some(*process);
                 }
@@ -287,35 +233,16 @@ impl Holder {
     }
 
     async fn start(&self) -> Result<Conversation, Error> {
-        let failed = |log, source| Error::Start { log, source };
         let launch = |place: &Place, listener| (self.launcher)(&self.process, place, listener);
-        let (place, pid) =
-            Place::start(&self.process.directory, launch).map_err(|source| failed(String::new(), source))?;
-        match find(place.clone(), pid).await {
-            Ok(Found::Process(process)) => {
-                tracing::info!(pid = %process.pid, "started the process that answers for the cluster's names");
-                Ok(*process)
-            }
-            Ok(_) => Err(failed(place.last_words(), io::ErrorKind::UnexpectedEof.into())),
-            Err(error) => Err(failed(place.last_words(), error)),
-        }
+        let started = manners().start(&self.process.directory, launch).await;
+        started.map_err(|(log, source)| Error::Start { log, source })
     }
 
     /// Tells when the process is gone.
     fn watch(&mut self) -> io::Result<()> {
-        let Some(current) = &self.current else { return Ok(()) };
-        let (other, lost) = (current.channel.watcher()?, self.lost.clone());
-        let watching = tokio::spawn(async move {
-            while let Ok(ready) = other.ready(Interest::READABLE).await {
-                if ready.is_read_closed() {
-                    break;
-                }
-                // An answer, which is for somebody else to read.
-                let _: io::Result<()> = other.try_io(Interest::READABLE, || Err(io::ErrorKind::WouldBlock.into()));
-            }
-            lost.send_modify(|times| *times += 1);
-        });
-        self.watching = Some(watching.abort_handle());
+        if let Some(current) = &self.current {
+            self.watching = Some(current.watch(self.lost.clone())?);
+        }
         Ok(())
     }
 }
@@ -326,44 +253,7 @@ impl Drop for Holder {
     }
 }
 
-fn end_stranger(pid: Pid) {
-    tracing::warn!(%pid, "a process that answers for the cluster's names does not speak as it should; ending it");
-    resident::end_process(pid, COMMAND);
-}
-
-/// Ends a process and removes its place.
-async fn end(mut process: Conversation) {
-    let ended = async {
-        process.call(&Call::End).await?;
-        match process.channel.receive::<Answer>().await {
-            Ok(Some(_)) => Err(io::Error::from(io::ErrorKind::InvalidData)),
-            // Its end of the socket is closed with it.
-            _ => Ok(()),
-        }
-    };
-    if !matches!(tokio::time::timeout(PATIENCE, ended).await, Ok(Ok(()))) {
-        end_stranger(process.pid);
-    }
-    if let Err(error) = process.place.remove() {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the directory of a process that ended stays"
-        );
-    }
-}
-
 /// Ends every process of a directory, and removes it.
 pub(crate) async fn end_all(directory: &Path) -> io::Result<()> {
-    for place in Place::list(directory)? {
-        match find(place.clone(), None).await? {
-            Found::Process(process) => end(*process).await,
-            Found::Stranger(pid) => end_stranger(pid),
-            Found::Nobody => {}
-        }
-        place.remove()?;
-    }
-    match std::fs::remove_dir(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    manners().end_all(directory).await
 }

@@ -37,7 +37,7 @@ pub use holder::Error;
 use holder::{Holder, World, end_all};
 pub use launch::Process;
 use objects::{EndpointSlice, Service};
-pub use process::{Background as ProcessBackground, main as process_main};
+pub use process::main as process_main;
 use protocol::Settings;
 
 /// How often everything is looked at without a reason.

@@ -4,21 +4,19 @@
 //! connected or not, from what it was told last, and ends only when it is told to. It holds no key. A new agent takes the
 //! place of the one before.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::fs::MetadataExt;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hickory_proto::rr::Name;
-use nix::sys::socket::{Backlog, listen};
 use parking_lot::Mutex;
-use resident::{Channel, LISTENER};
-use tokio::net::{UnixListener, UnixStream};
+use resident::Channel;
+use resident::process::{self, Background};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,25 +26,9 @@ use crate::protocol::{Answer, Call, Hello, Settings, Update, VERSION};
 use crate::server::{Names, Served};
 use crate::zone::Zone;
 
-/// How long to wait after the system has no more descriptors.
-const EXHAUSTED: Duration = Duration::from_millis(50);
-
-/// What the process does beside its work, for as long as it lives.
-pub type Background = Pin<Box<dyn Future<Output = Infallible> + Send>>;
-
 /// The body of `wherry cluster-dns`. Must be called before any other thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, background: Background) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
-    match run(arguments, background) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = &*error as &dyn std::error::Error, "cluster DNS ends");
-            ExitCode::FAILURE
-        }
-    }
+    process::main("cluster DNS", || run(arguments, background))
 }
 
 fn run(
@@ -54,31 +36,19 @@ fn run(
     background: Background,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse(arguments)?;
-    // SAFETY: the agent leaves its socket at this number for us alone.
-    let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
+    let listener = process::inherited();
     resident::confine()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_stack_size(512 << 10)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        // Away from the thread that runs `main`: the worker has the sockets.
-        let served = tokio::spawn(serve(listener, arguments.version));
-        tokio::select! {
-            ended = served => ended?.map_err(Into::into),
-            never = background => match never {},
-        }
-    })
+    process::run(&runtime, serve(listener, arguments.version), background)
 }
 
 /// Serves agents on a listening socket until one of them ends it.
 pub(crate) async fn serve(listener: OwnedFd, wherry_version: String) -> io::Result<()> {
-    // Once more: peer credentials are those of the process that listened last.
-    listen(&listener, Backlog::new(16)?)?;
-    let listener = std::os::unix::net::UnixListener::from(listener);
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
+    let listener = process::listener(listener)?;
     let server = Arc::new(Server {
         wherry_version,
         netns: std::fs::metadata("/proc/thread-self/ns/net")?.st_ino(),
@@ -97,17 +67,9 @@ pub(crate) async fn serve(listener: OwnedFd, wherry_version: String) -> io::Resu
             .run_until_cancelled(names.forwarder.watch_for_loops(changed))
             .await
     });
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(server.tasks.spawn(Arc::clone(&server).converse(stream))),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "an agent cannot be accepted");
-                    tokio::time::sleep(EXHAUSTED).await;
-                }
-            }
-        }
-    };
+    let accept = process::accept(&listener, |stream| {
+        server.tasks.spawn(Arc::clone(&server).converse(stream));
+    });
     end.run_until_cancelled(accept).await;
     server.served.lock().take();
     Ok(())

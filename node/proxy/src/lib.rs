@@ -40,9 +40,7 @@ use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
 use ruleset::TableName;
-pub use userspace::{
-    Background as ProcessBackground, Claim, ClaimError, Held, HolderError, Process, main as process_main,
-};
+pub use userspace::{Claim, ClaimError, Held, HolderError, Process, main as process_main};
 use userspace::{Holder, Launcher, Refused};
 
 /// The label that says in which zone a node is.

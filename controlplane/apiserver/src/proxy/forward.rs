@@ -1,7 +1,6 @@
 //! Passing a request on, and its answer back: bodies stream both ways, upgrades are joined, redirects stay within the proxy.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use api::Status;
@@ -12,10 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use rustls::DigitallySignedStruct;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -26,6 +22,7 @@ use crate::aggregation::{strip, without_bearer};
 use crate::http::body::Body;
 use crate::http::dial::Connection;
 use crate::registry::virtuals::{Request, Response};
+use crate::webhook::tls;
 
 /// How long a pod may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -175,7 +172,10 @@ async fn connect(to: To) -> std::io::Result<Box<dyn Connection>> {
         if !tls {
             return Ok(Box::new(stream) as Box<dyn Connection>);
         }
-        let connector = TlsConnector::from(Arc::new(unverified().map_err(std::io::Error::other)?));
+        // Pods' certificates are signed by whom they like: as in Kubernetes, TLS towards them keeps nothing but listeners
+        // out. No credentials are ever sent there.
+        let unverified = tls::config(&[], true, None).map_err(std::io::Error::other)?;
+        let connector = TlsConnector::from(unverified);
         let stream = connector
             .connect(ServerName::IpAddress(address.ip().into()), stream)
             .await?;
@@ -184,57 +184,6 @@ async fn connect(to: To) -> std::io::Result<Box<dyn Connection>> {
     timeout(CONNECT, connecting)
         .await
         .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-}
-
-fn unverified() -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = CryptoProvider::get_default().cloned();
-    let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let algorithms = provider.signature_verification_algorithms;
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(algorithms)))
-        .with_no_client_auth())
-}
-
-/// Pods' certificates are signed by whom they like: as in Kubernetes, TLS towards them keeps nothing but listeners out.
-/// No credentials are ever sent there.
-#[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }
 
 #[cfg(test)]

@@ -29,6 +29,6 @@ pub use holder::HolderError;
 pub(crate) use holder::{Holder, end_all};
 pub use launch::Process;
 pub(crate) use launch::{Launcher, spawn};
-pub use process::{Background, main};
+pub use process::main;
 pub(crate) use refused::Refused;
 pub(crate) use table::{Scope, is_needed, table};

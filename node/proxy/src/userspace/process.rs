@@ -4,22 +4,19 @@
 //! connected or not, and ends only when it is told to. It knows no Kubernetes object and holds no key. A new agent takes
 //! the place of the one before.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-use nix::sys::socket::{Backlog, listen};
 use parking_lot::Mutex;
-use resident::{Channel, LISTENER, MOST_DESCRIPTORS};
-use tokio::net::{UnixListener, UnixStream};
+use resident::process::{self, Background};
+use resident::{Channel, MOST_DESCRIPTORS};
+use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
 use super::claim;
@@ -27,25 +24,9 @@ use super::launch::Arguments;
 use super::listeners::{Listeners, Shared};
 use super::protocol::{Answer, Call, Hello, OLDEST_VERSION, VERSION, common_version};
 
-/// How long to wait after the system has no more descriptors.
-const EXHAUSTED: Duration = Duration::from_millis(50);
-
-/// What the process does beside its work, for as long as it lives.
-pub type Background = Pin<Box<dyn Future<Output = Infallible> + Send>>;
-
 /// The body of `wherry service-proxy`. Must be called before any other thread is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, background: Background) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
-    match run(arguments, background) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = &*error as &dyn std::error::Error, "the service proxy ends");
-            ExitCode::FAILURE
-        }
-    }
+    process::main("the service proxy", || run(arguments, background))
 }
 
 fn run(
@@ -53,8 +34,7 @@ fn run(
     background: Background,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse(arguments)?;
-    // SAFETY: the agent leaves its socket at this number for us alone.
-    let listener = unsafe { OwnedFd::from_raw_fd(LISTENER) };
+    let listener = process::inherited();
     let descriptors = resident::confine()?;
     let _claim = arguments.claim.as_deref().map(hold).transpose()?;
     let threads = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() / 2);
@@ -64,15 +44,8 @@ fn run(
         .thread_stack_size(256 << 10)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let serving = serve(listener, arguments.version, most_connections(descriptors));
-        // Away from the thread that runs `main`: the workers have the listeners.
-        let served = tokio::spawn(serving);
-        tokio::select! {
-            ended = served => ended?.map_err(Into::into),
-            never = background => match never {},
-        }
-    })
+    let serving = serve(listener, arguments.version, most_connections(descriptors));
+    process::run(&runtime, serving, background)
 }
 
 /// Keeps others from the addresses for as long as this process lives. A claim that is held already is as good.
@@ -89,11 +62,7 @@ fn most_connections(descriptors: u64) -> usize {
 
 /// Serves agents on a listening socket until one of them ends it, or it has retired and everything under way has ended.
 pub(crate) async fn serve(listener: OwnedFd, wherry_version: String, most_connections: usize) -> io::Result<()> {
-    // Once more: peer credentials are those of the process that listened last.
-    listen(&listener, Backlog::new(16)?)?;
-    let listener = std::os::unix::net::UnixListener::from(listener);
-    listener.set_nonblocking(true)?;
-    let listener = UnixListener::from_std(listener)?;
+    let listener = process::listener(listener)?;
     let server = Arc::new(Server {
         wherry_version,
         netns: std::fs::metadata("/proc/thread-self/ns/net")?.st_ino(),
@@ -102,17 +71,9 @@ pub(crate) async fn serve(listener: OwnedFd, wherry_version: String, most_connec
         end: CancellationToken::new(),
     });
     let end = server.end.clone();
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(Arc::clone(&server).converse(stream))),
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "an agent cannot be accepted");
-                    tokio::time::sleep(EXHAUSTED).await;
-                }
-            }
-        }
-    };
+    let accept = process::accept(&listener, |stream| {
+        tokio::spawn(Arc::clone(&server).converse(stream));
+    });
     end.run_until_cancelled(accept).await;
     Ok(())
 }
