@@ -176,7 +176,10 @@ impl Pods {
     fn take(&mut self, delta: Delta<Pod>) {
         let is_mirror = |pod: &Arc<Pod>| pod.mirrors().is_some();
         if delta.new.as_ref().or(delta.old.as_ref()).is_some_and(is_mirror) {
-            return; // the file it shows is what counts
+            if let Some(mirror) = delta.new {
+                self.take_mirror(&mirror);
+            }
+            return;
         }
         let new_uid = delta.new.as_ref().map(|pod| pod.metadata.uid.clone());
         if let Some(old) = delta.old.filter(|old| Some(&old.metadata.uid) != new_uid.as_ref()) {
@@ -189,6 +192,19 @@ impl Pods {
                 handle.inbox.send_replace(Desired::Pod(pod));
             }
             None => self.spawn(pod),
+        }
+    }
+
+    /// The file is what counts; of its mirror only what the API knows of the status, which a mirror made anew has lost.
+    fn take_mirror(&self, mirror: &Arc<Pod>) {
+        let running = self.shared.running_for(mirror);
+        if let Some(handle) = self.workers.get(&running.metadata.uid)
+            && running.is_static()
+        {
+            let mut pod = (*running).clone();
+            pod.status = mirror.status.clone();
+            pod.metadata.resource_version = mirror.metadata.resource_version.clone();
+            handle.inbox.send_replace(Desired::Pod(Arc::new(pod)));
         }
     }
 

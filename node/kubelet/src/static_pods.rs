@@ -156,7 +156,7 @@ fn parse(text: &str, node: &str) -> Result<StaticPod, String> {
         "name": name, "uid": hash, "annotations": {SOURCE: "file", HASH: hash},
         "namespace": object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or("default"),
     });
-    merge(&mut object["metadata"], &metadata);
+    merge(&mut object, &json!({"metadata": metadata}));
     let fields = object.as_object_mut().ok_or("it describes no Pod")?;
     fields.remove("status");
     merge(
@@ -168,10 +168,10 @@ fn parse(text: &str, node: &str) -> Result<StaticPod, String> {
         return Err("the pod has no containers".to_owned());
     }
     let mut shown = object;
-    if let Some(metadata) = shown["metadata"].as_object_mut() {
+    merge(&mut shown, &json!({"metadata": {"annotations": {MIRROR: hash}}}));
+    if let Some(metadata) = shown.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("uid");
     }
-    merge(&mut shown["metadata"], &json!({"annotations": {MIRROR: hash}}));
     Ok(StaticPod {
         pod: Arc::new(pod),
         object: Arc::new(shown),
@@ -246,9 +246,8 @@ async fn mirror(shared: &Shared, pods: &StaticPods) {
 async fn create(client: &Client, node: &str, pod: &StaticPod) -> Result<(), client::Error> {
     let owner: api::Object = client.get(&kinds::NODE, &api::NamespacedName::cluster(node)).await?;
     let mut object = (*pod.object).clone();
-    object["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "v1", "kind": "Node", "name": node, "uid": owner.uid(), "controller": true,
-    }]);
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": owner.uid(), "controller": true});
+    merge(&mut object, &json!({"metadata": {"ownerReferences": [owner]}}));
     let namespace = pod.pod.metadata.namespace.clone();
     match client.create(&kinds::POD, Some(&namespace), &object).await {
         Err(error) if !error.is_already_exists() => Err(error),
@@ -319,7 +318,7 @@ mod tests {
             impostor,
             "it names a pod that is not its own"
         );
-        assert_eq!(plan(&pods, &[]).create, [uid.clone()]);
+        assert_eq!(plan(&pods, &[]).create, std::slice::from_ref(&uid));
         assert_eq!(plan(&pods, &[mirror(&uid, false)]), Mirrors::default());
         assert_eq!(
             plan(&pods, &[mirror(&uid, true)]).delete.len(),

@@ -262,7 +262,10 @@ async fn pods_wait_for_the_network_and_host_pods_do_not() {
     };
     node.pod("a", creating).await;
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!((node.sandboxes().await, node.told("Pod", "a")), (1, vec![]));
+    assert_eq!(
+        (node.sandboxes().await, node.told("Pod", "a")),
+        (1, vec!["Pulled".into()])
+    );
     node.api
         .change(&kinds::NODE, "", NODE, &json!({"spec": {"podCIDR": "10.128.0.0/17"}}));
     node.running("a").await;
@@ -277,7 +280,10 @@ async fn a_network_that_fails_is_tried_again_and_pods_wait_for_it() {
     let node = Node::on(api, Network { broken });
     node.bind("a", &web());
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!((node.sandboxes().await, node.told("Pod", "a")), (0, vec![]));
+    assert_eq!(
+        (node.sandboxes().await, node.told("Pod", "a")),
+        (0, vec!["Pulled".into()])
+    );
     node.network.broken.store(false, Ordering::SeqCst);
     let mended = tokio::time::Instant::now();
     node.running("a").await;

@@ -92,7 +92,7 @@ pub(crate) async fn pull(link: &Link, pull: PullImage) -> Result<PulledImage, Er
         patience: PULL,
         ..attempt("pulling", &reference)
     };
-    let pulled = link.call(attempt, async { link.images().pull_image(request).await });
+    let pulled = link.call(attempt, Box::pin(async { link.images().pull_image(request).await }));
     let pulled = match pulled.await {
         Ok(pulled) => pulled,
         Err(error @ (Error::Timeout { .. } | Error::ImagePull { .. })) => return Err(error),

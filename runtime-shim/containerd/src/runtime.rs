@@ -294,7 +294,7 @@ impl Runtime {
             ..attempt("creating", "sandbox", &name)
         };
         let made = link
-            .call(run, async { link.runtime().run_pod_sandbox(request).await })
+            .call(run, Box::pin(async { link.runtime().run_pod_sandbox(request).await }))
             .await;
         let same = |sandbox: &Sandbox| {
             let other = &sandbox.config;
@@ -322,9 +322,10 @@ impl Runtime {
             sandbox_config: Some(records::sandbox_config(&pod.config, &self.shared.owner)?),
         };
         let made = link
-            .call(attempt("creating", "container", &name), async {
-                link.runtime().create_container(request).await
-            })
+            .call(
+                attempt("creating", "container", &name),
+                Box::pin(async { link.runtime().create_container(request).await }),
+            )
             .await;
         match made {
             Ok(made) => Ok(container_id(&made.container_id)),

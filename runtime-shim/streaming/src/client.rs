@@ -278,7 +278,12 @@ async fn ended(error: Option<Stream>, structured: bool) -> Result<i32, CriError>
     let mut text = Vec::new();
     if let Some(error) = error {
         let read = error.take(MAX_TEXT).read_to_end(&mut text).await;
-        read.map_err(|error| CriError::failed("the connection to the container broke", error))?;
+        // Servers of Go write their word, and then reset every stream of the connection.
+        if let Err(error) = read
+            && text.is_empty()
+        {
+            return Err(CriError::failed("the connection to the container broke", error));
+        }
     }
     let outcome = match structured || is_status(&text) {
         true => exit_code(&text),

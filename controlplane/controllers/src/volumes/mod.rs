@@ -190,10 +190,11 @@ impl Binder {
                 "namespace": claim.metadata.namespace, "name": claim.metadata.name, "uid": claim.metadata.uid,
                 "resourceVersion": claim.metadata.resource_version,
             });
-            let mut change = json!({"spec": {"claimRef": reference}});
-            if volume.spec.claim_ref.is_none() {
-                change["metadata"] = json!({"annotations": {BOUND_BY_US: "yes"}});
-            }
+            let annotations = match volume.spec.claim_ref {
+                None => json!({BOUND_BY_US: "yes"}),
+                Some(_) => json!({}),
+            };
+            let change = json!({"metadata": {"annotations": annotations}, "spec": {"claimRef": reference}});
             self.write(&self.volumes, &volume.metadata, None, change).await?;
         }
         if &*volume.status.phase != "Bound" {
@@ -203,10 +204,10 @@ impl Binder {
         }
         let completed = claim.metadata.annotations.get(COMPLETED).is_some();
         if claim.spec.volume_name != volume.metadata.name || !completed {
-            let mut annotations = json!({COMPLETED: "yes"});
-            if claim.spec.volume_name.is_empty() {
-                annotations[BOUND_BY_US] = "yes".into();
-            }
+            let annotations = match claim.spec.volume_name.is_empty() {
+                true => json!({COMPLETED: "yes", BOUND_BY_US: "yes"}),
+                false => json!({COMPLETED: "yes"}),
+            };
             let change =
                 json!({"metadata": {"annotations": annotations}, "spec": {"volumeName": volume.metadata.name}});
             self.write(&self.claims, &claim.metadata, None, change).await?;

@@ -170,8 +170,8 @@ fn provision(claim: &PersistentVolumeClaim, class: &StorageClass, node: Option<&
     if &*claim.spec.volume_mode == "Block" {
         return failed("local-path volumes are directories; volumeMode must be Filesystem".to_owned());
     }
-    let many = |mode: &&Box<str>| !matches!(&***mode, "ReadWriteOnce" | "ReadWriteOncePod");
-    if let Some(mode) = claim.spec.access_modes.iter().find(many) {
+    let mut modes = claim.spec.access_modes.iter();
+    if let Some(mode) = modes.find(|mode| !matches!(&***mode, "ReadWriteOnce" | "ReadWriteOncePod")) {
         return failed(format!(
             "access mode {mode} is not supported: a directory of one node is ReadWriteOnce or ReadWriteOncePod"
         ));

@@ -340,7 +340,9 @@ impl Context {
             let mirror = self.shared.pods.get(&self.at());
             let mirror = mirror.filter(|mirror| mirror.mirrors() == Some(&*self.pod.metadata.uid));
             let mirror = mirror.ok_or_else(|| Failed::sync("the pod has no mirror yet"))?;
-            patch["metadata"]["uid"] = json!(mirror.metadata.uid);
+            if let Some(uid) = patch.pointer_mut("/metadata/uid") {
+                *uid = json!(mirror.metadata.uid);
+            }
         }
         let patched = self
             .shared

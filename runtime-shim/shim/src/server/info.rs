@@ -6,7 +6,7 @@ use cri::{Container, Features, Image, Sandbox, Version};
 use serde_json::json;
 
 /// CRI's form: one entry, whose value is JSON.
-type Info = BTreeMap<String, String>;
+pub(super) type Info = BTreeMap<String, String>;
 
 fn entry(name: &str, value: serde_json::Value) -> Info {
     BTreeMap::from([(name.to_owned(), value.to_string())])

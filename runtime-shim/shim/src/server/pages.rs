@@ -46,7 +46,7 @@ mod tests {
         };
         assert!(split::<KeyValue>(Vec::new()).is_empty());
         let sizes = [10, FULL / 2, FULL / 2, FULL * 3, 1];
-        let pages = split(sizes.map(item).to_vec());
+        let pages = split(sizes.map(item).into());
         let told: Vec<Vec<usize>> = pages
             .iter()
             .map(|page| page.iter().map(|item| item.value.len()).collect())

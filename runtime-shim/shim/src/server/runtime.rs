@@ -115,7 +115,10 @@ impl RuntimeService for Service {
             containers_statuses.push(self.told(container).await?);
         }
         answer(v1::PodSandboxStatusResponse {
-            info: request.verbose.then(|| info::sandbox(&sandbox)).unwrap_or_default(),
+            info: match request.verbose {
+                true => info::sandbox(&sandbox),
+                false => info::Info::default(),
+            },
             status: Some(sandbox.into()),
             containers_statuses,
             timestamp,
@@ -209,7 +212,10 @@ impl RuntimeService for Service {
         let request = request.into_inner();
         let container = self.container(&request.container_id).await?;
         answer(v1::ContainerStatusResponse {
-            info: request.verbose.then(|| info::container(&container)).unwrap_or_default(),
+            info: match request.verbose {
+                true => info::container(&container),
+                false => info::Info::default(),
+            },
             status: Some(self.told(container).await?),
         })
     }
