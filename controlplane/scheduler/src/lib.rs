@@ -145,17 +145,17 @@ impl Scheduler {
 
     fn claim_changed(&mut self, delta: Delta<Claim>) {
         Storage::set(&mut self.cluster.storage.claims, &delta.key, delta.new);
-        self.queue.cluster_changed(Instant::now());
+        self.queue.storage_changed(Instant::now());
     }
 
     fn volume_changed(&mut self, delta: Delta<Volume>) {
         Storage::set(&mut self.cluster.storage.volumes, &delta.key, delta.new);
-        self.queue.cluster_changed(Instant::now());
+        self.queue.storage_changed(Instant::now());
     }
 
     fn class_changed(&mut self, delta: Delta<StorageClass>) {
         Storage::set(&mut self.cluster.storage.classes, &delta.key, delta.new);
-        self.queue.cluster_changed(Instant::now());
+        self.queue.storage_changed(Instant::now());
     }
 
     fn node_changed(&mut self, delta: &Delta<Node>) {

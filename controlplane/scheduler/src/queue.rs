@@ -138,8 +138,17 @@ impl Queue {
     /// Something in the cluster changed that may help: whoever waits for that is tried again, though not before its
     /// back-off is over.
     pub(crate) fn cluster_changed(&mut self, now: Instant) {
+        self.changed_for(|_| true, now);
+    }
+
+    /// The same of a claim, a volume or a class, which only helps pods that have claims.
+    pub(crate) fn storage_changed(&mut self, now: Instant) {
+        self.changed_for(|pod| !pod.claims.is_empty(), now);
+    }
+
+    fn changed_for(&mut self, concerns: impl Fn(&Pod) -> bool, now: Instant) {
         let mut moves = Vec::new();
-        for (key, entry) in &mut self.entries {
+        for (key, entry) in self.entries.iter_mut().filter(|(_, entry)| concerns(&entry.pod)) {
             match &mut entry.state {
                 State::Unschedulable { not_before, .. } => moves.push((key.clone(), *not_before)),
                 State::InFlight { changed } => *changed = true,

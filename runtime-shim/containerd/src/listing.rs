@@ -31,6 +31,25 @@ pub(crate) struct Listing {
     containers: Mutex<HashMap<String, Container>>,
 }
 
+/// Whether containerd runs pods of anybody but the owner, none of which is ever more than counted.
+pub(crate) async fn has_pods_of_others(link: &Link, owner: &str) -> Result<bool, Error> {
+    let request = ListPodSandboxRequest {
+        filter: Some(PodSandboxFilter {
+            state: Some(v1::PodSandboxStateValue {
+                state: v1::PodSandboxState::SandboxReady.into(),
+            }),
+            ..PodSandboxFilter::default()
+        }),
+    };
+    let listed = link
+        .call(listing("sandbox"), async {
+            link.runtime().list_pod_sandbox(request).await
+        })
+        .await?;
+    let is_ours = |item: &v1::PodSandbox| item.labels.get(records::OWNER).is_some_and(|name| name == owner);
+    Ok(!listed.items.iter().all(is_ours))
+}
+
 impl Listing {
     /// All sandboxes of the owner.
     pub(crate) async fn sandboxes(&self, link: &Link, owner: &str) -> Result<Vec<Sandbox>, Error> {

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     events::{self, Events},
     link::{Health, Link, PATIENCE},
-    listing::Listing,
+    listing::{self, Listing},
     network::{self, Conflist, NetworkError},
     records::{self, container_id, own_id},
 };
@@ -95,8 +95,12 @@ impl Runtime {
         let Some(directory) = link.settings().network_directory.filter(|_| config.network.is_some()) else {
             return Ok(());
         };
+        let others = listing::has_pods_of_others(&link, &config.owner).await;
+        let others = others.map_err(|error| Unusable {
+            reason: in_full(&error),
+        })?;
         let name = config.network_name.clone();
-        let checked = tokio::task::spawn_blocking(move || network::check(&directory, &name)).await;
+        let checked = tokio::task::spawn_blocking(move || network::check(&directory, &name, others)).await;
         match checked {
             Ok(Err(error)) => Err(Unusable {
                 reason: in_full(&error),
@@ -172,8 +176,12 @@ impl Shared {
         let Some(directory) = self.link.settings().network_directory else {
             return; // asked again when containerd answers
         };
+        let others = match listing::has_pods_of_others(&self.link, &self.owner).await {
+            Ok(others) => others,
+            Err(error) => return self.network.lock().wrong = Some(in_full(&error)),
+        };
         let made = match make(&pod_cidr) {
-            Ok(conflist) => tokio::task::spawn_blocking(move || network::ensure(&directory, &conflist)).await,
+            Ok(conflist) => tokio::task::spawn_blocking(move || network::ensure(&directory, &conflist, others)).await,
             Err(why) => return self.network.lock().wrong = Some(why),
         };
         match made {

@@ -379,7 +379,7 @@ mod tests {
             .expect("all is taken");
         let asked = asked.lock();
         let listed = namespaces().len() + policy().len() + standard::objects().len();
-        assert_eq!(asked.created.len(), listed + 9);
+        assert_eq!(asked.created.len(), listed + 10);
         assert_eq!(asked.early, 0);
         assert!((2..=AT_ONCE).contains(&asked.most), "{} at once", asked.most);
     }

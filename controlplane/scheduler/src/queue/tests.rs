@@ -55,6 +55,25 @@ fn a_change_during_the_attempt_is_not_missed() {
 }
 
 #[test]
+fn storage_concerns_pods_with_claims() {
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    let with = Arc::new(Pod {
+        claims: ["data".into()].into(),
+        ..(*pod("with", "1", "1Gi")).clone()
+    });
+    let without = named("without", 0);
+    for pod in [&with, &without] {
+        queue.put(pod.clone());
+    }
+    queue.take(now).and(queue.take(now)).expect("both");
+    for pod in [&with, &without] {
+        queue.unschedulable(&pod.key(), now);
+    }
+    queue.storage_changed(now);
+    assert_eq!(names(&mut queue, now + FIRST_BACKOFF), ["with"]);
+}
+
+#[test]
 fn nobody_waits_for_ever() {
     let (mut queue, now) = (Queue::default(), Instant::now());
     let a = named("a", 0);
