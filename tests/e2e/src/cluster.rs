@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use crate::{
     containerd::{Containerd, PAUSE, Release},
     oci::Image,
-    process::{Output, Tool, kill, run},
+    process::{Output, Tool, kill, run, until},
 };
 
 /// How a cluster starts.
@@ -143,6 +143,8 @@ pub struct Cluster {
 }
 
 const PORT: u16 = 6443;
+/// For the processes of a machine without power to be gone.
+const OFF: Duration = Duration::from_secs(30);
 /// The first of the descriptors by which users execute the program.
 const PROGRAM: i32 = 100;
 
@@ -327,6 +329,11 @@ impl Cluster {
     pub fn lose_power(&mut self) {
         assert!(self.options.machine, "only a machine has power to lose");
         self.end(Signal::SIGKILL);
+        // The machine's first process is told by the death of this one, and the others by that one's.
+        until("the machine is off", OFF, || match self.processes("").as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?} run")),
+        });
         self.namespace = Arc::new(Namespace::make());
     }
 

@@ -177,6 +177,15 @@ impl Containerd {
     }
 }
 
+impl Drop for Containerd {
+    /// A test that fails leaves nothing either.
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.end();
+        }
+    }
+}
+
 /// As the machine's own would be set up, but for its places. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE nothing may
 /// lower a score, and every sandbox would fail.
 fn config(directory: &Path) -> String {
