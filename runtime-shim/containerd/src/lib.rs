@@ -8,6 +8,7 @@
 //! Beside CRI two services of containerd's own are used, which every version has: its content store, to import images
 //! (`import`), and its stream of events (`events`).
 
+mod accounting;
 mod events;
 mod images;
 mod import;

@@ -4,10 +4,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
-    ExecRequest, Features, Filesystem, FilesystemUsage, Image, ImportContent, Imported, LinuxResources, PullImage,
-    PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats, Session,
-    Streams, Version,
+    Accounting, Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event,
+    ExecOutput, ExecRequest, Features, Filesystem, FilesystemUsage, Image, ImportContent, Imported, LinuxResources,
+    PullImage, PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats,
+    Session, Streams, Version,
 };
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::{
     events::{self, Events},
     link::{Health, Link, PATIENCE},
     listing::{self, Listing},
-    network::{self, Conflist, NetworkError},
+    network::{self, Conflist},
     records::{self, container_id, own_id},
 };
 
@@ -234,8 +234,8 @@ impl Shared {
     }
 }
 
-fn in_full(error: &NetworkError) -> String {
-    match std::error::Error::source(error) {
+fn in_full(error: &dyn std::error::Error) -> String {
+    match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
@@ -596,6 +596,10 @@ impl cri::Runtime for Runtime {
 
     async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error> {
         crate::stats::sandboxes(&self.shared).await
+    }
+
+    async fn accounting(&self) -> Result<Vec<Accounting>, Error> {
+        crate::accounting::of_all(&self.shared).await
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {

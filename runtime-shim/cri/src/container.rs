@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{LinuxContainer, SandboxId, UserNamespace};
 
 /// Identifies a container on this node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContainerId(pub String);
 

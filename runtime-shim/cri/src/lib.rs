@@ -119,6 +119,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stats(&self) -> Result<Vec<ContainerStats>, Error>;
     /// Usage of every ready sandbox.
     async fn sandbox_stats(&self) -> Result<Vec<SandboxStats>, Error>;
+    /// What the kernel has counted for every running container that has processes of its own.
+    async fn accounting(&self) -> Result<Vec<Accounting>, Error> {
+        Ok(Vec::new())
+    }
 
     /// Images on this node.
     async fn list_images(&self) -> Result<Vec<Image>, Error>;

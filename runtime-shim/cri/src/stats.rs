@@ -52,6 +52,68 @@ pub struct LinuxStats {
     pub writable_layer: crate::FilesystemUsage,
 }
 
+/// What the kernel has counted for one container beyond its usage; counters only grow while the container lives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accounting {
+    /// The container.
+    pub id: ContainerId,
+    pub cpu_user_nanoseconds: u64,
+    pub cpu_system_nanoseconds: u64,
+    /// Periods of the CPU limit, those in which it was reached, and how long tasks waited then.
+    pub cpu_periods: u64,
+    pub cpu_throttled_periods: u64,
+    pub cpu_throttled_nanoseconds: u64,
+    /// Of files.
+    pub memory_cache_bytes: u64,
+    pub memory_mapped_bytes: u64,
+    pub memory_kernel_bytes: u64,
+    pub memory_max_usage_bytes: u64,
+    /// How often the limit was reached.
+    pub memory_failures: u64,
+    pub out_of_memory_kills: u64,
+    pub processes: u64,
+    pub threads: u64,
+    /// 0: as many as the system has.
+    pub threads_max: u64,
+    pub descriptors: u64,
+    pub sockets: u64,
+    /// Size of the file system of the writable layer.
+    pub disk_bytes: u64,
+    pub disk_inodes: u64,
+    pub disk_inodes_free: u64,
+    pub devices: Vec<DeviceUsage>,
+    /// Those of the pod, but for the loopback.
+    pub interfaces: Vec<InterfaceCounters>,
+}
+
+/// What was read from a block device and written to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceUsage {
+    /// `major:minor`.
+    pub device: String,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub reads: u64,
+    pub writes: u64,
+}
+
+/// Counters of a network interface, as the kernel has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    pub name: String,
+    pub received: Traffic,
+    pub sent: Traffic,
+}
+
+/// One direction of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub bytes: u64,
+    pub packets: u64,
+    pub errors: u64,
+    pub dropped: u64,
+}
+
 /// CRI's `PsiStats`: the kernel's pressure stall information of a cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pressure {

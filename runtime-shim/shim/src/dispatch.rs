@@ -8,10 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use cri::{
-    Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
-    ExecRequest, Features, Filesystem, FilesystemUsage, Image, ImportContent, Imported, LinuxResources, PullImage,
-    PulledImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState, SandboxStats,
-    Session, SharedRuntime, Streams, Version,
+    Accounting, Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event,
+    ExecOutput, ExecRequest, Features, Filesystem, FilesystemUsage, Image, ImportContent, Imported, LinuxResources,
+    PullImage, PulledImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState,
+    SandboxStats, Session, SharedRuntime, Streams, Version,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -394,6 +394,13 @@ impl Runtime for Dispatch {
         let Some(runtime) = self.oci() else { return Ok(wasm) };
         let containers = union::or_none("usage of sandboxes", runtime.sandbox_stats().await);
         Ok(mixed::sandbox_stats(&self.companions().await?, wasm, containers))
+    }
+
+    async fn accounting(&self) -> Result<Vec<Accounting>, Error> {
+        match self.oci() {
+            Some(runtime) => runtime.accounting().await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn list_images(&self) -> Result<Vec<Image>, Error> {

@@ -147,6 +147,16 @@ impl Service {
             containers,
             sandbox_stats,
             container_stats,
+            accounting: Vec::new(),
+        })
+    }
+
+    /// The same with what the kernel has counted.
+    pub(super) async fn usage_in_full(&self) -> Result<Usage, Status> {
+        let (usage, accounting) = futures::join!(self.usage(), self.runtime.accounting());
+        Ok(Usage {
+            accounting: accounting.map_err(failed)?,
+            ..usage?
         })
     }
 

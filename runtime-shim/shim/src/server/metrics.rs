@@ -2,141 +2,20 @@
 //!
 //! CRI's metrics are whole numbers, so what cAdvisor tells in fractions of a second is told in seconds.
 
+mod kinds;
+
 use std::collections::BTreeMap;
 
-use cri::{Container, ContainerStats, LinuxStats, Pressure, Sandbox, SandboxStats};
-use proto::v1::{
-    self,
-    MetricType::{self, Counter, Gauge},
-};
+use cri::{Accounting, Container, ContainerStats, InterfaceCounters, LinuxStats, Pressure, Sandbox, SandboxStats};
+use proto::v1;
 
+use self::kinds::{KINDS, Kind};
 use super::stats::Usage;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// What identifies a container; of a pod as a whole, `container`, `image` and `name` are empty.
 const LABELS: [&str; 6] = ["container", "id", "image", "name", "namespace", "pod"];
-
-/// A metric: its name, what it is, how it moves, and the labels it has beside those of all.
-struct Kind {
-    name: &'static str,
-    help: &'static str,
-    moves: MetricType,
-    labels: &'static [&'static str],
-}
-
-const fn kind(name: &'static str, moves: MetricType, help: &'static str) -> Kind {
-    Kind {
-        name,
-        help,
-        moves,
-        labels: &[],
-    }
-}
-
-const fn labelled(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Kind {
-    Kind {
-        name,
-        help,
-        moves: Counter,
-        labels,
-    }
-}
-
-const KINDS: &[Kind] = &[
-    kind(
-        "container_cpu_usage_seconds_total",
-        Counter,
-        "CPU time used, in seconds.",
-    ),
-    kind(
-        "container_memory_working_set_bytes",
-        Gauge,
-        "Memory that cannot be given back, in bytes.",
-    ),
-    kind("container_memory_usage_bytes", Gauge, "Memory charged, in bytes."),
-    kind("container_memory_rss", Gauge, "Anonymous memory, in bytes."),
-    kind("container_memory_swap", Gauge, "Swap used, in bytes."),
-    labelled(
-        "container_memory_failures_total",
-        &["failure_type", "scope"],
-        "Page faults.",
-    ),
-    kind("container_fs_usage_bytes", Gauge, "Bytes of the writable layer."),
-    kind(
-        "container_pressure_cpu_stalled_seconds_total",
-        Counter,
-        "Seconds in which every task waited for CPU.",
-    ),
-    kind(
-        "container_pressure_cpu_waiting_seconds_total",
-        Counter,
-        "Seconds in which some task waited for CPU.",
-    ),
-    kind(
-        "container_pressure_memory_stalled_seconds_total",
-        Counter,
-        "Seconds in which every task waited for memory.",
-    ),
-    kind(
-        "container_pressure_memory_waiting_seconds_total",
-        Counter,
-        "Seconds in which some task waited for memory.",
-    ),
-    kind(
-        "container_pressure_io_stalled_seconds_total",
-        Counter,
-        "Seconds in which every task waited for disks.",
-    ),
-    kind(
-        "container_pressure_io_waiting_seconds_total",
-        Counter,
-        "Seconds in which some task waited for disks.",
-    ),
-    kind(
-        "container_start_time_seconds",
-        Gauge,
-        "When it was started, in seconds since the epoch.",
-    ),
-    kind(
-        "container_last_seen",
-        Gauge,
-        "When it was last measured, in seconds since the epoch.",
-    ),
-    kind(
-        "container_spec_cpu_period",
-        Gauge,
-        "Period of the CPU limit, in microseconds.",
-    ),
-    kind(
-        "container_spec_cpu_quota",
-        Gauge,
-        "CPU limit, in microseconds of each period.",
-    ),
-    kind("container_spec_cpu_shares", Gauge, "Weight among others that want CPU."),
-    kind(
-        "container_spec_memory_limit_bytes",
-        Gauge,
-        "Memory limit, in bytes; 0 without one.",
-    ),
-    kind("container_processes", Gauge, "Processes of the pod."),
-    labelled(
-        "container_network_receive_bytes_total",
-        &["interface"],
-        "Bytes received.",
-    ),
-    labelled(
-        "container_network_receive_errors_total",
-        &["interface"],
-        "Errors while receiving.",
-    ),
-    labelled("container_network_transmit_bytes_total", &["interface"], "Bytes sent."),
-    labelled(
-        "container_network_transmit_errors_total",
-        &["interface"],
-        "Errors while sending.",
-    ),
-];
 
 /// All metrics that there can be.
 pub(super) fn descriptors() -> Vec<v1::MetricDescriptor> {
@@ -164,15 +43,25 @@ pub(super) fn of(usage: &Usage) -> Vec<v1::PodSandboxMetrics> {
         .iter()
         .map(|stats| (stats.id.as_str(), stats))
         .collect();
+    let accounts: BTreeMap<_, _> = usage
+        .accounting
+        .iter()
+        .map(|accounting| (&accounting.id, accounting))
+        .collect();
+    let mut interfaces: BTreeMap<&str, &[InterfaceCounters]> = BTreeMap::new();
     let mut of_containers: BTreeMap<&str, Vec<v1::ContainerMetrics>> = BTreeMap::new();
     let sandboxes: BTreeMap<_, _> = usage.sandboxes.iter().map(|sandbox| (&sandbox.id, sandbox)).collect();
     for stats in &usage.container_stats {
         let (Some(container), Some(sandbox)) = (containers.get(&stats.id), sandboxes.get(&stats.sandbox)) else {
             continue;
         };
+        let accounting = accounts.get(&stats.id).copied();
+        if let Some(accounting) = accounting {
+            interfaces.insert(&stats.sandbox.0, &accounting.interfaces);
+        }
         let metrics = v1::ContainerMetrics {
             container_id: stats.id.0.clone(),
-            metrics: of_container(stats, container, sandbox),
+            metrics: of_container(stats, accounting, container, sandbox),
         };
         of_containers.entry(&stats.sandbox.0).or_default().push(metrics);
     }
@@ -180,7 +69,7 @@ pub(super) fn of(usage: &Usage) -> Vec<v1::PodSandboxMetrics> {
         pod_sandbox_id: sandbox.id.0.clone(),
         metrics: own
             .get(sandbox.id.0.as_str())
-            .map(|stats| of_pod(stats, sandbox))
+            .map(|stats| of_pod(stats, interfaces.get(sandbox.id.0.as_str()).copied(), sandbox))
             .unwrap_or_default(),
         container_metrics: of_containers.remove(sandbox.id.0.as_str()).unwrap_or_default(),
     };
@@ -222,7 +111,12 @@ fn seconds(nanoseconds: i64) -> u64 {
     u64::try_from(nanoseconds).unwrap_or_default() / NANOSECONDS
 }
 
-fn of_container(stats: &ContainerStats, container: &Container, sandbox: &Sandbox) -> Vec<v1::Metric> {
+fn of_container(
+    stats: &ContainerStats,
+    accounting: Option<&Accounting>,
+    container: &Container,
+    sandbox: &Sandbox,
+) -> Vec<v1::Metric> {
     let (config, pod) = (&container.config, &sandbox.config);
     let labels = [
         &config.name,
@@ -257,10 +151,70 @@ fn of_container(stats: &ContainerStats, container: &Container, sandbox: &Sandbox
         "container_spec_memory_limit_bytes",
         limits.memory_limit.try_into().unwrap_or_default(),
     );
+    let swap = config.linux.as_ref().map_or(0, |linux| linux.memory_swap_limit);
+    reading.add(
+        "container_spec_memory_swap_limit_bytes",
+        swap.try_into().unwrap_or_default(),
+    );
     if let Some(linux) = &stats.linux {
         of_linux(linux, &mut reading);
     }
+    if let Some(accounting) = accounting {
+        of_kernel(accounting, &mut reading);
+    }
     reading.metrics
+}
+
+fn of_kernel(counted: &Accounting, reading: &mut Reading) {
+    let of_cpu = |nanoseconds: u64| nanoseconds / NANOSECONDS;
+    for (name, value) in [
+        ("container_cpu_user_seconds_total", of_cpu(counted.cpu_user_nanoseconds)),
+        (
+            "container_cpu_system_seconds_total",
+            of_cpu(counted.cpu_system_nanoseconds),
+        ),
+        ("container_cpu_cfs_periods_total", counted.cpu_periods),
+        (
+            "container_cpu_cfs_throttled_periods_total",
+            counted.cpu_throttled_periods,
+        ),
+        (
+            "container_cpu_cfs_throttled_seconds_total",
+            of_cpu(counted.cpu_throttled_nanoseconds),
+        ),
+        ("container_memory_cache", counted.memory_cache_bytes),
+        ("container_memory_mapped_file", counted.memory_mapped_bytes),
+        ("container_memory_kernel_usage", counted.memory_kernel_bytes),
+        ("container_memory_max_usage_bytes", counted.memory_max_usage_bytes),
+        ("container_memory_failcnt", counted.memory_failures),
+        ("container_oom_events_total", counted.out_of_memory_kills),
+        ("container_fs_limit_bytes", counted.disk_bytes),
+        ("container_fs_inodes_total", counted.disk_inodes),
+        ("container_fs_inodes_free", counted.disk_inodes_free),
+        ("container_processes", counted.processes),
+        ("container_threads", counted.threads),
+        ("container_threads_max", counted.threads_max),
+        ("container_file_descriptors", counted.descriptors),
+        ("container_sockets", counted.sockets),
+    ] {
+        reading.add(name, value);
+    }
+    for device in &counted.devices {
+        let name = device.device.as_str();
+        let (major, minor) = name.split_once(':').unwrap_or((name, ""));
+        for (operation, bytes) in [("Read", device.read_bytes), ("Write", device.written_bytes)] {
+            let labels = [name, major, minor, operation];
+            reading.add_with("container_blkio_device_usage_total", &labels, bytes);
+        }
+        for (metric, value) in [
+            ("container_fs_reads_bytes_total", device.read_bytes),
+            ("container_fs_reads_total", device.reads),
+            ("container_fs_writes_bytes_total", device.written_bytes),
+            ("container_fs_writes_total", device.writes),
+        ] {
+            reading.add_with(metric, &[name], value);
+        }
+    }
 }
 
 fn of_linux(stats: &LinuxStats, reading: &mut Reading) {
@@ -294,7 +248,7 @@ fn of_linux(stats: &LinuxStats, reading: &mut Reading) {
     );
 }
 
-fn of_pod(stats: &SandboxStats, sandbox: &Sandbox) -> Vec<v1::Metric> {
+fn of_pod(stats: &SandboxStats, interfaces: Option<&[InterfaceCounters]>, sandbox: &Sandbox) -> Vec<v1::Metric> {
     let (none, pod) = (String::new(), &sandbox.config);
     let labels = [&none, &sandbox.id.0, &none, &none, &pod.namespace, &pod.name];
     let mut reading = Reading {
@@ -311,20 +265,44 @@ fn of_pod(stats: &SandboxStats, sandbox: &Sandbox) -> Vec<v1::Metric> {
     if stats.processes > 0 {
         reading.add("container_processes", stats.processes);
     }
-    for interface in &stats.interfaces {
-        let name = [interface.name.as_str()];
-        reading.add_with("container_network_receive_bytes_total", &name, interface.rx_bytes);
-        reading.add_with("container_network_receive_errors_total", &name, interface.rx_errors);
-        reading.add_with("container_network_transmit_bytes_total", &name, interface.tx_bytes);
-        reading.add_with("container_network_transmit_errors_total", &name, interface.tx_errors);
+    match interfaces {
+        Some(interfaces) => interfaces
+            .iter()
+            .for_each(|interface| of_interface(interface, &mut reading)),
+        None => {
+            for interface in &stats.interfaces {
+                let name = [interface.name.as_str()];
+                reading.add_with("container_network_receive_bytes_total", &name, interface.rx_bytes);
+                reading.add_with("container_network_receive_errors_total", &name, interface.rx_errors);
+                reading.add_with("container_network_transmit_bytes_total", &name, interface.tx_bytes);
+                reading.add_with("container_network_transmit_errors_total", &name, interface.tx_errors);
+            }
+        }
     }
     reading.metrics
+}
+
+fn of_interface(interface: &InterfaceCounters, reading: &mut Reading) {
+    let (received, sent) = (interface.received, interface.sent);
+    for (name, value) in [
+        ("container_network_receive_bytes_total", received.bytes),
+        ("container_network_receive_packets_total", received.packets),
+        ("container_network_receive_errors_total", received.errors),
+        ("container_network_receive_packets_dropped_total", received.dropped),
+        ("container_network_transmit_bytes_total", sent.bytes),
+        ("container_network_transmit_packets_total", sent.packets),
+        ("container_network_transmit_errors_total", sent.errors),
+        ("container_network_transmit_packets_dropped_total", sent.dropped),
+    ] {
+        reading.add_with(name, &[&interface.name], value);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use cri::{
-        ContainerConfig, ContainerId, ContainerState, InterfaceStats, SandboxConfig, SandboxId, SandboxState, Stall,
+        ContainerConfig, ContainerId, ContainerState, DeviceUsage, InterfaceStats, SandboxConfig, SandboxId,
+        SandboxState, Stall, Traffic,
     };
 
     use super::*;
@@ -391,6 +369,57 @@ mod tests {
             containers: vec![container],
             sandbox_stats: vec![own],
             container_stats: vec![stats],
+            accounting: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_counts_is_told_of_each_device_and_interface() {
+        let accounting = Accounting {
+            id: ContainerId("c".into()),
+            threads: 3,
+            devices: vec![DeviceUsage {
+                device: "254:1".into(),
+                written_bytes: 5,
+                ..DeviceUsage::default()
+            }],
+            interfaces: vec![InterfaceCounters {
+                name: "eth0".into(),
+                received: Traffic {
+                    dropped: 6,
+                    ..Traffic::default()
+                },
+                ..InterfaceCounters::default()
+            }],
+            ..Accounting::default()
+        };
+        let usage = Usage {
+            accounting: vec![accounting],
+            ..usage()
+        };
+        let [pod] = of(&usage).try_into().unwrap();
+        let told = |metrics: &[v1::Metric], name: &str, last: &str| {
+            let metric = metrics
+                .iter()
+                .find(|metric| metric.name == name && metric.label_values.ends_with(&[last.into()]));
+            metric.unwrap().value.unwrap().value
+        };
+        let container = &pod.container_metrics[0].metrics;
+        assert_eq!(told(container, "container_threads", "pod"), 3);
+        assert_eq!(told(container, "container_fs_writes_bytes_total", "254:1"), 5);
+        assert_eq!(told(container, "container_blkio_device_usage_total", "Write"), 5);
+        assert_eq!(
+            told(&pod.metrics, "container_network_receive_packets_dropped_total", "eth0"),
+            6
+        );
+        let described: BTreeMap<_, _> = descriptors().into_iter().map(|d| (d.name, d.label_keys)).collect();
+        for metric in container.iter().chain(&pod.metrics) {
+            assert_eq!(
+                described[&metric.name].len(),
+                metric.label_values.len(),
+                "{}",
+                metric.name
+            );
         }
     }
 

@@ -38,8 +38,8 @@ use self::streams::Streaming;
 
 /// The largest message that is read or sent, as of kubelets.
 const LARGEST_MESSAGE: usize = 16 << 20;
-/// Connections at once. A kubelet has two.
-const CONNECTIONS: usize = 64;
+/// Connections at once. A kubelet has two; programs of Go that make a client for each thing they do may leave hundreds open.
+const CONNECTIONS: usize = 4096;
 /// Calls at once on one connection, streams of events aside.
 const CALLS: usize = 256;
 

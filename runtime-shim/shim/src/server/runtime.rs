@@ -436,7 +436,7 @@ impl RuntimeService for Service {
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Answer<v1::ListPodSandboxMetricsResponse> {
-        let pod_metrics = metrics::of(&self.usage().await?);
+        let pod_metrics = metrics::of(&self.usage_in_full().await?);
         answer(v1::ListPodSandboxMetricsResponse { pod_metrics })
     }
 
@@ -446,7 +446,7 @@ impl RuntimeService for Service {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        let metrics = metrics::of(&self.usage().await?);
+        let metrics = metrics::of(&self.usage_in_full().await?);
         let page = |pod_sandbox_metrics| v1::StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
         answer(pages::stream(metrics, page).boxed())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cri::{Container, ContainerStats, Sandbox, SandboxId, SandboxStats};
+use cri::{Accounting, Container, ContainerStats, Sandbox, SandboxId, SandboxStats};
 use proto::v1;
 
 use super::find;
@@ -14,6 +14,8 @@ pub(super) struct Usage {
     pub(super) containers: Vec<Container>,
     pub(super) sandbox_stats: Vec<SandboxStats>,
     pub(super) container_stats: Vec<ContainerStats>,
+    /// Only where it was asked for: it is read process by process.
+    pub(super) accounting: Vec<Accounting>,
 }
 
 impl Usage {
