@@ -6,7 +6,8 @@
 //! (`host-local`), whose first the node's ends all have; what is given out is kept where a boot forgets it, as the pods are
 //! gone then as well. Masquerading is ours, the same for all pods.
 //!
-//! Host ports are translated by `portmap`, without what would let pods reach the node's 127.0.0.1.
+//! Host ports are translated by `portmap`, on 127.0.0.1 as well. For that the node takes packets for 127.0.0.1 from the pods'
+//! links, but for a rule of ours (`masquerade`) that drops whatever is not an answer.
 
 use ipnet::Ipv4Net;
 use serde_json::json;
@@ -45,7 +46,7 @@ pub fn conflist(cluster_id: &str, pod_range: Ipv4Net) -> Result<Conflist, Error>
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
-            {"type": "portmap", "snat": false, "capabilities": {"portMappings": true}},
+            {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}},
         ],
     });
     Ok(Conflist {

@@ -1,4 +1,6 @@
-//! Pods that speak to the world outside the cluster do so with the node's address.
+//! Pods that speak to the world outside the cluster do so with the node's address, and nobody speaks to the node's
+//! 127.0.0.1 from outside, although host ports of containers need links that would let them (`route_localnet`). Answers on
+//! such links are for the node's own address until they are translated back, which is after the rule.
 
 use std::process::Stdio;
 
@@ -33,6 +35,11 @@ fn rules(config: &Config) -> String {
         "add table ip {table}\n\
          delete table ip {table}\n\
          table ip {table} {{\n\
+         \x20 chain prerouting {{\n\
+         \x20   type filter hook prerouting priority raw; policy accept;\n\
+         \x20   iifname != \"lo\" ip daddr 127.0.0.0/8 drop\n\
+         \x20   iifname != \"lo\" ip saddr 127.0.0.0/8 drop\n\
+         \x20 }}\n\
          \x20 chain postrouting {{\n\
          \x20   type nat hook postrouting priority srcnat; policy accept;\n\
          \x20   ip saddr {pods} ip daddr != {{ {cluster}, {services}, 127.0.0.0/8, 224.0.0.0/4 }} \

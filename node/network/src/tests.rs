@@ -134,3 +134,42 @@ fn an_address_without_a_pod_refuses_at_once() {
         remove("tst3").await.unwrap();
     });
 }
+
+/// Runs one of the system's commands in this thread's namespace.
+fn command(line: &str) {
+    let mut words = line.split(' ');
+    let status = std::process::Command::new(words.next().unwrap()).args(words).status();
+    assert!(status.unwrap().success(), "{line}");
+}
+
+#[test]
+fn the_nodes_loopback_is_closed_to_links_that_would_take_packets_for_it() {
+    on_own_machine(async || {
+        let network = ensure(&config("tst4")).await.unwrap();
+        let open = |link: &str| std::fs::write(format!("/proc/sys/net/ipv4/conf/{link}/route_localnet"), "1").unwrap();
+        command("ip link set lo up");
+        open(&link_name("tst4"));
+        // A pod that sends away what is for one address of its loopback.
+        in_netns(&network.netns_path, || {
+            open("wp-tst4");
+            command(&format!(
+                "ip route add 127.0.0.5 via {} dev wp-tst4 onlink",
+                network.gateway
+            ));
+        })
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.5:80").unwrap();
+        let tried = || {
+            in_netns(&network.netns_path, || {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.bind(&SocketAddr::from(([10, 128, 1, 7], 0)).into()).unwrap();
+                socket.connect_timeout(&listener.local_addr().unwrap().into(), Duration::from_secs(1))
+            })
+            .unwrap()
+        };
+        assert_eq!(tried().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        command("nft flush chain ip wherry-tst4-network prerouting");
+        tried().expect("nothing but the rule keeps it out");
+        remove("tst4").await.unwrap();
+    });
+}

@@ -34,8 +34,22 @@ pub(crate) async fn containers(shared: &Shared) -> Result<Vec<ContainerStats>, E
     let answer = link.call(attempt("container", ""), async {
         link.runtime().list_container_stats(request).await
     });
-    let listed = answer.await?.stats.into_iter();
-    Ok(listed.filter_map(|stats| container(shared, stats)).collect())
+    let told = answer.await?.stats;
+    // What has begun to run since the last list is not known to do so.
+    if !told.iter().all(|stats| is_known(shared, stats)) {
+        shared.containers().await?;
+    }
+    Ok(told.into_iter().filter_map(|stats| container(shared, stats)).collect())
+}
+
+fn is_known(shared: &Shared, stats: &v1::ContainerStats) -> bool {
+    let id = stats.attributes.as_ref().map(|attributes| &attributes.id);
+    id.is_none_or(|id| {
+        shared
+            .listing
+            .known_container(id)
+            .is_some_and(|known| known.state == cri::ContainerState::Running)
+    })
 }
 
 fn container(shared: &Shared, stats: v1::ContainerStats) -> Option<ContainerStats> {

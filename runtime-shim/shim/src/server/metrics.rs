@@ -48,6 +48,8 @@ pub(super) fn of(usage: &Usage) -> Vec<v1::PodSandboxMetrics> {
         .iter()
         .map(|accounting| (&accounting.id, accounting))
         .collect();
+    // Some runtimes do not tell of some sandboxes as wholes.
+    let mut together: BTreeMap<&str, SandboxStats> = BTreeMap::new();
     let mut interfaces: BTreeMap<&str, &[InterfaceCounters]> = BTreeMap::new();
     let mut of_containers: BTreeMap<&str, Vec<v1::ContainerMetrics>> = BTreeMap::new();
     let sandboxes: BTreeMap<_, _> = usage.sandboxes.iter().map(|sandbox| (&sandbox.id, sandbox)).collect();
@@ -55,6 +57,9 @@ pub(super) fn of(usage: &Usage) -> Vec<v1::PodSandboxMetrics> {
         let (Some(container), Some(sandbox)) = (containers.get(&stats.id), sandboxes.get(&stats.sandbox)) else {
             continue;
         };
+        if !own.contains_key(stats.sandbox.0.as_str()) {
+            add(stats, together.entry(&stats.sandbox.0).or_default());
+        }
         let accounting = accounts.get(&stats.id).copied();
         if let Some(accounting) = accounting {
             interfaces.insert(&stats.sandbox.0, &accounting.interfaces);
@@ -69,11 +74,20 @@ pub(super) fn of(usage: &Usage) -> Vec<v1::PodSandboxMetrics> {
         pod_sandbox_id: sandbox.id.0.clone(),
         metrics: own
             .get(sandbox.id.0.as_str())
+            .copied()
+            .or_else(|| together.get(sandbox.id.0.as_str()))
             .map(|stats| of_pod(stats, interfaces.get(sandbox.id.0.as_str()).copied(), sandbox))
             .unwrap_or_default(),
         container_metrics: of_containers.remove(sandbox.id.0.as_str()).unwrap_or_default(),
     };
     usage.sandboxes.iter().map(metrics).collect()
+}
+
+/// Adds what a container uses to what its sandbox does.
+fn add(stats: &ContainerStats, to: &mut SandboxStats) {
+    to.timestamp = to.timestamp.max(stats.timestamp);
+    to.cpu_usage_core_nanoseconds += stats.cpu_usage_core_nanoseconds;
+    to.memory_working_set_bytes += stats.memory_working_set_bytes;
 }
 
 /// Collects metrics of one thing.
@@ -397,7 +411,12 @@ mod tests {
             accounting: vec![accounting],
             ..usage()
         };
-        let [pod] = of(&usage).try_into().unwrap();
+        let [pod] = of(&Usage {
+            sandbox_stats: Vec::new(),
+            ..usage
+        })
+        .try_into()
+        .unwrap();
         let told = |metrics: &[v1::Metric], name: &str, last: &str| {
             let metric = metrics
                 .iter()
@@ -406,6 +425,11 @@ mod tests {
         };
         let container = &pod.container_metrics[0].metrics;
         assert_eq!(told(container, "container_threads", "pod"), 3);
+        assert_eq!(
+            told(&pod.metrics, "container_cpu_usage_seconds_total", "pod"),
+            3,
+            "the sandbox is told of by its containers"
+        );
         assert_eq!(told(container, "container_fs_writes_bytes_total", "254:1"), 5);
         assert_eq!(told(container, "container_blkio_device_usage_total", "Write"), 5);
         assert_eq!(

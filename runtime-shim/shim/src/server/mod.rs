@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: checkpoints, and everything of Windows nodes.
 
+mod deadline;
 mod events;
 mod find;
 mod images;
@@ -102,6 +103,7 @@ pub fn serve(
         .max_encoding_message_size(LARGEST_MESSAGE);
     let served = transport::Server::builder()
         .concurrency_limit_per_connection(CALLS)
+        .layer(deadline::Deadlines)
         .add_service(runtime)
         .add_service(images)
         .serve_with_incoming_shutdown(socket::incoming(listener, CONNECTIONS), quit.cancelled_owned());
