@@ -38,7 +38,7 @@ lint: ## Format, lint and check dependencies
 
 bench: build ## Measure what SPECIFICATION.md states (root; WASMTIME=path compares with `wasmtime serve`)
 	cargo build --release --package bench
-	for what in start creates pods scale memory idle "requests $(if $(WASMTIME),--wasmtime $(WASMTIME))"; do \
+	for what in start creates pods containers scale memory idle "requests $(if $(WASMTIME),--wasmtime $(WASMTIME))"; do \
 	  WHERRY_BIN=$(abspath $(WHERRY)) $(TARGET)/release/bench $$what || exit 1; done
 
 soak: ## Run the long jobs: a thousand seeds, a hundred kills (root), ten minutes of each fuzz target

@@ -5,6 +5,7 @@
 
 mod api;
 mod connection;
+mod containers;
 mod creates;
 mod fan;
 mod figures;
@@ -80,6 +81,17 @@ enum What {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Pods of OCI containers: one at a time, many at once, the agent's share, commands and logs.
+    Containers {
+        #[arg(long, default_value_t = 30)]
+        count: usize,
+        /// Pods at once.
+        #[arg(long, default_value_t = 100)]
+        many: usize,
+        /// For which they are left alone.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+    },
     /// HTTP requests through a Service address, and to another server of the same component for comparison.
     Requests {
         #[arg(long, default_value_t = 32)]
@@ -127,6 +139,19 @@ enum What {
         clients: usize,
         count: usize,
     },
+    /// The load of `containers`, inside the cluster's network namespace.
+    #[command(hide = true)]
+    LoadContainers {
+        kubeconfig: std::path::PathBuf,
+        count: usize,
+        socket: std::path::PathBuf,
+    },
+    /// The many pods of `containers`.
+    #[command(hide = true)]
+    LoadContainersMany {
+        kubeconfig: std::path::PathBuf,
+        count: usize,
+    },
     /// The load of `pods`, inside the cluster's network namespace.
     #[command(hide = true)]
     LoadPods {
@@ -162,6 +187,13 @@ fn main() -> anyhow::Result<()> {
             component,
             wasmtime,
         } => requests::measure(clients, seconds, component.as_deref(), wasmtime.as_deref()),
+        What::Containers { count, many, seconds } => containers::measure(count, many, seconds),
+        What::LoadContainers {
+            kubeconfig,
+            count,
+            socket,
+        } => on_runtime(containers::load(&kubeconfig, count, &socket)),
+        What::LoadContainersMany { kubeconfig, count } => on_runtime(containers::load_many(&kubeconfig, count)),
         What::Scale { count } => scale::measure(count),
         What::Memory { count, probes } => memory::measure(count, probes),
         What::Idle { count, seconds } => idle::measure(count, seconds),

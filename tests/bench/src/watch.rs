@@ -35,6 +35,8 @@ pub(crate) struct Metadata {
 #[derive(Deserialize, Default)]
 struct Status {
     #[serde(default)]
+    phase: String,
+    #[serde(default)]
     conditions: Vec<Condition>,
 }
 
@@ -50,6 +52,11 @@ impl Event {
     pub(crate) fn is_ready(&self) -> bool {
         let conditions = &self.object.status.conditions;
         self.kind != "DELETED" && conditions.iter().any(|c| c.kind == "Ready" && c.status == "True")
+    }
+
+    /// Whether the pod is there and its containers run.
+    pub(crate) fn is_running(&self) -> bool {
+        self.kind != "DELETED" && self.object.status.phase == "Running"
     }
 }
 
