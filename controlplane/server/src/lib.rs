@@ -383,6 +383,11 @@ impl Server {
             node_prefix: config.node_prefix,
             root_ca: self.pki.ca.clone(),
             authority: Some(self.authority.clone()),
+            // A control plane alone has none.
+            own_node: (!config.node_addresses.is_empty()).then(|| controllers::OwnNode {
+                name: config.node_name.clone(),
+                addresses: config.node_addresses.clone(),
+            }),
             clock: clock.clone(),
         };
         let (controlling, end) = (
