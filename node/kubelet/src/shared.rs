@@ -15,6 +15,7 @@ use crate::{
     objects::Warm,
     observer::Observer,
     pod::Pod,
+    probes::Tally,
     resources::Capacity,
     static_pods::{self, StaticPods},
     status::NodeFacts,
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) evictions: Evictions,
+    pub(crate) probes: Tally,
 }
 
 impl Shared {

@@ -126,6 +126,7 @@ impl Node {
                 client_authorities: vec![authority.0.der().clone()],
                 allowed_names: vec!["kube-apiserver-kubelet-client".into()],
             },
+            rotate_certificates: false,
             limitation: None,
             ready: told,
             tasks: tasks.clone(),

@@ -251,6 +251,7 @@ impl Fixture {
             metrics: Vec::new(),
             cgroups: None,
             evictions: crate::eviction::Evictions::default(),
+            probes: crate::probes::Tally::default(),
         });
         let first = Arc::new(api.pod());
         let (inbox, wake) = (watch::Sender::new(Desired::Pod(first)), Arc::new(Notify::new()));
