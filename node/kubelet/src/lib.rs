@@ -35,6 +35,7 @@ mod server;
 mod shared;
 mod static_pods;
 mod status;
+mod user_namespaces;
 mod volumes;
 mod worker;
 
@@ -228,6 +229,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
                     .iter()
                     .any(|h| h.name.is_empty() && h.recursive_readonly_mounts),
                 strict_groups: features.supplemental_groups_policy,
+                user_namespaces: features.handlers.iter().any(|h| h.name.is_empty() && h.user_namespaces),
             },
         },
         network,
@@ -237,6 +239,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         cgroups,
         evictions: eviction::Evictions::default(),
         probes: probes::Tally::default(),
+        users: user_namespaces::UserNamespaces::default(),
     });
     let own = certificates::Node {
         name: config.node_name.clone(),

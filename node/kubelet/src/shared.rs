@@ -19,6 +19,7 @@ use crate::{
     resources::Capacity,
     static_pods::{self, StaticPods},
     status::NodeFacts,
+    user_namespaces::UserNamespaces,
 };
 
 pub(crate) struct Shared {
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) evictions: Evictions,
     pub(crate) probes: Tally,
+    pub(crate) users: UserNamespaces,
 }
 
 impl Shared {
