@@ -360,10 +360,10 @@ fn a_node_is_debugged_by_a_pod_on_it() {
             "--image-pull-policy=Never",
             "--attach=false",
         ];
-        let made = cluster
-            .kubectl_with(tool, &[&debug[..], &["--", "sh", "-c", &look]].concat(), "")
-            .ok();
-        let pod = made
+        let made = cluster.kubectl_with(tool, &[&debug[..], &["--", "sh", "-c", &look]].concat(), "");
+        assert!(made.success, "{made:?}");
+        let told = format!("{} {}", made.stdout, made.stderr);
+        let pod = told
             .split_whitespace()
             .find(|word| word.starts_with("node-debugger-"))
             .expect("a pod")

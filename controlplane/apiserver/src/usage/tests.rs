@@ -286,3 +286,31 @@ async fn the_group_is_discovered_after_all_others_and_has_no_apiservice() {
         StatusCode::NOT_FOUND
     );
 }
+
+#[tokio::test]
+async fn a_metrics_server_that_is_installed_answers_instead() {
+    let (f, _) = measured().await;
+    f.aggregate();
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let body = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {"name": "v1beta1.metrics.k8s.io"}, "spec": {"group": GROUP, "version": VERSION,
+        "service": {"namespace": "kube-system", "name": "metrics-server"}, "insecureSkipTLSVerify": true,
+        "groupPriorityMinimum": 100, "versionPriority": 100}});
+    let created = f.post(services, body).await;
+    assert_eq!(created.code, StatusCode::CREATED, "{created:?}");
+    let pods = format!("{ROOT}/pods");
+    let mut answer = f.get(&pods).await;
+    while answer.code == StatusCode::OK {
+        tokio::task::yield_now().await;
+        answer = f.get(&pods).await;
+    }
+    assert_eq!(
+        (answer.code, &*answer.bytes),
+        (StatusCode::SERVICE_UNAVAILABLE, &b"service unavailable\n"[..])
+    );
+    let deleted = f.delete(&format!("{services}/v1beta1.metrics.k8s.io")).await;
+    assert_eq!(deleted.code, StatusCode::OK);
+    while f.get(&pods).await.code != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+}

@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn namespaces_are_the_containers_unless_shared() {
-        let of = |spec: Value| sandbox(&pod(spec)).namespaces.pid;
+        let of = |spec: Value| sandbox(&pod(spec), None).namespaces.pid;
         assert_eq!(of(json!({})), PidNamespace::Container);
         assert_eq!(of(json!({"shareProcessNamespace": true})), PidNamespace::Pod);
         assert_eq!(of(json!({"hostPID": true})), PidNamespace::Node);
@@ -428,10 +428,13 @@ mod tests {
 
     #[test]
     fn the_sandbox_has_the_pods_groups_and_sysctls() {
-        let made = sandbox(&pod(json!({"securityContext": {
-            "fsGroup": 9, "supplementalGroups": [5], "supplementalGroupsPolicy": "Strict",
-            "sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}],
-        }})));
+        let made = sandbox(
+            &pod(json!({"securityContext": {
+                "fsGroup": 9, "supplementalGroups": [5], "supplementalGroupsPolicy": "Strict",
+                "sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}],
+            }})),
+            None,
+        );
         assert_eq!(made.supplemental_groups, [5, 9]);
         assert_eq!(made.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
         assert_eq!(
