@@ -58,6 +58,14 @@ impl Quantity {
         }
     }
 
+    /// `nanos` billionths.
+    pub fn from_nanos(nanos: i64) -> Self {
+        Self {
+            nanos: nanos.into(),
+            format: Format::DecimalSi,
+        }
+    }
+
     /// `bytes` whole units, printed with binary suffixes.
     pub fn from_bytes(bytes: i64) -> Self {
         Self {

@@ -30,6 +30,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+pub mod usage;
 pub mod webhook;
 
 pub use aggregation::ProxyClient;

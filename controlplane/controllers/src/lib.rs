@@ -51,7 +51,16 @@ pub struct Config {
     pub root_ca: String,
     /// Signs requests for certificates; without it they wait for somebody who does.
     pub authority: Option<Arc<Authority>>,
+    /// The node that runs in this very process: its requests for serving certificates are approved, if they are for these.
+    pub own_node: Option<OwnNode>,
     pub clock: Clock,
+}
+
+/// A node whose name and addresses are known from elsewhere than the node itself.
+#[derive(Clone, Debug)]
+pub struct OwnNode {
+    pub name: String,
+    pub addresses: Vec<std::net::IpAddr>,
 }
 
 /// What a controller gets.

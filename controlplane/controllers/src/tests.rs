@@ -53,6 +53,7 @@ impl Cluster {
             node_prefix: 17,
             root_ca: "PEM".into(),
             authority: None,
+            own_node: None,
             clock: Clock::anchored(Timestamp::UNIX_EPOCH),
         };
         let make = fake.clone();

@@ -234,7 +234,7 @@ impl Server {
                 kubernetes_address,
                 node_ports: config.node_ports.clone(),
                 admission: Vec::new(),
-                virtuals: virtuals(&pki, &caches.0, components.clone())?,
+                virtuals: virtuals(&pki, &clock, &caches, components.clone())?,
                 checks: store
                     .check()
                     .into_iter()
@@ -383,6 +383,11 @@ impl Server {
             node_prefix: config.node_prefix,
             root_ca: self.pki.ca.clone(),
             authority: Some(self.authority.clone()),
+            // A control plane alone has none.
+            own_node: (!config.node_addresses.is_empty()).then(|| controllers::OwnNode {
+                name: config.node_name.clone(),
+                addresses: config.node_addresses.clone(),
+            }),
             clock: clock.clone(),
         };
         let (controlling, end) = (
@@ -471,9 +476,14 @@ fn pages() -> Option<apiserver::Pages> {
 }
 
 /// Endpoints that reach beyond the store.
-fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Result<apiserver::Virtuals, tls::Error> {
+fn virtuals(
+    pki: &Pki,
+    clock: &Clock,
+    (tasks, shutdown): &(TaskTracker, CancellationToken),
+    components: Arc<Components>,
+) -> Result<apiserver::Virtuals, tls::Error> {
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
-    let tasks = tasks.clone();
+    let (clock, tasks, shutdown) = (api_clock(clock), tasks.clone(), shutdown.clone());
     Ok(Box::new(move |deps: &Deps| -> Vec<VirtualRoute> {
         let dialer: Arc<dyn Dialer> = Arc::new(Direct::new(deps.reader.clone(), kubelets));
         let mut routes = vec![
@@ -482,6 +492,7 @@ fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Resu
         ];
         routes.extend(apiserver::pods::stream::routes(&dialer, &tasks));
         routes.extend(apiserver::proxy::routes(&dialer, &tasks));
+        routes.extend(apiserver::usage::routes(&deps.reader, &dialer, clock, &tasks, shutdown));
         routes
     }))
 }

@@ -221,6 +221,7 @@ fn kubelet_config(
         network,
         api_listener: config.api_listener,
         api_tls: config.api_tls,
+        rotate_certificates: true,
         limitation: config.limitation,
         ready: config.ready,
         tasks: config.tasks,

@@ -35,7 +35,7 @@ const SAFE_SYSCTLS: [&str; 12] = [
 pub(crate) fn check(pod: &Pod, platform: &Platform) -> Option<Rejection> {
     sysctls(pod)
         .or_else(|| apparmor(pod, platform))
-        .or_else(|| user_namespace(pod))
+        .or_else(|| user_namespace(pod, platform))
         .or_else(|| strict_groups(pod, platform))
 }
 
@@ -71,12 +71,14 @@ fn apparmor(pod: &Pod, platform: &Platform) -> Option<Rejection> {
         })
 }
 
-/// Neither runtime of this node maps users.
-fn user_namespace(pod: &Pod) -> Option<Rejection> {
-    (pod.spec.host_users == Some(false)).then(|| Rejection {
+/// Wasm guests have no users, and what runs OCI containers may be too old.
+fn user_namespace(pod: &Pod, platform: &Platform) -> Option<Rejection> {
+    (pod.spec.host_users == Some(false) && !platform.user_namespaces).then(|| Rejection {
         reason: "UserNamespacesNotSupported",
-        message: "the container runtime of this node does not support user namespaces; remove hostUsers: false"
-            .to_owned(),
+        message:
+            "the container runtime of this node does not support user namespaces (containerd 2.0 and runc 1.2 do); \
+                  remove hostUsers: false"
+                .to_owned(),
     })
 }
 
@@ -116,6 +118,12 @@ mod tests {
             let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("pod");
             assert_eq!(check(&pod, &Platform::default()).map(|r| r.reason), want, "{spec}");
         }
+        let able = Platform {
+            user_namespaces: true,
+            ..Platform::default()
+        };
+        let mapped = json!({"spec": {"hostUsers": false}});
+        assert_eq!(check(&serde_json::from_value(mapped).expect("pod"), &able), None);
         let pod = json!({"spec": sysctl("kernel.msgmax")});
         let refused = check(&serde_json::from_value(pod).expect("pod"), &Platform::default()).expect("refused");
         assert_eq!(refused.message, "forbidden sysctl: \"kernel.msgmax\" not allowlisted");

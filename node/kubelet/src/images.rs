@@ -24,10 +24,10 @@ const LOOK: Duration = Duration::from_secs(60);
 /// Between collections that did not free what they should, so that the same is not told over and over.
 const AFTER_FAILURE: Duration = Duration::from_secs(300);
 /// Kubernetes' `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`.
-const HIGH: u64 = 85;
-const LOW: u64 = 80;
+pub(crate) const HIGH: u64 = 85;
+pub(crate) const LOW: u64 = 80;
 /// Kubernetes' `imageMinimumGCAge`.
-const LEAST_AGE: Duration = Duration::from_secs(120);
+pub(crate) const LEAST_AGE: Duration = Duration::from_secs(120);
 
 /// A disk's size and what is free of it, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 
 mod admit;
 mod blocking;
+mod certificates;
 mod cgroups;
 mod cluster;
 mod dns;
@@ -34,6 +35,7 @@ mod server;
 mod shared;
 mod static_pods;
 mod status;
+mod user_namespaces;
 mod volumes;
 mod worker;
 
@@ -90,6 +92,8 @@ pub struct Config {
     /// Where the kubelet API listens; its port stands in the Node's status.
     pub api_listener: std::net::TcpListener,
     pub api_tls: Tls,
+    /// Whether this node asks the cluster for certificates of its own, and for new ones in time.
+    pub rotate_certificates: bool,
     /// What this node cannot do for want of privileges, if anything.
     pub limitation: Option<Limitation>,
     /// Becomes true when the API has been told that the node is Ready.
@@ -225,6 +229,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
                     .iter()
                     .any(|h| h.name.is_empty() && h.recursive_readonly_mounts),
                 strict_groups: features.supplemental_groups_policy,
+                user_namespaces: features.handlers.iter().any(|h| h.name.is_empty() && h.user_namespaces),
             },
         },
         network,
@@ -233,8 +238,27 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         metrics: config.metrics,
         cgroups,
         evictions: eviction::Evictions::default(),
+        probes: probes::Tally::default(),
+        users: user_namespaces::UserNamespaces::default(),
     });
-    let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls)?;
+    let own = certificates::Node {
+        name: config.node_name.clone(),
+        addresses: config.node_ips.clone(),
+        authorities: config.api_tls.client_authorities.clone(),
+        data_dir: config.data_dir.clone(),
+    };
+    let told = server::Told {
+        static_pods: config.static_pods.clone(),
+        rotates: config.rotate_certificates,
+    };
+    let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls, told)?;
+    let certificates = config.rotate_certificates.then(|| {
+        let resolver = server.certificate();
+        if let Some(kept) = own.kept(certificates::Purpose::Serving) {
+            resolver.replace(&kept);
+        }
+        certificates::tasks(&own, &config.client, &config.clock, resolver, &shutdown)
+    });
     let at = api::NamespacedName::cluster(&config.node_name);
     let reporter = Reporter {
         client: config.client,
@@ -269,6 +293,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         let follow = static_pods::run(shared.clone(), directory, found, quit.clone());
         tasks.spawn(follow)
     });
+    let certificates = certificates.into_iter().flatten().map(|keeping| tasks.spawn(keeping));
+    let certificates: Vec<_> = certificates.collect();
     let pods = tasks.spawn(pods::run(
         shared,
         cluster,
@@ -277,7 +303,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.clone(),
         quit.clone(),
     ));
-    for part in parts.into_iter().chain(files).chain([pods]) {
+    for part in parts.into_iter().chain(files).chain(certificates).chain([pods]) {
         if let Err(ended) = part.await {
             tracing::error!(error = &ended as &dyn std::error::Error, "a part of the kubelet ended");
         }

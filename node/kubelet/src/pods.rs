@@ -277,6 +277,7 @@ impl Pods {
     /// Ends what the runtime runs for pods that are neither listed nor being ended, and removes their directories.
     async fn sweep(&mut self, cluster: &mut Cluster) {
         self.sweep_volumes(cluster).await;
+        self.shared.probes.keep(|uid| self.workers.contains_key(uid));
         if let Some(cgroups) = &self.shared.cgroups {
             let (cgroups, pods) = (cgroups.clone(), self.shared.pods.list());
             let balance = move || cgroups.balance(pods.iter().map(|(_, pod)| &**pod));

@@ -15,9 +15,11 @@ use crate::{
     objects::Warm,
     observer::Observer,
     pod::Pod,
+    probes::Tally,
     resources::Capacity,
     static_pods::{self, StaticPods},
     status::NodeFacts,
+    user_namespaces::UserNamespaces,
 };
 
 pub(crate) struct Shared {
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) evictions: Evictions,
+    pub(crate) probes: Tally,
+    pub(crate) users: UserNamespaces,
 }
 
 impl Shared {

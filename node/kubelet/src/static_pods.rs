@@ -20,7 +20,7 @@ const HASH: &str = "kubernetes.io/config.hash";
 pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// How often the directory is looked at, and the mirrors compared.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
 

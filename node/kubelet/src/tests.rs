@@ -126,6 +126,7 @@ impl Node {
                 client_authorities: vec![authority.0.der().clone()],
                 allowed_names: vec!["kube-apiserver-kubelet-client".into()],
             },
+            rotate_certificates: false,
             limitation: None,
             ready: told,
             tasks: tasks.clone(),
@@ -505,6 +506,45 @@ async fn the_kubelet_api_gives_logs_to_the_api_server_alone() {
         code == 200 && resources.ends_with("resource_scrape_error 0\n"),
         "{resources}"
     );
+    let (code, configz) = call(&node, admin(), "/configz").await;
+    let configz: Value = serde_json::from_str(&configz).expect("json");
+    let config = &configz["kubeletconfig"];
+    assert_eq!(
+        (code, &config["maxPods"], &config["port"]),
+        (200, &json!(500), &json!(node.address.port()))
+    );
+    assert_eq!(
+        (
+            &config["evictionHard"]["memory.available"],
+            &config["rotateCertificates"]
+        ),
+        (&json!("100Mi"), &json!(false))
+    );
+    let (code, probes) = call(&node, admin(), "/metrics/probes").await;
+    assert!(
+        code == 200 && probes.contains("# TYPE prober_probe_total counter"),
+        "{probes}"
+    );
+    let (code, cadvisor) = call(&node, admin(), "/metrics/cadvisor").await;
+    assert!(
+        code == 200 && cadvisor.contains("\nmachine_memory_bytes "),
+        "{cadvisor}"
+    );
+    let (code, listed) = call(&node, admin(), "/logs/").await;
+    assert!(code == 200 && listed.contains("<pre>"), "{listed}");
+    assert_eq!(call(&node, admin(), "/logs/no-such-file").await.0, 404);
+    let other = || Some(node.authority.issue("system:node:n2", Some("system:nodes")));
+    for (path, subresources) in [
+        ("/logs/", "log"),
+        ("/configz", "configz, proxy"),
+        ("/metrics/probes", "metrics"),
+    ] {
+        let (code, why) = call(&node, other(), path).await;
+        assert!(
+            code == 403 && why.contains(&format!("subresource(s)=[{subresources}]")),
+            "{path}: {code} {why}"
+        );
+    }
     let plain = "unable to upgrade: missing upgrade headers in request";
     assert_eq!(
         call(&node, admin(), "/exec/default/a/web?command=ls&output=1").await,

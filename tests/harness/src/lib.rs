@@ -98,6 +98,7 @@ impl Cluster {
                 node_prefix: 24,
                 root_ca: api::AUTHORITY.to_owned(),
                 authority: None,
+                own_node: None,
                 clock,
             };
             let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];

@@ -78,6 +78,7 @@ impl Node {
                 client_authorities: vec![certificate],
                 allowed_names: Vec::new(),
             },
+            rotate_certificates: false,
             ready: watch::channel(false).0,
             limitation: None,
             tasks: tasks.clone(),

@@ -49,9 +49,15 @@ const BUILT_IN: [(&str, &str, i64, i64); 22] = [
 ];
 /// Those of custom kinds.
 const CUSTOM: (i64, i64) = (1000, 100);
+/// Of what this server measures itself, as metrics-server asks to be placed. It has no APIService, so that a metrics-server
+/// finds its name free.
+const MEASURED: (&str, (i64, i64)) = ("metrics.k8s.io", (100, 100));
 
 /// How a group and version of this server is placed among the others: by its group, then within it.
 pub(crate) fn priority(group: &str, version: &str) -> (i64, i64) {
+    if group == MEASURED.0 {
+        return MEASURED.1;
+    }
     let found = BUILT_IN.iter().find(|row| row.0 == group && row.1 == version);
     found.map_or(CUSTOM, |row| (row.2, row.3))
 }

@@ -181,13 +181,18 @@ pub(crate) fn has_message(api_version: &str, kind: &str) -> bool {
     Message::of_kind(api_version, kind).is_some()
 }
 
-/// The same for what can only go out as it is: a Status, a discovery document, the answer of a virtual.
+/// The same for what can only go out as it is: a Status, a discovery document.
 pub(crate) fn negotiate_plain(accept: Option<&str>) -> Result<Accepted, Status> {
+    negotiate_whole(accept, || true)
+}
+
+/// The same for the answer of a virtual, whose kind need not have a message.
+pub(crate) fn negotiate_whole(accept: Option<&str>, protobuf: impl Fn() -> bool) -> Result<Accepted, Status> {
     let accept = match accept.map(str::trim) {
         None | Some("" | "application/json" | "*/*") => return Ok(Accepted::JSON),
         Some(accept) => accept,
     };
-    let can = |form, _| form == Form::Object;
+    let can = |form, encoding| form == Form::Object && (encoding != Encoding::Protobuf || protobuf());
     let found = clauses(accept).iter().find_map(|clause| clause.accepted(can));
     found.ok_or_else(not_acceptable)
 }

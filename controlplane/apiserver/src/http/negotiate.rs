@@ -4,10 +4,11 @@ use api::Status;
 use http::HeaderName;
 use http::header::{ACCEPT, USER_AGENT};
 
-use super::accept::{self, Accepted, check, has_message, negotiate, negotiate_plain};
+use super::accept::{self, Accepted, check, has_message, negotiate, negotiate_whole};
 use super::route::Route;
 use crate::registry::catalog::Endpoint;
 use crate::registry::resource::Subresource;
+use crate::registry::virtuals::VirtualRoute;
 
 /// In which form and encoding the answer of an endpoint goes out.
 pub(super) fn accepted(
@@ -22,9 +23,14 @@ pub(super) fn accepted(
     Ok(for_people(route, accepted))
 }
 
-/// The same for what has but one form.
-pub(super) fn accepted_plain(route: Route<'_>) -> Result<Accepted, Status> {
-    negotiate_plain(header(route, ACCEPT)).map(|accepted| for_people(route, accepted))
+/// The same for an endpoint of its own, which makes the form itself; as protobuf only where its kind has a message.
+pub(super) fn accepted_virtual(route: Route<'_>, endpoint: &VirtualRoute) -> Result<Accepted, Status> {
+    let (group, version) = endpoint
+        .kind_group_version
+        .unwrap_or((endpoint.group, endpoint.version));
+    let api_version = api::GroupVersion::new(group, version).to_string();
+    let as_protobuf = || endpoint.definition.is_none() || has_message(&api_version, endpoint.kind);
+    negotiate_whole(header(route, ACCEPT), as_protobuf).map(|accepted| for_people(route, accepted))
 }
 
 /// Whether objects of the endpoint can be sent as protobuf.

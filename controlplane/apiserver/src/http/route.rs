@@ -16,7 +16,7 @@ use super::body::Body;
 use super::decode::{Media, content, content_of, content_type, content_without_protobuf, parse, read};
 use super::info::RequestInfo;
 use super::metrics::Target;
-use super::negotiate::{accepted, accepted_plain, is_built_in};
+use super::negotiate::{accepted, accepted_virtual, is_built_in};
 use super::query::Query;
 use super::{health, pipeline, respond};
 use crate::admission::dynamic::passing;
@@ -398,7 +398,10 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     let named = found.subresource.is_some() || matches!(verb, "get" | "delete");
     let misnamed = named == info.name.is_empty() && verb != "list";
     let beyond = info.trailing && found.subresource != Some("proxy");
-    if beyond || found.namespaced == info.namespace.is_empty() || misnamed {
+    // A list may be of every namespace.
+    let everywhere = verb == "list" && found.subresource.is_none();
+    let misplaced = found.namespaced == info.namespace.is_empty() && !(found.namespaced && everywhere);
+    if beyond || misplaced || misnamed {
         return Err(Status::no_such_path());
     }
     check_name(info)?;
@@ -409,7 +412,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
     if let Some(part) = found.handler.stands_for() {
         return pass_to_part(route, part, body).await;
     }
-    let accepted = match accepted_plain(route) {
+    let accepted = match accepted_virtual(route, found) {
         // An object has but one form; what is none (a log, a stream) goes out whatever the caller accepts.
         Err(status) if found.definition.is_some() => return Err(status),
         accepted => accepted,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use api::names::GroupResource;
-use api::{Object, Status};
+use api::{LabelSelector, NamespacedName, Object, Status};
 use async_trait::async_trait;
 use futures::FutureExt;
 use store::cache::{Event, EventKind, Watcher};
@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 
 use super::catalog::{Kind, Registry};
 use super::index::{Entry, KindIndex};
-use super::reader::{Happened, Reader, Trail};
+use super::reader::{Happened, Reader, Selected, Trail};
+use super::{name_of, namespace_of};
 use crate::http::respond::store_error;
 
 /// Reads from the caches of a registry that is given to it once it has started.
@@ -83,6 +84,42 @@ impl Reader for CacheReader {
             .range(&prefix, None)
             .map(|item| item.entry.object(&item.bytes))
             .collect()
+    }
+
+    fn select(
+        &self,
+        kind: &GroupResource,
+        namespace: Option<&str>,
+        labels: &LabelSelector,
+        fields: &[&str],
+    ) -> Vec<Selected> {
+        let Some(kind) = self.kind(kind) else { return Vec::new() };
+        let known = &kind.resource.fields;
+        let nth: Vec<Option<usize>> = fields
+            .iter()
+            .map(|field| known.iter().position(|known| known.name == *field))
+            .collect();
+        let name = |key: &str| match kind.resource.is_namespaced() {
+            true => NamespacedName::new(namespace_of(key), name_of(key)),
+            false => NamespacedName::cluster(name_of(key)),
+        };
+        let snapshot = kind.cache.snapshot();
+        let prefix = kind.scope_prefix(namespace);
+        let all = snapshot.range(&prefix, None);
+        let picked = all.filter(|item| labels.matches(|key| item.entry.label(key)));
+        let selected = picked.map(|item| Selected {
+            name: name(&item.key),
+            labels: item
+                .entry
+                .labels()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            fields: nth
+                .iter()
+                .map(|nth| nth.and_then(|nth| item.entry.field(nth)).unwrap_or_default().to_owned())
+                .collect(),
+        });
+        selected.collect()
     }
 
     fn changes(&self, kind: &GroupResource) -> watch::Receiver<u64> {

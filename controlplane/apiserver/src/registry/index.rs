@@ -37,6 +37,10 @@ impl Entry {
         self.texts.get(2 * nth + 1)
     }
 
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        (0..self.labels as usize).filter_map(|nth| Some((self.texts.get(2 * nth)?, self.texts.get(2 * nth + 1)?)))
+    }
+
     /// The value of the kind's `nth` selectable field.
     pub(crate) fn field(&self, nth: usize) -> Option<&str> {
         self.texts.get(2 * self.labels as usize + nth)

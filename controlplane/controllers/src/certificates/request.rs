@@ -193,7 +193,8 @@ pub(super) fn kubelet_client(request: &Parsed) -> Result<(), String> {
     request.uses("client auth")
 }
 
-fn kubelet_serving(request: &Parsed) -> Result<(), String> {
+/// The same for a certificate of the kubelet API.
+pub(super) fn kubelet_serving(request: &Parsed) -> Result<(), String> {
     let refuse = |why: &str| Err(why.to_owned());
     if request.organizations != [NODES] {
         return refuse("subject organization is not system:nodes");

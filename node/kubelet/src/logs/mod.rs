@@ -14,7 +14,7 @@ use std::{
 
 pub(crate) use line::parse;
 pub(crate) use read::{Options, Stream, stream};
-pub(crate) use rotate::run as rotate;
+pub(crate) use rotate::{MAX_FILES, MAX_SIZE, run as rotate};
 
 /// The files of one attempt, oldest first; the last is the one being written.
 pub(crate) fn files(directory: &Path, attempt: u32) -> Vec<PathBuf> {

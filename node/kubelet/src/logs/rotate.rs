@@ -15,8 +15,8 @@ use super::files;
 use crate::shared::Shared;
 
 /// Kubernetes' `containerLogMaxSize` and `containerLogMaxFiles`.
-const MAX_SIZE: u64 = 10 << 20;
-const MAX_FILES: usize = 5;
+pub(crate) const MAX_SIZE: u64 = 10 << 20;
+pub(crate) const MAX_FILES: usize = 5;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Looks after the logs of all running containers until `shutdown`.

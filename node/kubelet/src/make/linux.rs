@@ -23,6 +23,8 @@ pub(crate) struct Platform {
     pub(crate) recursive_readonly: bool,
     /// It heeds `supplementalGroupsPolicy`.
     pub(crate) strict_groups: bool,
+    /// It gives pods users of their own.
+    pub(crate) user_namespaces: bool,
 }
 
 /// Hidden from containers with `procMount: Default`, and read-only to them.
@@ -63,8 +65,8 @@ pub(crate) enum Error {
     SeccompProfile(String),
 }
 
-/// The sandbox's part.
-pub(super) fn sandbox(pod: &Pod) -> cri::LinuxSandbox {
+/// The sandbox's part; `user`: the pod's users on this node, if they are its own.
+pub(super) fn sandbox(pod: &Pod, user: Option<cri::UserNamespace>) -> cri::LinuxSandbox {
     let context = pod.spec.security_context.as_deref();
     let sysctls = context.map(|c| &*c.sysctls).unwrap_or_default().iter();
     cri::LinuxSandbox {
@@ -72,7 +74,7 @@ pub(super) fn sandbox(pod: &Pod) -> cri::LinuxSandbox {
         namespaces: cri::Namespaces {
             pid: pid(pod),
             host_ipc: pod.spec.host_ipc,
-            user: None,
+            user,
         },
         sysctls: sysctls.map(|s| (s.name.replace('/', "."), s.value.clone())).collect(),
         run_as_user: context.and_then(|c| c.run_as_user),
@@ -132,6 +134,8 @@ pub(crate) struct Given<'a> {
     pub(crate) image_user: Option<&'a cri::ImageUser>,
     /// The running container that an ephemeral one joins.
     pub(crate) target: Option<ContainerId>,
+    /// The pod's users on this node, if they are its own.
+    pub(crate) user: Option<cri::UserNamespace>,
 }
 
 /// The container's part. `security` gets the image's user where the pod names none.
@@ -177,7 +181,7 @@ pub(super) fn container(
         namespaces: cri::Namespaces {
             pid: container_pid(pod, spec, given)?,
             host_ipc: pod.spec.host_ipc,
-            user: None,
+            user: given.user.clone(),
         },
         supplemental_groups_policy: groups_policy(pod),
         run_as_username: username,
@@ -302,6 +306,7 @@ mod tests {
             data_dir: Path::new("/data"),
             image_user,
             target: None,
+            user: None,
         };
         let linux = container(&pod, spec, &given, &mut security).map_err(|e| e.to_string())?;
         Ok((linux, security))
@@ -410,7 +415,7 @@ mod tests {
 
     #[test]
     fn namespaces_are_the_containers_unless_shared() {
-        let of = |spec: Value| sandbox(&pod(spec)).namespaces.pid;
+        let of = |spec: Value| sandbox(&pod(spec), None).namespaces.pid;
         assert_eq!(of(json!({})), PidNamespace::Container);
         assert_eq!(of(json!({"shareProcessNamespace": true})), PidNamespace::Pod);
         assert_eq!(of(json!({"hostPID": true})), PidNamespace::Node);
@@ -423,10 +428,13 @@ mod tests {
 
     #[test]
     fn the_sandbox_has_the_pods_groups_and_sysctls() {
-        let made = sandbox(&pod(json!({"securityContext": {
-            "fsGroup": 9, "supplementalGroups": [5], "supplementalGroupsPolicy": "Strict",
-            "sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}],
-        }})));
+        let made = sandbox(
+            &pod(json!({"securityContext": {
+                "fsGroup": 9, "supplementalGroups": [5], "supplementalGroupsPolicy": "Strict",
+                "sysctls": [{"name": "net/ipv4/tcp_syncookies", "value": "1"}],
+            }})),
+            None,
+        );
         assert_eq!(made.supplemental_groups, [5, 9]);
         assert_eq!(made.supplemental_groups_policy, SupplementalGroupsPolicy::Strict);
         assert_eq!(

@@ -43,7 +43,14 @@ fn labels(pod: &Pod, container: Option<&str>) -> BTreeMap<String, String> {
     out
 }
 
-/// The configuration of a pod's sandbox; `domain`: the cluster's; `is_linux`: it is to hold Linux containers.
+/// What a sandbox of Linux containers is made with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LinuxParts {
+    /// The pod's users on this node, if they are its own.
+    pub(crate) user: Option<cri::UserNamespace>,
+}
+
+/// The configuration of a pod's sandbox; `domain`: the cluster's; `linux`: it is to hold Linux containers.
 ///
 /// # Errors
 /// The pod's host name is longer than the kernel takes.
@@ -53,7 +60,7 @@ pub(crate) fn sandbox(
     dns: cri::DnsConfig,
     domain: &str,
     data_dir: &Path,
-    is_linux: bool,
+    linux: Option<LinuxParts>,
 ) -> Result<cri::SandboxConfig, String> {
     let meta = &pod.metadata;
     let mut labels = labels(pod, None);
@@ -80,7 +87,7 @@ pub(crate) fn sandbox(
             .collect(),
         labels,
         annotations,
-        linux: is_linux.then(|| Box::new(linux::sandbox(pod))),
+        linux: linux.map(|parts| Box::new(linux::sandbox(pod, parts.user))),
         join: None,
     })
 }
@@ -136,6 +143,13 @@ pub(crate) fn container(
     };
     let limits = resources::for_runtime(spec);
     let mut security = security(pod, spec);
+    // What is mounted shows its owners as the pod's users see them.
+    let mut mounts = parts.mounts;
+    if let Some(user) = linux.and_then(|given| given.user.as_ref()) {
+        for mount in mounts.iter_mut().filter(|mount| mount.image.is_none()) {
+            mount.id_mapping = Some(user.clone());
+        }
+    }
     let linux = linux
         .map(|given| linux::container(pod, spec, given, &mut security))
         .transpose()?;
@@ -147,7 +161,7 @@ pub(crate) fn container(
         command: expanded(&spec.command),
         args: expanded(&spec.args),
         working_dir: spec.working_dir.clone(),
-        mounts: parts.mounts,
+        mounts,
         ports: spec.ports.iter().map(port).collect(),
         log_path: log_path(&spec.name, parts.attempt),
         resources: limits,
@@ -183,6 +197,51 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_pod_with_users_of_its_own_sees_its_mounts_through_them() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {"hostUsers": false, "containers": [{"name": "web", "image": "i:1"}]},
+        }))
+        .expect("pod");
+        let user = cri::UserNamespace {
+            host_id: 65_536,
+            length: 65_536,
+        };
+        let mount = |image: Option<&str>| cri::Mount {
+            container_path: "/m".to_owned(),
+            image: image.map(|image| {
+                Box::new(cri::ImageMount {
+                    image: image.to_owned(),
+                    ..cri::ImageMount::default()
+                })
+            }),
+            ..cri::Mount::default()
+        };
+        let parts = Parts {
+            attempt: 0,
+            image_id: "sha256:1".into(),
+            env: Vec::new(),
+            mounts: vec![mount(None), mount(Some("sha256:2"))],
+        };
+        let given = Given {
+            platform: &Platform::default(),
+            data_dir: Path::new("/d"),
+            image_user: None,
+            target: None,
+            user: Some(user.clone()),
+        };
+        let made = container(&pod, &pod.spec.containers[0], parts, Some(&given)).expect("made");
+        let mapped: Vec<_> = made.mounts.iter().map(|mount| mount.id_mapping.clone()).collect();
+        assert_eq!(mapped, [Some(user.clone()), None]);
+        assert_eq!(made.linux.expect("Linux").namespaces.user, Some(user.clone()));
+        let linux = Some(LinuxParts {
+            user: Some(user.clone()),
+        });
+        let sandbox = sandbox(&pod, 0, cri::DnsConfig::default(), "x", Path::new("/d"), linux).expect("made");
+        assert_eq!(sandbox.linux.expect("Linux").namespaces.user, Some(user));
+    }
 
     #[test]
     fn commands_see_the_environment_and_the_container_overrides_the_pod() {
@@ -225,7 +284,7 @@ mod tests {
             cri::DnsConfig::default(),
             "cluster.local",
             Path::new("/d"),
-            false,
+            None,
         )
         .expect("made");
         assert_eq!(sandbox.log_directory, "/d/logs/pods/ns_p_u");

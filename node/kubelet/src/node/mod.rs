@@ -22,19 +22,19 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use machine::{Machine, has_apparmor, machine, memory, storage, usage};
 use status::Facts;
-pub(crate) use status::{Node, Pressure, allocatable, shortages};
+pub(crate) use status::{Node, Pressure, allocatable, shortages, thresholds};
 
 use crate::{Limitation, PodNetwork, resources::Capacity, volumes};
 
 /// How often the status is computed, and how often it is sent though nothing changed.
-const LOOK: Duration = Duration::from_secs(10);
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
 const LOOK_WHILE_NOT_READY: Duration = Duration::from_millis(250);
-const SEND: Duration = Duration::from_secs(300);
+pub(crate) const SEND: Duration = Duration::from_secs(300);
 /// Kubernetes' `nodeLeaseDurationSeconds`; it is renewed four times as often.
-const LEASE: Duration = Duration::from_secs(40);
+pub(crate) const LEASE: Duration = Duration::from_secs(40);
 
 /// Kubernetes' `evictionPressureTransitionPeriod`.
-const TRANSITION: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const TRANSITION: SignedDuration = SignedDuration::from_mins(5);
 
 /// What registers and reports this node.
 pub(crate) struct Reporter {

@@ -104,6 +104,17 @@ fn least_storage(total: i64) -> i64 {
     (total / 100 * LEAST_STORAGE_PERCENT).min(ENOUGH_STORAGE)
 }
 
+/// What is kept free, by Kubernetes' names of the signals; `storage` is how many bytes the disk has.
+pub(crate) fn thresholds(storage: u64) -> BTreeMap<&'static str, String> {
+    let bytes = |bytes| Quantity::from_bytes(bytes).to_string();
+    let storage = i64::try_from(storage).unwrap_or(i64::MAX);
+    BTreeMap::from([
+        ("memory.available", bytes(LEAST_MEMORY)),
+        ("nodefs.available", bytes(least_storage(storage))),
+        ("pid.available", LEAST_PIDS.to_string()),
+    ])
+}
+
 /// The labels every node carries, and those it was given.
 pub(crate) fn labels(name: &str, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let arch = match std::env::consts::ARCH {

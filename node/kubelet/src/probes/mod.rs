@@ -5,6 +5,7 @@ mod exec;
 mod grpc;
 mod http;
 mod state;
+mod tally;
 mod tcp;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 pub(crate) use exec::hook as exec_hook;
 pub(crate) use http::get as http_get;
 pub(crate) use state::{Kind, Prober, Verdict};
+pub(crate) use tally::Tally;
 
 use crate::pod::{Container, Probe};
 

@@ -36,9 +36,9 @@ static ACCESS_REVIEW: Kind = Kind::cluster(
 );
 
 /// How long an answer holds: the kubelet's own defaults.
-const TOKEN: Duration = Duration::from_secs(2 * 60);
-const ALLOWED: Duration = Duration::from_secs(5 * 60);
-const DENIED: Duration = Duration::from_secs(30);
+pub(super) const TOKEN: Duration = Duration::from_secs(2 * 60);
+pub(super) const ALLOWED: Duration = Duration::from_secs(5 * 60);
+pub(super) const DENIED: Duration = Duration::from_secs(30);
 /// Answers that are kept.
 const KEPT: usize = 1024;
 

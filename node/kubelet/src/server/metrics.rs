@@ -1,11 +1,10 @@
-//! What this node and its pods use, as Prometheus reads it: `/metrics`, `/metrics/resource` and, of what cAdvisor tells
-//! elsewhere, `/metrics/cadvisor`.
+//! What this node and its pods use, as Prometheus reads it: `/metrics` and `/metrics/resource`.
 
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
 
@@ -87,12 +86,12 @@ pub(super) async fn resource(State(shared): State<Arc<Shared>>) -> Response {
     answer(out)
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
 /// Core-nanoseconds as seconds.
-fn seconds(nanoseconds: u64) -> f64 {
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
     std::time::Duration::from_nanos(nanoseconds).as_secs_f64()
 }
 
@@ -180,105 +179,4 @@ fn write_resources(out: &mut String, usage: &Usage) -> std::fmt::Result {
 fn labels(pod: &PodUsage) -> String {
     let metadata = &pod.pod.metadata;
     format!("namespace=\"{}\",pod=\"{}\"", metadata.namespace, metadata.name)
-}
-
-/// The names that dashboards made for cAdvisor look for, as far as the runtimes tell.
-pub(super) async fn cadvisor(State(shared): State<Arc<Shared>>) -> Response {
-    match usage::read(&shared).await {
-        Ok(usage) => {
-            let mut out = String::new();
-            let _ = write_cadvisor(&mut out, &usage); // a String takes all
-            answer(out)
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.chain()).into_response(),
-    }
-}
-
-type Of<T> = fn(&T) -> Option<f64>;
-
-fn write_cadvisor(out: &mut String, usage: &Usage) -> std::fmt::Result {
-    let of_containers: [(&str, &str, &str, Of<ContainerUsage>); 5] = [
-        (
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed in seconds.",
-            |c| Some(seconds(c.stats.cpu_usage_core_nanoseconds)),
-        ),
-        (
-            "container_memory_working_set_bytes",
-            "gauge",
-            "Current working set in bytes.",
-            |c| Some(c.stats.memory_working_set_bytes as f64),
-        ),
-        (
-            "container_memory_usage_bytes",
-            "gauge",
-            "Current memory usage in bytes, including all memory regardless of when it was accessed",
-            |c| Some(c.stats.linux.as_ref()?.memory_usage_bytes as f64),
-        ),
-        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| {
-            Some(c.stats.linux.as_ref()?.memory_rss_bytes as f64)
-        }),
-        (
-            "container_start_time_seconds",
-            "gauge",
-            "Start time of the container since unix epoch in seconds.",
-            |c| Some(c.started?.as_second() as f64),
-        ),
-    ];
-    for (name, kind, help, value) in of_containers {
-        family(out, name, kind, help)?;
-        for pod in &usage.pods {
-            for container in &pod.containers {
-                if let Some(value) = value(container) {
-                    let stats = &container.stats;
-                    writeln!(
-                        out,
-                        "{name}{{container=\"{}\",id=\"{}\",{}}} {value}",
-                        stats.name,
-                        stats.id,
-                        labels(pod)
-                    )?;
-                }
-            }
-        }
-    }
-    let of_interfaces: [(&str, &str, Of<cri::InterfaceStats>); 4] = [
-        (
-            "container_network_receive_bytes_total",
-            "Cumulative count of bytes received",
-            |i| Some(i.rx_bytes as f64),
-        ),
-        (
-            "container_network_transmit_bytes_total",
-            "Cumulative count of bytes transmitted",
-            |i| Some(i.tx_bytes as f64),
-        ),
-        (
-            "container_network_receive_errors_total",
-            "Cumulative count of errors encountered while receiving",
-            |i| Some(i.rx_errors as f64),
-        ),
-        (
-            "container_network_transmit_errors_total",
-            "Cumulative count of errors encountered while transmitting",
-            |i| Some(i.tx_errors as f64),
-        ),
-    ];
-    for (name, help, value) in of_interfaces {
-        family(out, name, "counter", help)?;
-        for pod in &usage.pods {
-            for interface in pod.sandbox.iter().flat_map(|sandbox| &sandbox.interfaces) {
-                if let Some(value) = value(interface) {
-                    writeln!(
-                        out,
-                        "{name}{{interface=\"{}\",{}}} {value}",
-                        interface.name,
-                        labels(pod)
-                    )?;
-                }
-            }
-        }
-    }
-    Ok(())
 }

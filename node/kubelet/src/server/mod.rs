@@ -3,20 +3,24 @@
 //! Callers are known by certificates or tokens of the cluster; the API server says what they may ([`auth`]).
 
 mod auth;
+mod cadvisor;
+mod configz;
 mod logs;
 mod metrics;
+mod nodelog;
 mod rights;
 mod streams;
 mod summary;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
     extract::State,
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use hyper_util::{
@@ -34,7 +38,9 @@ use self::{
     auth::{Allowed, Peer},
     streams::Sessions,
 };
-use crate::{Error, Tls, shared::Shared};
+pub(crate) use configz::Told;
+
+use crate::{Error, Tls, certificates::Resolver, shared::Shared};
 
 /// For the TLS handshake and the request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,20 +48,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     listener: TcpListener,
     tls: TlsAcceptor,
+    certificate: Arc<Resolver>,
     app: Router,
 }
 
 impl Server {
     /// A server that is bound but does not accept yet.
-    pub(crate) fn new(shared: Arc<Shared>, listener: std::net::TcpListener, tls: Tls) -> Result<Self, Error> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        listener: std::net::TcpListener,
+        tls: Tls,
+        told: Told,
+    ) -> Result<Self, Error> {
+        let address = listener.local_addr().map_err(Error::Listen)?;
         listener.set_nonblocking(true).map_err(Error::Listen)?;
         let (client, node) = (shared.client.clone(), shared.node_name.clone());
         let allowed = Arc::new(Allowed::new(tls.allowed_names.clone(), client, node));
+        let (tls, certificate) = config(tls)?;
         Ok(Self {
             listener: TcpListener::from_std(listener).map_err(Error::Listen)?,
-            tls: TlsAcceptor::from(Arc::new(config(tls)?)),
-            app: app(shared).layer(middleware::from_fn_with_state(allowed, auth::check)),
+            tls: TlsAcceptor::from(Arc::new(tls)),
+            certificate,
+            app: app(shared, address, told).layer(middleware::from_fn_with_state(allowed, auth::check)),
         })
+    }
+
+    /// By which it is known.
+    pub(crate) fn certificate(&self) -> &Arc<Resolver> {
+        &self.certificate
     }
 
     /// Serves until `shutdown`.
@@ -80,7 +100,7 @@ impl Server {
     }
 }
 
-fn config(tls: Tls) -> Result<rustls::ServerConfig, Error> {
+fn config(tls: Tls) -> Result<(rustls::ServerConfig, Arc<Resolver>), Error> {
     let provider = rustls::crypto::CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let mut roots = rustls::RootCertStore::empty();
@@ -92,14 +112,15 @@ fn config(tls: Tls) -> Result<rustls::ServerConfig, Error> {
         .allow_unauthenticated()
         .build()
         .map_err(Error::ClientAuthorities)?;
+    let resolver = Resolver::new(provider.clone(), tls.certificates, tls.key).map_err(Error::Tls)?;
+    let resolver = Arc::new(resolver);
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Tls)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(tls.certificates, tls.key)
-        .map_err(Error::Tls)?;
+        .with_cert_resolver(resolver.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, resolver))
 }
 
 async fn serve(tls: TlsAcceptor, app: Router, stream: TcpStream) {
@@ -121,7 +142,7 @@ async fn serve(tls: TlsAcceptor, app: Router, stream: TcpStream) {
     }
 }
 
-fn app(shared: Arc<Shared>) -> Router {
+fn app(shared: Arc<Shared>, address: SocketAddr, told: Told) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/pods", get(pods))
@@ -130,7 +151,12 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/checkpoint/{namespace}/{pod}/{container}", post(no_checkpoints))
         .route("/metrics", get(metrics::text))
         .route("/metrics/resource", get(metrics::resource))
-        .route("/metrics/cadvisor", get(metrics::cadvisor))
+        .route("/metrics/cadvisor", get(cadvisor::serve))
+        .route("/metrics/probes", get(probes))
+        .route("/logs", get(nodelog::serve))
+        .route("/logs/", get(nodelog::serve))
+        .route("/logs/{*path}", get(nodelog::serve))
+        .merge(configz::routes(address, told))
         .route("/stats/summary", get(summary::summary))
         .route("/runningpods", get(running_pods))
         .route("/runningpods/", get(running_pods))
@@ -162,6 +188,11 @@ fn streams() -> Router<Arc<Shared>> {
 async fn no_checkpoints() -> (StatusCode, &'static str) {
     let reason = "checkpoints are not made here: neither runtime can freeze a container and restore it";
     (StatusCode::NOT_FOUND, reason)
+}
+
+async fn probes(State(shared): State<Arc<Shared>>) -> Response {
+    let media = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (media, shared.probes.text()).into_response()
 }
 
 /// The pods that the runtime runs, whether or not the API knows them.

@@ -154,8 +154,14 @@ impl Context {
                 self.events().warning(None, "DNSConfigForming", note);
             }
             let (domain, data_dir) = (&self.shared.dns.domain, &self.shared.data_dir);
+            let linux = match is_linux {
+                true => Some(make::LinuxParts {
+                    user: self.users().await?,
+                }),
+                false => None,
+            };
             let mut config =
-                make::sandbox(&self.pod, attempt, dns.config, domain, data_dir, is_linux).map_err(Failed::sync)?;
+                make::sandbox(&self.pod, attempt, dns.config, domain, data_dir, linux).map_err(Failed::sync)?;
             if let (Some(linux), Some(cgroups)) = (&mut config.linux, &self.shared.cgroups) {
                 linux.cgroup_parent = cgroups.parent(&self.pod);
                 let (cgroups, pod) = (cgroups.clone(), self.pod.clone());
@@ -185,6 +191,17 @@ impl Context {
             self.events().warning(None, "FailedCreatePodSandBox", note);
         }
         outcome.map(|_sandbox| Effect::None)
+    }
+
+    /// The users that the pod has on this node, where they are its own.
+    async fn users(&self) -> Result<Option<cri::UserNamespace>, Failed> {
+        if self.pod.spec.host_users != Some(false) {
+            return Ok(None);
+        }
+        let (shared, uid) = (self.shared.clone(), self.pod.metadata.uid.clone());
+        blocking(move || shared.users.claim(&shared.data_dir, &uid))
+            .await
+            .map(Some)
     }
 
     /// The runtime handler that the pod's RuntimeClass names or, without one, that of what its images hold.
@@ -375,7 +392,7 @@ fn absent_is_fine(result: Result<(), cri::Error>) -> Result<(), Failed> {
 }
 
 /// File system work on a thread of its own.
-async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), Failed> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failed> {
     match crate::blocking::run(work).await {
         Ok(done) => done.map_err(|e| Failed::sync(e.to_string())),
         Err(ended) => Err(Failed::sync(ended.to_string())),

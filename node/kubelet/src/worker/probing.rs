@@ -126,6 +126,7 @@ impl Probes {
             return;
         };
         active.busy = false;
+        shared.probes.add(pod, &active.name, run.kind, &run.outcome);
         let (name, title) = (&active.name, run.kind.title());
         let error = match &run.outcome {
             Outcome::Error(why) => Some(why.clone()),

@@ -20,6 +20,7 @@ use crate::{
     pod::{Container, Pod},
     probes::Target,
     shared::Shared,
+    user_namespaces,
     volumes::Claimed,
 };
 
@@ -135,7 +136,14 @@ impl Start {
         let env = env::make(&self.pod, spec, &objects, &services, &self.facts).map_err(|e| wrong(e.to_string()))?;
         let is_linux = image.content == Content::Linux;
         let mounts = self.mounts(spec, &env, images, is_linux).await.map_err(wrong)?;
+        let user = match is_linux {
+            true => {
+                user_namespaces::of(&self.shared.data_dir, &self.pod.metadata.uid).map_err(|e| wrong(e.to_string()))?
+            }
+            false => None,
+        };
         let given = make::Given {
+            user,
             platform: &self.shared.node.platform,
             data_dir: &self.shared.data_dir,
             image_user: image.user.as_ref(),

@@ -251,6 +251,8 @@ impl Fixture {
             metrics: Vec::new(),
             cgroups: None,
             evictions: crate::eviction::Evictions::default(),
+            probes: crate::probes::Tally::default(),
+            users: crate::user_namespaces::UserNamespaces::default(),
         });
         let first = Arc::new(api.pod());
         let (inbox, wake) = (watch::Sender::new(Desired::Pod(first)), Arc::new(Notify::new()));
