@@ -51,7 +51,7 @@ impl Held {
 
     /// Between nothing and one, as good as by chance.
     fn fraction(&self) -> f64 {
-        let digest = self.chain.first().map(|leaf| Sha256::digest(leaf)).unwrap_or_default();
+        let digest = self.chain.first().map(Sha256::digest).unwrap_or_default();
         let number = digest
             .iter()
             .take(4)
