@@ -13,6 +13,7 @@ mod dns;
 mod env;
 mod events;
 mod eviction;
+mod history;
 mod hosts;
 mod images;
 mod lastwords;
@@ -233,6 +234,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         metrics: config.metrics,
         cgroups,
         evictions: eviction::Evictions::default(),
+        history: Default::default(),
     });
     let server = server::Server::new(shared.clone(), config.api_listener, config.api_tls)?;
     let at = api::NamespacedName::cluster(&config.node_name);
@@ -263,6 +265,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
         tasks.spawn(images::collect(shared.clone(), quit.clone())),
         tasks.spawn(eviction::run(shared.clone(), quit.clone())),
+        tasks.spawn(history::run(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
     let files = config.static_pods.map(|directory| {

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use client::{Client, Clock, Informer, Informers, events::Recorder};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -12,6 +13,7 @@ use crate::{
     dns::Dns,
     env::Service,
     eviction::Evictions,
+    history::History,
     objects::Warm,
     observer::Observer,
     pod::Pod,
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) evictions: Evictions,
+    /// What was used in the last hour.
+    pub(crate) history: Mutex<History>,
 }
 
 impl Shared {

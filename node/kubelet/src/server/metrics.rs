@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::usage::{self, ContainerUsage, PodUsage, Usage};
+use super::{
+    usage::{self, ContainerUsage, PodUsage, Usage},
+    wasm,
+};
 use crate::shared::Shared;
 
 fn answer(text: String) -> Response {
@@ -34,6 +37,14 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     }
     let mut out = String::new();
     let _ = write_metrics(&mut out, sandboxes, &states, shared.recorder.dropped()); // a String takes all
+    match usage::read(&shared).await {
+        // a String takes all
+        Ok(usage) => drop(wasm::write(&mut out, &usage)),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the runtime does not tell its usage"
+        ),
+    }
     for part in &shared.metrics {
         out.push_str(&part.text().await);
     }
@@ -87,12 +98,12 @@ pub(super) async fn resource(State(shared): State<Arc<Shared>>) -> Response {
     answer(out)
 }
 
-fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
+pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) -> std::fmt::Result {
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}")
 }
 
 /// Core-nanoseconds as seconds.
-fn seconds(nanoseconds: u64) -> f64 {
+pub(super) fn seconds(nanoseconds: u64) -> f64 {
     std::time::Duration::from_nanos(nanoseconds).as_secs_f64()
 }
 
@@ -177,7 +188,7 @@ fn write_resources(out: &mut String, usage: &Usage) -> std::fmt::Result {
     Ok(())
 }
 
-fn labels(pod: &PodUsage) -> String {
+pub(super) fn labels(pod: &PodUsage) -> String {
     let metadata = &pod.pod.metadata;
     format!("namespace=\"{}\",pod=\"{}\"", metadata.namespace, metadata.name)
 }

@@ -3,12 +3,15 @@
 //! Callers are known by certificates or tokens of the cluster; the API server says what they may ([`auth`]).
 
 mod auth;
+mod history;
 mod logs;
 mod metrics;
+mod programs;
 mod rights;
 mod streams;
 mod summary;
-mod usage;
+pub(crate) mod usage;
+mod wasm;
 
 use std::{sync::Arc, time::Duration};
 
@@ -131,6 +134,10 @@ fn app(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics::text))
         .route("/metrics/resource", get(metrics::resource))
         .route("/metrics/cadvisor", get(metrics::cadvisor))
+        .route("/history", get(history::node))
+        .route("/history/{namespace}", get(history::namespace))
+        .route("/history/{namespace}/{pod}", get(history::pod))
+        .route("/programs/{namespace}/{pod}", get(programs::serve))
         .route("/stats/summary", get(summary::summary))
         .route("/runningpods", get(running_pods))
         .route("/runningpods/", get(running_pods))
