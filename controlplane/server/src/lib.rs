@@ -482,6 +482,7 @@ fn virtuals(pki: &Pki, tasks: &TaskTracker, components: Arc<Components>) -> Resu
         ];
         routes.extend(apiserver::pods::stream::routes(&dialer, &tasks));
         routes.extend(apiserver::proxy::routes(&dialer, &tasks));
+        routes.extend(apiserver::history::routes(&dialer, &tasks));
         routes
     }))
 }
