@@ -281,6 +281,82 @@ describe('pods', () => {
   });
 });
 
+describe('the last hour', () => {
+  const runtime = '/apis/runtime.wherry.dev/v1';
+  const region = (name: string | RegExp) => page.getByRole('region', { name });
+  const chart = (of: string, title: string) => region(of).getByRole('img', { name: new RegExp(`^${title} over the last hour\\..*now [0-9]`) });
+  const asked = (found: Tree): boolean => (found.status?.series?.[0]?.values.requests ?? []).some((sample: number | null) => (sample ?? 0) > 1);
+
+  test('of the cluster and its Wasm share', async () => {
+    // More than the probes ask for.
+    await Promise.all(Array.from({ length: 200 }, () => cluster.ask('GET', `${core('services')}/hello/proxy/`)));
+    await until(`${runtime}/clusters/current`, asked);
+    await open('#/');
+    for (const title of ['CPU', 'Memory']) await chart('The last hour', title).locator('canvas').waitFor();
+    await region('The last hour').getByText(/^since .* nothing is kept from before$/).waitFor();
+    for (const title of ['Requests', 'Latency', 'Live instances', 'Cold starts']) await region('WebAssembly').getByRole('img', { name: new RegExp(`^${title} `) }).locator('canvas').waitFor();
+    await expect.poll(() => region('WebAssembly').getByText('Pods', { exact: true }).locator('xpath=following-sibling::dd').textContent()).toBe('2');
+    await shot(page, 'hour');
+    await accessible(page);
+  });
+
+  test('of a namespace', async () => {
+    await page.selectOption('#namespace', 'kube-system');
+    await region('WebAssembly').waitFor({ state: 'detached' });
+    await page.selectOption('#namespace', 'default');
+    await chart('WebAssembly', 'Requests').waitFor();
+    await page.selectOption('#namespace', '');
+  });
+
+  test('of a pod, with its limits and what its program is', async () => {
+    const { items } = await until(`${core('pods')}?labelSelector=app%3Dhello`, (found) => found.items.some((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp));
+    const { name } = items.find((one: Tree) => one.status.phase === 'Running' && !one.metadata.deletionTimestamp).metadata;
+    await until(`${runtime}/namespaces/default/pods/${name}`, (found) => (found.status?.series?.[0]?.values.cpu ?? []).length > 1);
+    await open(`#/k/core/pods/default/${name}`);
+    await chart('The last hour', 'CPU').waitFor();
+    await region('The last hour').getByText('limit 64 MiB').waitFor();
+    await region('The last hour').getByText('requested 10m').waitFor();
+    const wasm = region('WebAssembly of hello');
+    await wasm.getByText(/^wasi:http\/proxy@0\.2/).waitFor();
+    await region('Imports and exports of hello').getByText(/export wasi:http\/incoming-handler@0\.2/).waitFor();
+    await wasm.getByText(/rustc/).waitFor();
+    await wasm.getByText('Compiled code').locator('xpath=following-sibling::dd[1]').getByText(/^[0-9.]+ [KM]iB$/).waitFor();
+    await chart('WebAssembly of hello', 'Latency').locator('canvas').waitFor();
+    await chart('WebAssembly of hello', 'Requests').scrollIntoViewIfNeeded();
+    await shot(page, 'wasm');
+    await accessible(page);
+  });
+
+  test('of a node', async () => {
+    const { items } = await cluster.must('GET', '/api/v1/nodes');
+    await open(`#/k/core/nodes/-/${items[0].metadata.name}`);
+    await chart('The last hour', 'CPU').waitFor();
+    await chart('WebAssembly', 'Requests').scrollIntoViewIfNeeded();
+    await shot(page, 'node-hour');
+    await accessible(page);
+  });
+
+  test('is read by those who may, and hidden from the others', async () => {
+    const token = await cluster.token('default', 'curious');
+    const as = { authorization: `Bearer ${token}` };
+    const refused = await cluster.ask('GET', `${runtime}/clusters/current`, undefined, as, true);
+    expect([refused.code, refused.json.message]).toEqual([403, expect.stringContaining('cannot get resource "clusters" in API group "runtime.wherry.dev"')]);
+    await cluster.must('POST', '/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings', {
+      apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'RoleBinding', metadata: { name: 'curious' },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'view' }, subjects: [{ kind: 'ServiceAccount', name: 'curious', namespace: 'default' }],
+    });
+    await expect.poll(async () => (await cluster.ask('GET', `${runtime}/namespaces/default`, undefined, as, true)).code).toBe(200);
+    expect((await cluster.ask('GET', `${runtime}/namespaces/kube-system`, undefined, as, true)).code).toBe(403);
+    const curious = await visit(browser, home());
+    await curious.page.getByLabel('Bearer token').fill(token);
+    await curious.page.getByRole('button', { name: 'Sign in' }).click();
+    await curious.page.getByRole('region', { name: 'Recent events' }).waitFor();
+    await expect.poll(() => curious.page.getByRole('region', { name: 'The last hour' }).count()).toBe(0);
+    expect(curious.wrong).toEqual([]);
+    await curious.context.close();
+  });
+});
+
 describe('nodes', () => {
   test('cordon, and a drain that a budget holds until it lets go', async () => {
     const { items } = await cluster.must('GET', '/api/v1/nodes');

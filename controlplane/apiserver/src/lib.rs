@@ -18,6 +18,7 @@ pub mod bootstrap;
 pub mod components;
 mod extensions;
 mod flowcontrol;
+pub mod history;
 pub mod http;
 mod own;
 pub mod pods;

@@ -493,6 +493,7 @@ fn virtuals(
         routes.extend(apiserver::pods::stream::routes(&dialer, &tasks));
         routes.extend(apiserver::proxy::routes(&dialer, &tasks));
         routes.extend(apiserver::usage::routes(&deps.reader, &dialer, clock, &tasks, shutdown));
+        routes.extend(apiserver::history::routes(&dialer, &tasks));
         routes
     }))
 }

@@ -14,6 +14,7 @@ mod dns;
 mod env;
 mod events;
 mod eviction;
+mod history;
 mod hosts;
 mod images;
 mod lastwords;
@@ -240,6 +241,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         evictions: eviction::Evictions::default(),
         probes: probes::Tally::default(),
         users: user_namespaces::UserNamespaces::default(),
+        history: Default::default(),
     });
     let own = certificates::Node {
         name: config.node_name.clone(),
@@ -287,6 +289,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
         tasks.spawn(images::collect(shared.clone(), quit.clone())),
         tasks.spawn(eviction::run(shared.clone(), quit.clone())),
+        tasks.spawn(history::run(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
     let files = config.static_pods.map(|directory| {

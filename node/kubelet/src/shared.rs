@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use client::{Client, Clock, Informer, Informers, events::Recorder};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -12,6 +13,7 @@ use crate::{
     dns::Dns,
     env::Service,
     eviction::Evictions,
+    history::History,
     objects::Warm,
     observer::Observer,
     pod::Pod,
@@ -49,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) evictions: Evictions,
     pub(crate) probes: Tally,
     pub(crate) users: UserNamespaces,
+    /// What was used in the last hour.
+    pub(crate) history: Mutex<History>,
 }
 
 impl Shared {

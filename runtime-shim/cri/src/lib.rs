@@ -8,6 +8,7 @@ mod container;
 mod error;
 mod image;
 mod linux;
+mod program;
 mod sandbox;
 mod stats;
 mod stream;
@@ -21,6 +22,7 @@ pub use container::*;
 pub use error::Error;
 pub use image::*;
 pub use linux::*;
+pub use program::*;
 pub use sandbox::*;
 pub use stats::*;
 pub use stream::*;
@@ -134,6 +136,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn import_image(&self, name: &str, content: ImportContent) -> Result<Imported, Error>;
     /// The program of an image, opened for reading; of an image that has none of its own, [`Error::Unsupported`].
     async fn image_program(&self, reference: &str) -> Result<std::fs::File, Error>;
+    /// What the program of a container is, where the runtime knows programs as more than bytes; `None`: it does not, or
+    /// not of this one.
+    async fn wasm_program(&self, _: &ContainerId) -> Result<Option<WasmProgram>, Error> {
+        Ok(None)
+    }
     /// Removes an image and all its names.
     async fn remove_image(&self, reference: &str) -> Result<(), Error>;
     /// Bytes and inodes that images and compiled code use.

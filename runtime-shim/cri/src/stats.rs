@@ -22,9 +22,44 @@ pub struct ContainerStats {
     pub requests: u64,
     /// Instances alive now.
     pub instances: u64,
+    /// What only Wasm guests tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wasm: Option<Box<WasmStats>>,
     /// What only Linux containers tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Box<LinuxStats>>,
+}
+
+/// What the runtime counts of a Wasm container beside its CPU and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WasmStats {
+    /// Instances made since the start: each begins from nothing, for one request or for the program's whole run.
+    pub cold_starts: u64,
+    /// Requests and runs that ended in a trap.
+    pub traps: u64,
+    /// Bytes of compiled code, which containers of the same program share.
+    pub code_bytes: u64,
+    /// How long requests took, for containers that serve HTTP.
+    pub latency: Latencies,
+}
+
+/// How long requests took, from their arrival to the beginning of their answer: a histogram.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Latencies {
+    /// How many fell under each of [`Latencies::BOUNDS`] and above the one before, then how many above the last; empty
+    /// where there are no requests.
+    pub counts: Vec<u64>,
+    pub sum_nanoseconds: u64,
+}
+
+impl Latencies {
+    /// The upper bounds of the counts, in microseconds.
+    pub const BOUNDS: [u64; 18] = [
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+        2_500_000, 5_000_000, 10_000_000, 60_000_000,
+    ];
 }
 
 /// Usage that only a Linux container has.

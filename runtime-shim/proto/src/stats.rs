@@ -107,6 +107,7 @@ pub fn read_container_stats(stats: v1::ContainerStats, sandbox: SandboxId, pod_u
         memory_working_set_bytes: of(memory.working_set_bytes),
         requests: 0,
         instances: 0,
+        wasm: None,
         linux: linux.map(Box::new),
     }
 }

@@ -424,6 +424,7 @@ fn container_stats() -> impl Strategy<Value = ContainerStats> {
             memory_working_set_bytes: memory,
             requests: 0,
             instances: 0,
+            wasm: None,
             linux,
         },
     )

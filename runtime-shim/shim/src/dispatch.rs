@@ -11,7 +11,7 @@ use cri::{
     Accounting, Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event,
     ExecOutput, ExecRequest, Features, Filesystem, FilesystemUsage, Image, ImportContent, Imported, LinuxResources,
     PullImage, PulledImage, Resources, Runtime, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxState,
-    SandboxStats, Session, SharedRuntime, Streams, Version,
+    SandboxStats, Session, SharedRuntime, Streams, Version, WasmProgram,
 };
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
@@ -461,6 +461,10 @@ impl Runtime for Dispatch {
             Some(runtime) if runtime.image(reference).await?.is_some() => runtime.image_program(reference).await,
             _ => Err(missing),
         }
+    }
+
+    async fn wasm_program(&self, id: &ContainerId) -> Result<Option<WasmProgram>, Error> {
+        self.of_container(id)?.wasm_program(id).await
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {

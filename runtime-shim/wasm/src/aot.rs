@@ -175,6 +175,15 @@ impl Cache {
         }))
     }
 
+    /// What is known of the program whose code has this key.
+    pub(crate) fn program(&self, key: &str) -> io::Result<Option<cri::WasmProgram>> {
+        let Some(key) = Key::named(key) else { return Ok(None) };
+        Ok(match self.entries.outcome(&key)? {
+            Some(Outcome::Compiled(compiled)) => compiled.program.map(|program| *program),
+            _ => None,
+        })
+    }
+
     /// Nobody compiles or waits any more: only the map holds it.
     fn forget_idle(&self, key: &Key) {
         let mut compiling = self.compiling.lock();

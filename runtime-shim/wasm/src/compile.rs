@@ -17,6 +17,7 @@ use wasmtime::{Engine, Module, component::Component};
 use crate::{
     confine, engine,
     host::linker,
+    inspect,
     protocol::compiled::{self, Compiled, Guest, MAX_BINARY, MAX_CODE, Outcome, Refusal},
     world,
 };
@@ -76,7 +77,8 @@ fn read(input: File) -> io::Result<Result<Vec<u8>, Refusal>> {
 
 /// Checks and compiles a binary. Pure but for the threads of the compiler.
 pub(crate) fn compile(binary: &[u8]) -> Result<(Compiled, Vec<u8>), Refusal> {
-    let guest = world::classify(binary)?;
+    let surface = world::read(binary)?;
+    let guest = surface.classify()?;
     let engine = engine::for_compiling().map_err(|error| unusable(&error))?;
     let code = match guest {
         Guest::Http | Guest::Command => component(&engine, binary)?,
@@ -91,6 +93,7 @@ pub(crate) fn compile(binary: &[u8]) -> Result<(Compiled, Vec<u8>), Refusal> {
         guest,
         engine_key: engine::key_of(&engine),
         code_length: code.len() as u64,
+        program: Some(Box::new(inspect::program(&surface, binary, code.len() as u64))),
     };
     Ok((compiled, code))
 }

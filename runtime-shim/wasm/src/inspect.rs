@@ -5,13 +5,20 @@
 
 use std::collections::BTreeMap;
 
+use cri::{Producer, WasmProgram};
 use serde::Serialize;
 
 use crate::{
     images::Digest,
     protocol::compiled::{Guest, Refusal},
-    world::{self, Producer},
+    world::{self, Surface},
 };
+
+/// What is told of a program that runs, so that it fits the header of the compile child's answer however hostile the binary
+/// is: names of one kind, bytes of each, and producers of one field. What goes beyond says nothing to anybody.
+const MOST_NAMES: usize = 300;
+const LONGEST_NAME: usize = 128;
+const MOST_PRODUCERS: usize = 20;
 
 /// A description of a Wasm binary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,7 +48,40 @@ pub struct Inspection {
 /// # Errors
 /// It is not Wasm, or malformed.
 pub fn inspect(binary: &[u8]) -> Result<Inspection, Refusal> {
-    let surface = world::read(binary)?;
+    Ok(of_surface(&world::read(binary)?, binary))
+}
+
+/// What pods are told of the program that they run: the same, within bounds.
+pub(crate) fn program(surface: &Surface, binary: &[u8], code_size: u64) -> WasmProgram {
+    let found = of_surface(surface, binary);
+    let producers = found.producers.into_iter().filter(|(field, _)| is_plain(field));
+    let producers = producers.take(4).map(|(field, producers)| {
+        let plain = |producer: &Producer| is_plain(&producer.name) && is_plain(&producer.version);
+        let producers = producers.into_iter().filter(plain);
+        (field, producers.take(MOST_PRODUCERS).collect())
+    });
+    WasmProgram {
+        digest: found.digest,
+        size: found.size,
+        kind: found.kind.to_owned(),
+        worlds: found.worlds,
+        imports: bounded(found.imports),
+        exports: bounded(found.exports),
+        producers: producers.collect(),
+        code_size,
+    }
+}
+
+fn bounded(names: Vec<String>) -> Vec<String> {
+    let plain = names.into_iter().filter(|name| is_plain(name));
+    plain.take(MOST_NAMES).collect()
+}
+
+fn is_plain(name: &str) -> bool {
+    name.len() <= LONGEST_NAME && !name.contains(char::is_control)
+}
+
+fn of_surface(surface: &Surface, binary: &[u8]) -> Inspection {
     let classified = surface.classify();
     let worlds = match &classified {
         Ok(guest) => vec![world_of(*guest, surface.version())],
@@ -51,7 +91,7 @@ pub fn inspect(binary: &[u8]) -> Result<Inspection, Refusal> {
             .map(|guest| world_of(guest, surface.version()))
             .collect(),
     };
-    Ok(Inspection {
+    Inspection {
         digest: Digest::of(binary).to_string(),
         size: binary.len() as u64,
         kind: if surface.is_component() { "component" } else { "module" },
@@ -61,7 +101,7 @@ pub fn inspect(binary: &[u8]) -> Result<Inspection, Refusal> {
         producers: surface.producers().clone(),
         missing: surface.missing(),
         refusal: classified.err().map(|refusal| refusal.to_string()),
-    })
+    }
 }
 
 /// The world of a guest, in the version its exports name.
@@ -117,6 +157,26 @@ mod tests {
         };
         assert_eq!(found.producers["language"], [producer("Rust", "2024")]);
         assert_eq!(found.producers["processed-by"], [producer("rustc", "1.95")]);
+    }
+
+    #[test]
+    fn what_is_told_of_a_program_is_bounded() {
+        let name = |n: usize| format!("{n:04}{}", r"\\".repeat(100));
+        let exports: String = (0..2_000)
+            .map(|n| format!(r#"(func (export "{}"))"#, name(n)))
+            .collect();
+        let text = format!(
+            r#"(module (func (export "_start")) (func (export "{}")) {exports})"#,
+            "x".repeat(5_000)
+        );
+        let binary = wat::parse_str(&text).unwrap();
+        let told = program(&world::read(&binary).unwrap(), &binary, 7);
+        assert_eq!(
+            (told.kind.as_str(), told.code_size, told.exports.len()),
+            ("module", 7, MOST_NAMES)
+        );
+        assert_eq!(told.exports[0], "_start");
+        assert!(serde_json::to_vec(&told).unwrap().len() < crate::protocol::compiled::MAX_HEADER as usize);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod seccomp;
 mod spawn;
 mod world;
 
+pub use cri::Producer;
 pub use identity::version;
 pub use inspect::{Inspection, inspect};
 pub use runtime::{Config, Runtime, StartError};
-pub use world::Producer;

@@ -35,6 +35,7 @@ use cri::{
     Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
     ExecRequest, Features, Filesystem, FilesystemUsage, Handler, Image, ImportContent, Imported, PullImage,
     PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
+    WasmProgram,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
@@ -386,6 +387,10 @@ impl cri::Runtime for Runtime {
 
     async fn image_program(&self, reference: &str) -> Result<std::fs::File, Error> {
         self.program_of(reference)
+    }
+
+    async fn wasm_program(&self, id: &ContainerId) -> Result<Option<WasmProgram>, Error> {
+        self.program_of_container(id)
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use cri::Producer;
 use wasmparser::{
     BinaryReaderError, ComponentExternalKind, ComponentTypeRef, CustomSectionReader, Encoding, KnownCustom, Parser,
     Payload,
@@ -57,6 +57,7 @@ pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 const MAGIC: [u8; 4] = *b"\0asm";
 
 /// Says how a binary is to be run, or why it cannot be, in words for the pod's owner.
+#[cfg(test)]
 pub(crate) fn classify(binary: &[u8]) -> Result<Guest, Refusal> {
     read(binary)?.classify()
 }
@@ -95,13 +96,6 @@ pub(crate) struct Surface {
     exports: Vec<String>,
     /// By field of the section `producers`.
     producers: BTreeMap<String, Vec<Producer>>,
-}
-
-/// A tool or language that had a part in making a binary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Producer {
-    pub name: String,
-    pub version: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]

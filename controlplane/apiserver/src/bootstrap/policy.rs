@@ -309,6 +309,20 @@ mod tests {
     }
 
     #[test]
+    fn who_may_view_may_read_what_nodes_know() {
+        for role in ["admin", "edit", "view"] {
+            let found = policy()
+                .into_iter()
+                .find(|o| o.kind() == "ClusterRole" && o.name() == role)
+                .expect("a role");
+            let needed = cluster_role_rules("wherry:runtime-viewer");
+            assert!(!needed.is_empty());
+            let rules = crate::authz::policy::own_rules(&found);
+            assert!(crate::authz::rule::uncovered(&rules, &needed).is_empty(), "{role}");
+        }
+    }
+
+    #[test]
     fn a_node_role_is_found_by_name() {
         assert!(
             cluster_role_rules("system:node")

@@ -11,6 +11,7 @@ mod custom;
 mod deletes;
 mod discovery;
 mod flow_control;
+mod history;
 pub(crate) mod hooks;
 mod lists;
 mod logs;

@@ -8,7 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::usage::{self, ContainerUsage, PodUsage, Usage};
+use super::{
+    usage::{self, ContainerUsage, PodUsage, Usage},
+    wasm,
+};
 use crate::shared::Shared;
 
 fn answer(text: String) -> Response {
@@ -33,6 +36,14 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     }
     let mut out = String::new();
     let _ = write_metrics(&mut out, sandboxes, &states, shared.recorder.dropped()); // a String takes all
+    match usage::read(&shared).await {
+        // a String takes all
+        Ok(usage) => drop(wasm::write(&mut out, &usage)),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the runtime does not tell its usage"
+        ),
+    }
     for part in &shared.metrics {
         out.push_str(&part.text().await);
     }
@@ -176,7 +187,7 @@ fn write_resources(out: &mut String, usage: &Usage) -> std::fmt::Result {
     Ok(())
 }
 
-fn labels(pod: &PodUsage) -> String {
+pub(super) fn labels(pod: &PodUsage) -> String {
     let metadata = &pod.pod.metadata;
     format!("namespace=\"{}\",pod=\"{}\"", metadata.namespace, metadata.name)
 }

@@ -5,13 +5,16 @@
 mod auth;
 mod cadvisor;
 mod configz;
+mod history;
 mod logs;
 mod metrics;
 mod nodelog;
+mod programs;
 mod rights;
 mod streams;
 mod summary;
-mod usage;
+pub(crate) mod usage;
+mod wasm;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -157,6 +160,10 @@ fn app(shared: Arc<Shared>, address: SocketAddr, told: Told) -> Router {
         .route("/logs/", get(nodelog::serve))
         .route("/logs/{*path}", get(nodelog::serve))
         .merge(configz::routes(address, told))
+        .route("/history", get(history::node))
+        .route("/history/{namespace}", get(history::namespace))
+        .route("/history/{namespace}/{pod}", get(history::pod))
+        .route("/programs/{namespace}/{pod}", get(programs::serve))
         .route("/stats/summary", get(summary::summary))
         .route("/runningpods", get(running_pods))
         .route("/runningpods/", get(running_pods))

@@ -21,7 +21,7 @@ pub(super) fn verb(method: &Method, path: &str) -> &'static str {
 /// The subresources of which one is enough. What leads into containers, or is not known, takes `proxy`.
 pub(super) fn subresources(path: &str) -> &'static [&'static str] {
     match first(path) {
-        "stats" => &["stats"],
+        "stats" | "history" => &["stats"],
         "metrics" => &["metrics"],
         "logs" => &["log"],
         "spec" => &["spec"],
@@ -43,8 +43,9 @@ mod tests {
 
     #[test]
     fn fine_rights_are_enough_and_coarse_ones_lead_everywhere_else() {
-        let cases: [(&str, &[&str]); 9] = [
+        let cases: [(&str, &[&str]); 10] = [
             ("/stats/summary", &["stats"]),
+            ("/history/ns/pod", &["stats"]),
             ("/metrics/cadvisor", &["metrics"]),
             ("/metricsx", &["proxy"]),
             ("/pods", &["pods", "proxy"]),

@@ -14,13 +14,13 @@ pub(super) struct Usage {
 
 /// The machine's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct NodeUsage {
+pub(crate) struct NodeUsage {
     /// Nanoseconds since the epoch.
-    pub(super) timestamp: i64,
+    pub(crate) timestamp: i64,
     /// Core-nanoseconds since the machine started.
-    pub(super) cpu: u64,
-    pub(super) memory_available: u64,
-    pub(super) memory_used: u64,
+    pub(crate) cpu: u64,
+    pub(crate) memory_available: u64,
+    pub(crate) memory_used: u64,
 }
 
 pub(super) struct PodUsage {
@@ -85,17 +85,22 @@ pub(super) async fn read(shared: &Shared) -> Result<Usage, cri::Error> {
             sandbox: by_sandbox.remove(uid),
         })
     });
-    let pods = pods.collect();
-    let now = i64::try_from(shared.clock.now().as_nanosecond()).unwrap_or(i64::MAX);
+    Ok(Usage {
+        pods: pods.collect(),
+        node: machine(shared.clock.now()),
+    })
+}
+
+/// What the machine uses now.
+pub(crate) fn machine(now: Timestamp) -> NodeUsage {
     let (total, available) = node::memory();
     let bytes = |memory: i64| u64::try_from(memory).unwrap_or_default();
-    let node = NodeUsage {
-        timestamp: now,
+    NodeUsage {
+        timestamp: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
         cpu: cpu(&fs::read_to_string("/proc/stat").unwrap_or_default()),
         memory_available: bytes(available),
         memory_used: bytes(total.saturating_sub(available)),
-    };
-    Ok(Usage { node, pods })
+    }
 }
 
 /// Core-nanoseconds that all processors were busy, from `/proc/stat`; its unit is a hundredth of a second.

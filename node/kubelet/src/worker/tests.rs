@@ -250,6 +250,7 @@ impl Fixture {
             dns: crate::dns::Dns::default(),
             metrics: Vec::new(),
             cgroups: None,
+            history: Default::default(),
             evictions: crate::eviction::Evictions::default(),
             probes: crate::probes::Tally::default(),
             users: crate::user_namespaces::UserNamespaces::default(),

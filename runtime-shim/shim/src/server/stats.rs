@@ -86,6 +86,7 @@ pub(super) fn idle_container(container: &Container, now: i64) -> ContainerStats 
         memory_working_set_bytes: 0,
         requests: 0,
         instances: 0,
+        wasm: None,
         linux: None,
     }
 }

@@ -336,6 +336,7 @@ impl Runtime for Fake {
             memory_working_set_bytes: 4096,
             requests: 0,
             instances: 1,
+            wasm: None,
             linux: None,
         });
         Ok(stats.collect())

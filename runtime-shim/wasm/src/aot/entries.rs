@@ -33,6 +33,12 @@ impl Key {
         let text = format!("{module}\n{}\n{}", target.engine_key, target.wherry_version);
         Self(Digest::of(text.as_bytes()).hex().to_owned())
     }
+
+    /// The key that a container names its code by.
+    pub(crate) fn named(text: &str) -> Option<Self> {
+        let hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        hex.then(|| Self(text.to_owned()))
+    }
 }
 
 impl fmt::Display for Key {

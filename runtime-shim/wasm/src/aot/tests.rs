@@ -36,6 +36,7 @@ fn compiled_for(engine_key: &str, code: &[u8]) -> Outcome {
         guest: Guest::Http,
         engine_key: engine_key.into(),
         code_length,
+        program: None,
     })
 }
 

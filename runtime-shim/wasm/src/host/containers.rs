@@ -26,6 +26,7 @@ pub(crate) use self::prepare::Descriptors;
 pub(crate) use self::prepare::filesystem;
 use super::{
     code::{Code, Library},
+    counts::Counts,
     cpu::Ticker,
     guest::Prepared,
     http::Service,
@@ -61,6 +62,8 @@ struct Container {
     sandbox: SandboxId,
     prepared: Arc<Prepared>,
     code: Arc<Code>,
+    /// Of the code as it was compiled.
+    code_bytes: u64,
     running: Option<Running>,
 }
 
@@ -184,10 +187,10 @@ impl Containers {
             message: format!("sandbox \"{}\" is not ready", create.sandbox),
         })?;
         let fds = Descriptors(fds);
-        let code = tokio::task::block_in_place(|| {
-            self.library
-                .load(&create.code_key, create.program.guest, fds.get(create.code)?)
-                .map_err(unrunnable)
+        let (code, code_bytes) = tokio::task::block_in_place(|| {
+            let file = fds.get(create.code)?;
+            let code = self.library.load(&create.code_key, create.program.guest, file);
+            Ok((code.map_err(unrunnable)?, length(file)))
         })?;
         let prepared = prepare::prepare(&create, &fds, addresses, &sandbox.sandbox.config, &self.logs)?;
         let record = prepare::record_of(&create, sandbox.sandbox.config.uid);
@@ -199,6 +202,7 @@ impl Containers {
             sandbox: create.sandbox,
             prepared: Arc::new(prepared),
             code,
+            code_bytes,
             running: None,
         };
         self.live.lock().containers.insert(create.id, container);
@@ -318,12 +322,31 @@ impl Containers {
                 memory_working_set_bytes: container.prepared.memory.used(),
                 requests: service.map_or(0, |service| service.requests.load(Relaxed)),
                 instances: service.map_or(1, |service| service.instances.load(Relaxed)),
+                wasm: Some(Box::new(wasm(
+                    container.code_bytes,
+                    service.map(|service| &*service.counts),
+                ))),
                 id,
                 linux: None,
             })
         });
         stats.collect()
     }
+}
+
+/// What is counted of a container; a program that is no service has one instance for its whole run.
+fn wasm(code_bytes: u64, counts: Option<&Counts>) -> cri::WasmStats {
+    cri::WasmStats {
+        cold_starts: counts.map_or(1, |counts| counts.instances.load(Relaxed)),
+        traps: counts.map_or(0, |counts| counts.traps.load(Relaxed)),
+        code_bytes,
+        latency: counts.map(Counts::latencies).unwrap_or_default(),
+    }
+}
+
+/// Bytes of a file; 0 of what is none.
+fn length(file: &OwnedFd) -> u64 {
+    rustix::fs::fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default())
 }
 
 /// Nanoseconds since the epoch.

@@ -19,7 +19,7 @@ use std::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -45,6 +45,7 @@ use wasmtime_wasi_http::{
 
 pub(crate) use self::connections::listen;
 use super::{
+    counts::Counts,
     cpu::{Metered, Ticker},
     exit::{self, Exit},
     guest::{Guest, Prepared},
@@ -69,6 +70,7 @@ pub(crate) struct Service {
     waiting: Semaphore,
     pub(crate) requests: AtomicU64,
     pub(crate) instances: Arc<AtomicU64>,
+    pub(crate) counts: Arc<Counts>,
     /// Where the service says that the container must end.
     fatal: mpsc::Sender<Exit>,
     tasks: TaskTracker,
@@ -113,6 +115,7 @@ impl Service {
             waiting: Semaphore::new(WAITING),
             requests: AtomicU64::new(0),
             instances: Arc::new(AtomicU64::new(0)),
+            counts: Arc::new(Counts::new()),
             fatal,
             tasks: TaskTracker::new(),
             end: CancellationToken::new(),
@@ -123,6 +126,7 @@ impl Service {
     /// an instance takes is known.
     pub(crate) async fn try_out(&self) -> Result<(), Exit> {
         let mut store = self.store();
+        self.counts.instance();
         let made = Metered::new(
             async {
                 let made = self.component.instantiate_async(&mut store).await.map(drop);
@@ -150,6 +154,13 @@ impl Service {
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         self.requests.fetch_add(1, Relaxed);
+        let came = Instant::now();
+        let response = self.respond(request).await;
+        self.counts.answered(came.elapsed());
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         let Some(turn) = self.turn().await else {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "the service is overloaded\n");
         };
@@ -191,6 +202,7 @@ impl Service {
         let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let out = store.data_mut().http().new_response_outparam(answer)?;
         let component = self.component.clone();
+        self.counts.instance();
         let run: Pin<Box<dyn Future<Output = Ended> + Send>> = Box::pin(async move {
             let result = async {
                 let instance = component.instantiate_async(&mut store).await?;
@@ -250,6 +262,7 @@ impl Service {
     /// Logs a failed run, and ends the container if it has passed its memory limit.
     fn account(&self, ended: &Ended) {
         let Err(error) = &ended.result else { return };
+        self.counts.failed(error);
         self.prepared
             .log
             .host(&format!("a request failed: {}", exit::describe(error)));
@@ -280,11 +293,12 @@ impl Service {
     /// An answer that the guest is still writing: it goes on in a task of its own.
     fn stream(&self, run: Run, response: Response<HyperOutgoingBody>) -> Response<ResponseBody> {
         let (alive, gone) = Alive::new();
-        let log = Arc::clone(&self.prepared.log);
+        let (log, counts) = (Arc::clone(&self.prepared.log), Arc::clone(&self.counts));
         let (fatal, limit) = (self.fatal.clone(), self.prepared.memory.limit());
         self.spawn(async move {
             let Some(ended) = run_on(run, gone).await else { return };
             let Err(error) = ended.result else { return };
+            counts.failed(&error);
             log.host(&format!(
                 "a request failed after its answer had begun: {}",
                 exit::describe(&error)

@@ -17,6 +17,7 @@ mod applets;
 mod code;
 mod command;
 mod containers;
+mod counts;
 pub(crate) mod cpu;
 mod dns;
 mod exec;

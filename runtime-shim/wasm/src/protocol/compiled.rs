@@ -41,6 +41,9 @@ pub struct Compiled {
     pub engine_key: String,
     /// Bytes of code that follow the header.
     pub code_length: u64,
+    /// What the binary says of itself, for people; absent of what earlier versions compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Box<cri::WasmProgram>>,
 }
 
 /// Why a binary cannot be run here, in words for the pod's owner.
@@ -143,6 +146,7 @@ mod tests {
             guest: Guest::Command,
             engine_key: "key".into(),
             code_length,
+            program: None,
         })
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fs::File, sync::Arc};
 
-use cri::{ContainerConfig, Error, Event, FilesystemUsage, Image, ImportContent, Imported, PullImage, PulledImage};
+use cri::{
+    ContainerConfig, ContainerId, Error, Event, FilesystemUsage, Image, ImportContent, Imported, PullImage,
+    PulledImage, WasmProgram,
+};
 
 use super::{
     Runtime,
@@ -178,6 +181,27 @@ impl Runtime {
             .code(&image.module, target, job, told)
             .await
             .map_err(|error| from_code(reference, error))
+    }
+
+    /// What the program of a container says of itself.
+    pub(super) fn program_of_container(&self, id: &ContainerId) -> Result<Option<WasmProgram>, Error> {
+        let key = self
+            .shared
+            .model
+            .lock()
+            .container(id)
+            .map(|held| held.record.code_key.clone());
+        let key = key.ok_or_else(|| Error::NotFound {
+            what: "container",
+            id: id.to_string(),
+        })?;
+        let known = self.code.program(&key);
+        known.map_err(|error| {
+            Error::failed(
+                format!("reading what is known of the program of container \"{id}\""),
+                error,
+            )
+        })
     }
 
     /// Removes code that no image needs or no host can load.

@@ -69,6 +69,13 @@ impl Serving {
     fn logged(&self) -> String {
         self.bench.logged(&self.service.prepared)
     }
+
+    /// Requests whose answer has begun, instances made, traps.
+    fn counts(&self) -> (u64, u64, u64) {
+        let counts = &self.service.counts;
+        let answered = counts.latencies().counts.iter().sum();
+        (answered, counts.instances.load(Relaxed), counts.traps.load(Relaxed))
+    }
 }
 
 #[derive(Debug)]
@@ -142,6 +149,22 @@ async fn a_trap_costs_its_request_and_not_the_service() {
         serving.logged()
     );
     assert!(!serving.serving.is_finished());
+    assert_eq!(serving.counts(), (2, 2, 2));
+}
+
+#[tokio::test]
+async fn what_guests_do_is_counted() {
+    let serving = unlimited(HELLO);
+    assert_eq!(serving.service.counts.latencies(), cri::Latencies::default());
+    serving.service.try_out().await.expect("it begins");
+    for _ in 0..3 {
+        assert_eq!(serving.get().await.status, 200);
+    }
+    assert_eq!(serving.counts(), (3, 4, 0), "the first instance was for nobody");
+    assert!(serving.service.counts.latencies().sum_nanoseconds > 0);
+    let streaming = unlimited(fixtures::STREAM);
+    assert_eq!(streaming.get().await.status, 200);
+    assert_eq!(streaming.counts(), (1, 1, 0));
 }
 
 #[tokio::test]
