@@ -4,6 +4,7 @@ mod audit;
 mod authentication;
 mod authorization;
 mod control_plane;
+mod kept_images;
 mod words;
 
 use std::{
@@ -21,6 +22,7 @@ pub(crate) use audit::Audit;
 pub(crate) use authentication::Authentication;
 pub(crate) use authorization::Authorization;
 pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
+pub(crate) use kept_images::KeptImages;
 pub(crate) use words::service_words;
 
 /// What every command keeps to, below its own help.
@@ -137,6 +139,8 @@ pub(crate) enum Command {
     },
     #[command(hide = true)]
     Compile,
+    #[command(hide = true)]
+    Look { title: String, created: String },
 }
 
 /// How many requests the API server takes on at once; priority levels share the sum of both.
@@ -202,6 +206,8 @@ pub(crate) struct Up {
     /// of pods with dnsPolicy Default [default: /etc/resolv.conf, or what systemd-resolved keeps for others].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) resolv_conf: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) images: KeptImages,
     #[command(flatten)]
     pub(crate) audit: Audit,
     #[command(flatten)]
@@ -279,7 +285,8 @@ pub(crate) enum ImageCommand {
     /// Push a Wasm file to a registry, as an OCI artifact.
     ///
     /// Signs in with --username and --password-stdin, else with what ~/.docker/config.json knows of the registry. A
-    /// registry on a loopback address is spoken to without TLS; others as DIR/certs.d/REGISTRY/hosts.toml says.
+    /// registry on a loopback address is spoken to without TLS; others as DIR/certs.d/REGISTRY/hosts.toml says. What goes to
+    /// the cluster's own registry, `wherry.internal/NAMESPACE/NAME:TAG`, goes there as whoever --kubeconfig says.
     Push(PushImage),
     /// List the images of the running node.
     Ls(ListImages),
@@ -306,6 +313,9 @@ pub(crate) struct PushImage {
     pub(crate) file: PathBuf,
     /// Where it goes, such as `registry.example/team/hello:1`.
     pub(crate) name: String,
+    /// Who one is to the cluster's own registry [default: $KUBECONFIG, DIR/kubeconfig or ~/.kube/config].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// Who signs in.
     #[arg(long, value_name = "NAME", requires = "password_stdin")]
     pub(crate) username: Option<String>,

@@ -9,7 +9,7 @@ use server::{EtcdOptions, EtcdTls, Server, Store, Token};
 use crate::{
     cli,
     datadir::{self, DataDir, require_cluster},
-    footprint, machine,
+    footprint, kept_images, machine,
     notify::{Manager, State},
     rootless, up,
 };
@@ -40,6 +40,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
+        images: kept_images::config(&options.images),
         audit: options.audit.config()?,
         authentication: options.authentication.config()?,
         authorization: options.authorization.config()?,

@@ -122,7 +122,7 @@ fn is_stub(resolv_conf: &str) -> bool {
 }
 
 /// Our own program, also after its file was replaced, as one of its inner commands.
-fn command(word: &str) -> Vec<OsString> {
+pub(crate) fn command(word: &str) -> Vec<OsString> {
     vec!["/proc/self/exe".into(), word.into()]
 }
 

@@ -8,6 +8,7 @@ mod datadir;
 mod down;
 mod footprint;
 mod image;
+mod kept_images;
 mod logging;
 mod machine;
 mod notify;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::ServiceProxy { arguments } => agent::service_proxy(arguments, Box::pin(footprint::stay_small())),
         Command::ClusterDns { arguments } => agent::cluster_dns(arguments, Box::pin(footprint::stay_small())),
         Command::Compile => wasm::compile::main(),
+        Command::Look { title, created } => wasm::look::main(&title, &created),
         command => run(command, cli.log_format, &matches),
     }
 }
@@ -64,9 +66,11 @@ fn run(command: Command, format: cli::LogFormat, matches: &ArgMatches) -> ExitCo
             cli::say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
-        Command::SandboxHost { .. } | Command::ServiceProxy { .. } | Command::ClusterDns { .. } | Command::Compile => {
-            Ok(())
-        }
+        Command::SandboxHost { .. }
+        | Command::ServiceProxy { .. }
+        | Command::ClusterDns { .. }
+        | Command::Compile
+        | Command::Look { .. } => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,7 +21,7 @@ use crate::{
     containers::{self, Choice},
     control_plane,
     datadir::DataDir,
-    footprint, machine,
+    footprint, kept_images, machine,
     notify::{Manager, State},
     rootless,
 };
@@ -64,6 +64,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
+        images: kept_images::config(&options.images),
         audit: options.audit.config()?,
         authentication: options.authentication.config()?,
         authorization: options.authorization.config()?,
@@ -71,6 +72,10 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     .await?;
     tracing::info!(address = %control_plane.address(), "the API answers");
 
+    if !options.no_node {
+        let api = format!("https://{}", control_plane.address());
+        kept_images::reach(directory.path(), &api, &control_plane.node_credentials())?;
+    }
     let (ready, is_ready) = watch::channel(options.no_node);
     let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
     let link = control_plane.sign_in_link();

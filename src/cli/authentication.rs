@@ -69,6 +69,52 @@ pub(crate) struct Authentication {
     /// The version of the TokenReview it is sent.
     #[arg(long, value_enum, default_value = "v1beta1")]
     authentication_token_webhook_version: ReviewVersion,
+    #[command(flatten)]
+    sign_in: SignIn,
+}
+
+/// How people sign in to the dashboard at one of the issuers.
+#[derive(Args)]
+struct SignIn {
+    /// Let people sign in to the dashboard at an issuer whose tokens are believed, as this client; it must be among the
+    /// audiences of that issuer.
+    #[arg(long, value_name = "ID", requires = "ui_oidc_redirect_url")]
+    ui_oidc_client_id: Option<String>,
+    /// The client's secret, where it has one.
+    #[arg(long, value_name = "FILE", requires = "ui_oidc_client_id", value_hint = ValueHint::FilePath)]
+    ui_oidc_client_secret_file: Option<PathBuf>,
+    /// Where the issuer sends people back to: the dashboard's own address, as browsers reach it and the issuer knows it,
+    /// such as https://cluster.example:6443/ui/.
+    #[arg(long, value_name = "URL", requires = "ui_oidc_client_id", value_hint = ValueHint::Url)]
+    ui_oidc_redirect_url: Option<String>,
+    /// The issuer, where several of --authentication-config have the client among their audiences.
+    #[arg(long, value_name = "URL", requires = "ui_oidc_client_id", value_hint = ValueHint::Url)]
+    ui_oidc_issuer_url: Option<String>,
+    /// What is asked of the issuer; with offline_access some issuers let a session be renewed that otherwise do not.
+    #[arg(
+        long,
+        value_name = "SCOPE",
+        value_delimiter = ',',
+        default_value = "openid,profile,email",
+        requires = "ui_oidc_client_id"
+    )]
+    ui_oidc_scopes: Vec<String>,
+}
+
+impl SignIn {
+    fn config(&self) -> anyhow::Result<Option<server::SignIn>> {
+        let (Some(client_id), Some(redirect_url)) = (&self.ui_oidc_client_id, &self.ui_oidc_redirect_url) else {
+            return Ok(None);
+        };
+        let file = self.ui_oidc_client_secret_file.as_ref();
+        Ok(Some(server::SignIn {
+            issuer: self.ui_oidc_issuer_url.clone(),
+            client_id: client_id.clone(),
+            client_secret_file: file.map(std::path::absolute).transpose()?,
+            redirect_url: redirect_url.clone(),
+            scopes: self.ui_oidc_scopes.clone(),
+        }))
+    }
 }
 
 /// A version of a review that a program is sent.
@@ -114,6 +160,7 @@ impl Authentication {
             anonymous: self.anonymous_auth,
             issuers,
             webhook,
+            sign_in: self.sign_in.config()?,
         })
     }
 
@@ -268,6 +315,10 @@ mod tests {
             let refused = asked(flags).unwrap_err();
             assert!(refused.contains(words), "{flags:?}: {refused}");
         }
+        let client = ["--ui-oidc-client-id=ui", "--ui-oidc-redirect-url=https://h/ui/"];
+        let sign_in = asked(&client).unwrap().sign_in.unwrap();
+        assert_eq!((sign_in.client_id.as_str(), sign_in.scopes.len()), ("ui", 3));
+        assert!(asked(&client[..1]).unwrap_err().contains("--ui-oidc-redirect-url"));
         let required = issuer(&["--oidc-required-claim=hd=example.com,a=b=c"]).claim_validation_rules;
         let pairs: Vec<(&str, &str)> = required
             .iter()

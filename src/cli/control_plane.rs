@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueHint};
 
-use super::{Audit, Authentication, Authorization, DataDir, Inflight, Ranges};
+use super::{Audit, Authentication, Authorization, DataDir, Inflight, KeptImages, Ranges};
 
 #[derive(Args)]
 pub(crate) struct ControlPlane {
@@ -47,6 +47,8 @@ pub(crate) struct ControlPlane {
     /// A key management plugin (KMS v2) that wraps the keys with which Secrets are encrypted.
     #[arg(long, value_name = "unix:///PATH")]
     pub(crate) kms_endpoint: Option<String>,
+    #[command(flatten)]
+    pub(crate) images: KeptImages,
     #[command(flatten)]
     pub(crate) audit: Audit,
     #[command(flatten)]

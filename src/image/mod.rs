@@ -5,6 +5,7 @@
 mod inspect;
 mod login;
 mod node;
+mod own;
 mod push;
 mod table;
 

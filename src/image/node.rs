@@ -103,7 +103,7 @@ fn named(path: &str, name: &str) -> String {
 }
 
 /// Percent-encodes a query value (RFC 3986: everything but unreserved characters).
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

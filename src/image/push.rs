@@ -1,4 +1,5 @@
-//! `wherry image push`: from this machine to a registry; no node is asked.
+//! `wherry image push`: from this machine to a registry; no node is asked. The cluster's own registry is spoken to over the
+//! Kubernetes API.
 
 use std::{io::Read, path::Path, time::SystemTime};
 
@@ -6,7 +7,7 @@ use anyhow::{Context, bail};
 use cri::RegistryAuth;
 use wasm::registry::{Push, push};
 
-use super::login;
+use super::{login, own};
 use crate::cli::{PushImage, say};
 
 /// The longest password.
@@ -14,6 +15,9 @@ const MAX_PASSWORD: u64 = 64 << 10;
 
 /// Pushes the file and prints what it is called there.
 pub(super) async fn run(options: PushImage) -> anyhow::Result<()> {
+    if let Some(name) = own::name(&options.name) {
+        return own::push(&options, name).await;
+    }
     let (file, name) = (&options.file, &options.name);
     let binary = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let hosts = options.data.path()?.join("certs.d");

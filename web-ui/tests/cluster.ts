@@ -23,6 +23,10 @@ export class Cluster {
   readonly port = Number(process.env.WHERRY_PORT ?? 16443);
   readonly url = `https://127.0.0.1:${this.port}`;
   link = '';
+
+  /** With further flags of `wherry up`. */
+  constructor(private readonly flags: string[] = []) {}
+
   private process: ChildProcess | undefined;
   private agent: Agent | undefined;
 
@@ -34,7 +38,7 @@ export class Cluster {
   async up(): Promise<void> {
     const kubeconfig = join(this.directory, 'kubeconfig');
     const log = createWriteStream(join(this.directory, 'log'), { flags: 'a' });
-    const child = spawn(BINARY, ['up', '--data-dir', this.data, '--api-bind', `127.0.0.1:${this.port}`, '--kubeconfig', kubeconfig], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(BINARY, ['up', '--data-dir', this.data, '--api-bind', `127.0.0.1:${this.port}`, '--kubeconfig', kubeconfig, ...this.flags], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.process = child;
     child.stderr.pipe(log);
     const lines = createInterface({ input: child.stdout });

@@ -133,6 +133,7 @@ fn config() -> Result<Config, Failure> {
         audit: None,
         authentication: apiserver::authn::Config::fixed(Default::default()),
         authorization: apiserver::authz::Config::fixed(Default::default()),
+        sign_in: None,
         pages: None,
     })
 }

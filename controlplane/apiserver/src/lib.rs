@@ -20,6 +20,7 @@ mod extensions;
 mod flowcontrol;
 pub mod history;
 pub mod http;
+pub mod images;
 mod own;
 pub mod pods;
 pub mod proxy;
@@ -37,6 +38,7 @@ pub mod webhook;
 pub use aggregation::ProxyClient;
 pub use flowcontrol::MaxInflight;
 pub use server::{ApiServer, Clock, Config, Pages, StartError, Virtuals};
+pub use sessions::sign_in;
 
 /// A version 4 UUID from the thread's generator: uids and request ids need to be unique, not secret.
 pub(crate) fn random_uuid() -> uuid::Uuid {

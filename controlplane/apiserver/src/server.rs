@@ -36,7 +36,7 @@ use crate::registry::reader::Reader;
 use crate::registry::resource::Resource;
 use crate::registry::virtuals::VirtualRoute;
 use crate::resources::core::service::repair;
-use crate::sessions::{self, Sessions};
+use crate::sessions::{self, Sessions, sign_in};
 use crate::webhook;
 
 /// Where the server reads the time.
@@ -74,6 +74,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is written down of requests, and where.
     pub audit: Option<audit::Config>,
+    /// How people sign in to the dashboard at an issuer.
+    pub sign_in: Option<sign_in::Config>,
     /// The dashboard's files.
     pub pages: Option<Pages>,
 }
@@ -351,7 +353,9 @@ fn built_in(beginning: Beginning<'_>) -> Result<Parts, StartError> {
     virtuals.extend(tokens.virtuals(others.clone()));
     virtuals.push(crate::pods::bindings());
     let sessions = Arc::new(Sessions::new(config.service_accounts.key.as_bytes()));
-    virtuals.push(sessions::routes(sessions.clone()));
+    let sign_in = config.sign_in.clone();
+    let sign_in = sign_in.map(|config| Arc::new(sign_in::SignIn::new(config, outside.clone())));
+    virtuals.push(sessions::routes(sessions.clone(), sign_in));
     Ok(Parts {
         resources: crate::resources::catalogue(deps),
         admission: crate::admission::plugins(deps, authorizer.clone()),

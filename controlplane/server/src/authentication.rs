@@ -23,6 +23,21 @@ pub struct Authentication {
     pub anonymous: bool,
     pub issuers: Issuers,
     pub webhook: Option<TokenWebhook>,
+    /// How people sign in to the dashboard at one of the issuers.
+    pub sign_in: Option<SignIn>,
+}
+
+/// A sign-in at an issuer, as OpenID Connect's clients are configured.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// The issuer, where several are believed.
+    pub issuer: Option<String>,
+    pub client_id: String,
+    /// Holds the secret of a confidential client.
+    pub client_secret_file: Option<PathBuf>,
+    /// The dashboard's address, as the issuer knows it.
+    pub redirect_url: String,
+    pub scopes: Vec<String>,
 }
 
 /// A program that is asked about tokens that nobody else knows.
@@ -42,6 +57,7 @@ impl Default for Authentication {
             anonymous: true,
             issuers: Issuers::default(),
             webhook: None,
+            sign_in: None,
         }
     }
 }
@@ -74,6 +90,18 @@ pub enum Error {
     },
     #[error("the authentication webhook cannot be asked")]
     Webhook(#[source] asked::Error),
+    #[error("{} cannot be read for the dashboard's client secret", path.display())]
+    Secret {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("--ui-oidc-redirect-url {0} must be the dashboard's https address, such as https://HOST:6443/ui/")]
+    Redirect(String),
+    #[error(
+        "people cannot sign in at an issuer while none is believed; see --oidc-issuer-url and --authentication-config"
+    )]
+    NoIssuer,
     #[error("the issuer of the --oidc flags cannot be used")]
     Flags(#[source] Unusable),
 }
@@ -95,6 +123,35 @@ impl Authentication {
             }),
         };
         Ok(authn::Config { settings, webhook })
+    }
+
+    /// How people sign in, with the secret that its file holds.
+    pub(crate) fn sign_in(&self) -> Result<Option<apiserver::sign_in::Config>, Error> {
+        let Some(asked) = &self.sign_in else {
+            return Ok(None);
+        };
+        if matches!(self.issuers, Issuers::None) {
+            return Err(Error::NoIssuer);
+        }
+        // The issuer sends browsers there, and the page must be the one that goes on.
+        let url = &asked.redirect_url;
+        if !(url.starts_with("https://") && url.ends_with("/ui/")) {
+            return Err(Error::Redirect(url.clone()));
+        }
+        let secret = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).map_err(|source| Error::Secret {
+                path: path.clone(),
+                source,
+            })?;
+            Ok(apiserver::sign_in::Secret(text.trim().to_owned()))
+        };
+        Ok(Some(apiserver::sign_in::Config {
+            issuer: asked.issuer.clone(),
+            client_id: asked.client_id.clone(),
+            client_secret: asked.client_secret_file.as_ref().map(secret).transpose()?,
+            redirect_url: url.clone(),
+            scopes: asked.scopes.clone(),
+        }))
     }
 
     fn fixed(&self, jwt: Vec<Jwt>) -> Result<watch::Receiver<Arc<Settings>>, Error> {

@@ -47,9 +47,11 @@ pub use apiserver::MaxInflight;
 pub use apiserver::audit::{Config as AuditConfig, log::Output as AuditOutput, policy::Policy as AuditPolicy};
 pub use apiserver::authn::oidc::{config as oidc, jwt::Algorithm as SigningAlgorithm};
 pub use apiserver::authz::config as authorizers;
-pub use authentication::{Authentication, Issuers, TokenWebhook};
+pub use apiserver::images::DOMAIN as IMAGE_DOMAIN;
+pub use authentication::{Authentication, Issuers, SignIn, TokenWebhook};
 pub use authorization::Authorization;
 pub use identity::Token;
+pub use image_registry::{Inspector, Limits as ImageLimits, Looked};
 pub use listen::{bind, primary_address};
 pub use store_etcd::{Options as EtcdOptions, Tls as EtcdTls};
 pub use stores::Store;
@@ -97,12 +99,30 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Prefix length of a node's pod range.
     pub node_prefix: u8,
+    /// The images that it keeps for its nodes, unless it shares its store.
+    pub images: Images,
     /// What is written down of requests, and where.
     pub audit: Option<AuditConfig>,
     /// Who may come, beside those with the cluster's own credentials.
     pub authentication: Authentication,
     /// Who is asked whether something may be done.
     pub authorization: Authorization,
+}
+
+/// The images that a control plane keeps.
+#[derive(Clone, Debug)]
+pub struct Images {
+    pub limits: ImageLimits,
+    /// Looks into programs before they are kept.
+    pub inspector: Arc<dyn Inspector>,
+}
+
+/// Where a node's files are by which it shows itself to the API: PEM.
+#[derive(Clone, Debug)]
+pub struct NodeCredentials {
+    pub authority: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Why a control plane does not start. Each is one line that says what to do.
@@ -134,6 +154,8 @@ pub enum Error {
     Endpoints(#[source] Box<endpoints::Failed>),
     #[error("cannot start the API server")]
     ApiServer(#[from] apiserver::StartError),
+    #[error(transparent)]
+    Images(#[from] image_registry::OpenError),
     #[error(transparent)]
     Authentication(#[from] authentication::Error),
     #[error(transparent)]
@@ -208,6 +230,10 @@ impl Server {
         let authorization = config.authorization.start(&caches.0, &caches.1)?;
         let bootstrapped = Arc::new(AtomicBool::new(false));
         let components = Arc::new(Components::default());
+        let images = images(&config, &store)?;
+        if let Some(images) = images.clone() {
+            caches.0.spawn(images.run(caches.1.clone()));
+        }
         let api = ApiServer::start(
             apiserver::Config {
                 backend,
@@ -233,14 +259,15 @@ impl Server {
                 service_range: config.service_range,
                 kubernetes_address,
                 node_ports: config.node_ports.clone(),
-                admission: Vec::new(),
-                virtuals: virtuals(&pki, &clock, &caches, components.clone())?,
+                admission: vec![Arc::new(image_registry::admission::Images { kept: images.is_some() })],
+                virtuals: virtuals(&pki, &clock, &caches, components.clone(), images)?,
                 checks: store
                     .check()
                     .into_iter()
                     .chain([bootstrap_check(bootstrapped.clone())])
                     .collect(),
                 audit: config.audit.clone(),
+                sign_in: config.authentication.sign_in()?,
                 pages: pages(),
             },
             caches.0.clone(),
@@ -307,6 +334,16 @@ impl Server {
             key: tls::private_key(identity)?,
             authorities: tls::certificates(&self.pki.ca)?,
         })
+    }
+
+    /// By what the node on this machine shows itself where it is not in this process.
+    pub fn node_credentials(&self) -> NodeCredentials {
+        let file = |name: &str| self.store.data_dir.join("pki").join(name);
+        NodeCredentials {
+            authority: file("ca.crt"),
+            certificate: file("node.crt"),
+            key: file("node.key"),
+        }
     }
 
     /// Where clients on this machine reach the API.
@@ -475,12 +512,26 @@ fn pages() -> Option<apiserver::Pages> {
     None
 }
 
+/// The image registry, where this control plane has its store for itself: others that share one would keep other images.
+fn images(config: &Config, store: &Stores) -> Result<Option<image_registry::Registry>, image_registry::OpenError> {
+    if store.is_shared() {
+        return Ok(None);
+    }
+    let registry = image_registry::Registry::open(image_registry::Config {
+        directory: config.data_dir.join("registry"),
+        limits: config.images.limits,
+        inspector: config.images.inspector.clone(),
+    })?;
+    Ok(Some(registry))
+}
+
 /// Endpoints that reach beyond the store.
 fn virtuals(
     pki: &Pki,
     clock: &Clock,
     (tasks, shutdown): &(TaskTracker, CancellationToken),
     components: Arc<Components>,
+    images: Option<image_registry::Registry>,
 ) -> Result<apiserver::Virtuals, tls::Error> {
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
     let (clock, tasks, shutdown) = (api_clock(clock), tasks.clone(), shutdown.clone());
@@ -494,6 +545,7 @@ fn virtuals(
         routes.extend(apiserver::proxy::routes(&dialer, &tasks));
         routes.extend(apiserver::usage::routes(&deps.reader, &dialer, clock, &tasks, shutdown));
         routes.extend(apiserver::history::routes(&dialer, &tasks));
+        routes.extend(images.map(|images| images.route()));
         routes
     }))
 }

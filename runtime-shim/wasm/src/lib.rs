@@ -9,7 +9,8 @@
 //! The agent's side: `runtime` (the model, adoption, the calls), `spawn` (starting children), `images` (content store,
 //! import), `registry` and `pull` (bringing images from elsewhere), `aot` (the cache of compiled code). The other side:
 //! `host`, `compile`, and what both need: `engine` (one wasmtime configuration for all), `world` (what a guest may import).
-//! The command line uses [`registry::push`] and [`inspect()`], without a node.
+//! The command line uses [`registry::push`] and [`inspect()`], without a node; the control plane has programs looked into by
+//! [`look`].
 
 mod aot;
 pub mod compile;
@@ -20,6 +21,7 @@ pub mod host;
 mod identity;
 mod images;
 mod inspect;
+pub mod look;
 pub mod protocol;
 mod pull;
 pub mod registry;

@@ -145,6 +145,7 @@ impl Api {
             virtuals: Box::new(|_| Vec::new()),
             checks: Vec::new(),
             audit: None,
+            sign_in: None,
             pages: None,
         };
         let api = ApiServer::start(config, tasks.clone(), shutdown.clone())

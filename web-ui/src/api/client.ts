@@ -22,6 +22,7 @@ export class Unreachable extends Error {}
 
 let bearer: string | null = null;
 let onUnauthorized: () => void = () => {};
+let renew: () => Promise<boolean> = () => Promise.resolve(false);
 
 /** Signs the requests from now on; `null` leaves them to the cookie or the certificate that the browser has. */
 export function signWith(token: string | null): void {
@@ -30,6 +31,16 @@ export function signWith(token: string | null): void {
 
 export function whenUnauthorized(act: () => void): void {
   onUnauthorized = act;
+}
+
+/** Tries to go on with a session that has just ended; `false` where that cannot be. */
+export function whenEnded(act: () => Promise<boolean>): void {
+  renew = act;
+}
+
+/** What signs a request, if the cookie does not. */
+export function authorization(): string | undefined {
+  return bearer ? `Bearer ${bearer}` : undefined;
 }
 
 /** Subprotocols that carry the token where headers cannot be set. */
@@ -41,6 +52,8 @@ export function socketProtocols(): string[] {
 }
 
 export interface Ask {
+  /** About the session itself, which is then not renewed first. */
+  plain?: boolean;
   method?: string;
   accept?: string;
   body?: unknown;
@@ -51,7 +64,8 @@ export interface Ask {
 /** Sends a request and answers with what came, whatever its code. */
 async function raw(path: string, ask: Ask): Promise<Response> {
   const headers: Record<string, string> = { Accept: ask.accept ?? 'application/json' };
-  if (bearer) headers.Authorization = `Bearer ${bearer}`;
+  const signed = authorization();
+  if (signed) headers.Authorization = signed;
   const init: RequestInit = { method: ask.method ?? 'GET', headers, credentials: 'same-origin', cache: 'no-store' };
   if (ask.signal) init.signal = ask.signal;
   if (ask.body !== undefined) {
@@ -71,23 +85,34 @@ async function raw(path: string, ask: Ask): Promise<Response> {
 
 /** As `raw`, and every answer that is no success is thrown. */
 export async function request(path: string, ask: Ask = {}): Promise<Response> {
-  const response = await raw(path, ask);
+  let response = await raw(path, ask);
   if (response.ok) return response;
-  const error = await failure(response);
+  let error = await failure(response);
+  if (isNobody(error) && !ask.plain && (await renew())) {
+    response = await raw(path, ask);
+    if (response.ok) return response;
+    error = await failure(response);
+  }
   // Whoever is nobody any more has lost the session.
-  if (error.code === 401 || (error.code === 403 && error.message.includes('"system:anonymous"'))) onUnauthorized();
+  if (isNobody(error) && !ask.plain) onUnauthorized();
   throw error;
 }
 
+const isNobody = ({ code, message }: ApiError): boolean => code === 401 || (code === 403 && message.includes('"system:anonymous"'));
+
 async function failure(response: Response): Promise<ApiError> {
-  const text = await response.text().catch(() => '');
+  return apiError(response.status, await response.text().catch(() => ''));
+}
+
+/** What an answer that is no success says. */
+export function apiError(code: number, text: string): ApiError {
   try {
     const status = JSON.parse(text) as Status;
-    if (status.kind === 'Status') return new ApiError(response.status, sentence(status.message ?? ''), status.reason, status);
+    if (status.kind === 'Status') return new ApiError(code, sentence(status.message ?? ''), status.reason, status);
   } catch {
     // Not JSON: the text itself says what is wrong.
   }
-  return new ApiError(response.status, sentence(text || `The server answered ${response.status}.`));
+  return new ApiError(code, sentence(text || `The server answered ${code}.`));
 }
 
 /** What servers say, as a sentence. */
@@ -96,6 +121,26 @@ export function sentence(text: string): string {
   if (trimmed === '') return 'The server gave no reason.';
   const begun = /^[a-z]+ /.test(trimmed) ? trimmed[0]!.toUpperCase() + trimmed.slice(1) : trimmed;
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}
+
+export interface Answered {
+  code: number;
+  milliseconds: number;
+  /** The beginning of what was said; inert text. */
+  text: string;
+}
+
+const MOST_SHOWN = 400;
+
+/** What something behind the API's proxy answers; null where nothing does yet. */
+export async function answers(path: string, signal: AbortSignal): Promise<Answered | 'refused' | null> {
+  const begun = performance.now();
+  const response = await raw(path, { accept: '*/*', signal });
+  const text = (await response.text()).slice(0, MOST_SHOWN);
+  const milliseconds = Math.round(performance.now() - begun);
+  const isOurs = text.includes('"kind":"Status"') || text.includes('"kind": "Status"');
+  if (isOurs && response.status === 403) return 'refused';
+  return isOurs && !response.ok ? null : { code: response.status, milliseconds, text };
 }
 
 export function message(error: unknown): string {

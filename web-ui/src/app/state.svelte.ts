@@ -1,9 +1,10 @@
 // What the whole page shares: who is signed in, the kinds of the server, the namespace, the clock, the theme.
-import { ApiError, get, request, send, signWith, whenUnauthorized } from '../api/client';
+import { ApiError, get, send, signWith, whenEnded, whenUnauthorized } from '../api/client';
 import { access } from '../api/access.svelte';
 import { discover, type Kind } from '../api/discovery';
 import { objects } from '../api/live.svelte';
 import type { Tree } from '../api/types';
+import { finish, session, type Back } from '../session/session.svelte';
 import { remembered, remember } from './remember';
 
 const REDISCOVER = 60_000;
@@ -29,14 +30,18 @@ class App {
   constructor() {
     setInterval(() => (this.now = Date.now()), TICK);
     setInterval(() => this.signed === 'in' && void this.rediscover(), REDISCOVER);
+    whenEnded(() => session.renew());
     whenUnauthorized(() => this.signed === 'in' && this.out('You were signed out by the server; sign in again.'));
   }
 
   /** Goes in with what the browser has; a link's code or a token are exchanged first. */
-  async enter(credentials: { code?: string; token?: string } = {}): Promise<void> {
+  async enter(credentials: { code?: string; token?: string; back?: Back } = {}): Promise<void> {
     this.notice = '';
+    if (credentials.back) await finish(credentials.back);
     if (credentials.token) signWith(credentials.token);
     if (credentials.code || credentials.token) await this.exchange(credentials);
+    // What can be renewed may have ended while the page was closed.
+    await session.ask();
     const review = await send<Tree>('POST', '/apis/authentication.k8s.io/v1/selfsubjectreviews', {
       apiVersion: 'authentication.k8s.io/v1',
       kind: 'SelfSubjectReview',
@@ -64,12 +69,13 @@ class App {
   }
 
   async leaveSession(): Promise<void> {
-    await request('/apis/ui.wherry.dev/v1/sessions/current', { method: 'DELETE' }).catch(() => {});
+    await session.end();
     this.out('');
   }
 
   out(notice: string): void {
     signWith(null);
+    session.forget();
     this.leave?.();
     this.signed = 'out';
     this.notice = notice;

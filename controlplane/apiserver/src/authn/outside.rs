@@ -100,6 +100,18 @@ impl Outside {
         }
     }
 
+    /// Where the issuer is at which people sign in for a client: the one that is named, or the only one whose tokens are for it.
+    pub(crate) fn signs_in(&self, url: Option<&str>, client: &str) -> Option<Source> {
+        let state = self.current.load();
+        let fits = |issuer: &&Issuer| {
+            let named = url.is_none_or(|url| url == issuer.url);
+            named && issuer.audiences.iter().any(|audience| audience == client)
+        };
+        let mut fitting = state.issuers.iter().filter(fits);
+        let first = fitting.next()?;
+        fitting.next().is_none().then(|| first.keys.source.clone())
+    }
+
     /// Whether somebody unknown may ask for a path.
     pub(crate) fn admits_anonymous(&self, path: &str) -> bool {
         match &self.current.load().anonymous {

@@ -72,6 +72,7 @@ impl World {
             audit: None,
             authentication: crate::authn::Config::fixed(Default::default()),
             authorization: crate::authz::Config::fixed(Default::default()),
+            sign_in: None,
             pages: None,
         };
         let server = ApiServer::start(config, TaskTracker::new(), shutdown.clone())

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::query::{Query, decode};
+use crate::images;
 
 /// What a path and method ask for. Parts that are absent are empty.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ impl<'a> RequestInfo<'a> {
         let group = match segments.next() {
             Some("api") if count >= 3 => "",
             Some("apis") if count >= 4 => segments.next().unwrap_or_default(),
+            Some("v2") => return Self::registry(method, path),
             _ => return Self::other(method, path),
         };
         let version = segments.next().unwrap_or_default();
@@ -42,6 +44,23 @@ impl<'a> RequestInfo<'a> {
         };
         info.resource_parts(method, &parts, query);
         info
+    }
+
+    /// A request to the image registry, in the terms of its own kind.
+    fn registry(method: &Method, path: &'a str) -> Self {
+        let Some(place) = images::Place::parse(path) else {
+            return Self::other(method, path);
+        };
+        RequestInfo {
+            verb: place.verb(method),
+            is_resource: true,
+            group: images::GROUP,
+            version: images::VERSION,
+            namespace: decode(place.namespace, false),
+            resource: images::RESOURCE,
+            name: Cow::Owned(place.image()),
+            ..Self::other(method, path)
+        }
     }
 
     fn other(method: &Method, path: &'a str) -> Self {
@@ -100,7 +119,15 @@ impl<'a> RequestInfo<'a> {
 
     /// Whether the answer lasts until somebody ends it, so that no request timeout applies.
     pub(crate) fn is_long_running(&self) -> bool {
-        self.verb == "watch" || matches!(self.subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.verb == "watch"
+            || matches!(self.subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+            || self.carries_an_image()
+    }
+
+    /// Whether a program goes to the image registry, or comes from it, as fast as its client can.
+    fn carries_an_image(&self) -> bool {
+        let image = self.group == images::GROUP && self.resource == images::RESOURCE;
+        image && (self.verb == "create" || images::is_registry(self.path))
     }
 }
 
@@ -196,6 +223,12 @@ mod tests {
                 "/api/v1/nodes/system%3Anode",
                 "get - v1 - nodes system:node -",
             ),
+            (
+                Method::GET,
+                "/v2/a/hello/manifests/1",
+                "get registry.wherry.dev v1 a images hello:1 -",
+            ),
+            (Method::GET, "/v2/", "get /v2/"),
             (Method::GET, "/api/v1", "get /api/v1"),
             (Method::GET, "/apis/apps/v1", "get /apis/apps/v1"),
             (Method::POST, "/healthz", "post /healthz"),

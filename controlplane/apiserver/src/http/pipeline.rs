@@ -27,6 +27,7 @@ use crate::authn::{Certified, MASTERS, UserInfo, authenticate};
 use crate::authz::impersonate::impersonate;
 use crate::authz::{Attributes, Decision};
 use crate::flowcontrol::{self, Admitted, Class};
+use crate::images;
 use crate::server::Shared;
 use crate::sessions::Holder;
 
@@ -58,7 +59,10 @@ impl Caller {
 
 /// Answers one request; never fails and never panics.
 pub(crate) async fn handle(server: Arc<Shared>, caller: Caller, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if images::is_registry(parts.uri.path()) {
+        images::unwrap_password(&mut parts.headers);
+    }
     let id = request_id(&parts);
     let span = tracing::debug_span!("request", method = %parts.method, uri = %parts.uri, id = ?id);
     let work = AssertUnwindSafe(answer(&server, &caller, &parts, &id, body))
@@ -118,7 +122,10 @@ async fn answer(server: &Arc<Shared>, caller: &Caller, parts: &Parts, id: &Heade
             .await
             .unwrap_or_else(|_| Err(timed_out())),
     };
-    let mut response = result.unwrap_or_else(|status| respond::status(&status, accept(parts)));
+    let mut response = result.unwrap_or_else(|status| match images::is_registry(info.path) {
+        true => images::refusal(&status, info.path),
+        false => respond::status(&status, accept(parts)),
+    });
     if let Some(class) = classified.get() {
         class.mark(response.headers_mut());
     }
@@ -149,6 +156,9 @@ async fn serve(
     let user = impersonate(&*server.authorizer, &parts.headers, caller.clone()).await?;
     if let Some(entry) = audited.filter(|_| !Arc::ptr_eq(&user, &caller)) {
         entry.impersonates(&user);
+    }
+    if images::is_registry(info.path) && images::is_anybody(&user.username) {
+        return Err(Status::unauthorized());
     }
     let long = info.is_long_running();
     let mutating = !matches!(info.verb, "get" | "list" | "watch" | "head");
@@ -247,9 +257,10 @@ pub(super) async fn authorize_also(
     authorize(server, &info, query, user).await
 }
 
-/// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it.
+/// Asks the authorizer; these paths are open to everyone, as Kubernetes' `--authorization-always-allow-paths` has it, and
+/// that there is a registry is told everybody who is known.
 async fn authorize(server: &Shared, info: &RequestInfo<'_>, query: &Query<'_>, user: &UserInfo) -> Result<(), Status> {
-    if !info.is_resource && matches!(info.path, "/healthz" | "/livez" | "/readyz") {
+    if !info.is_resource && (matches!(info.path, "/healthz" | "/livez" | "/readyz") || images::is_root(info.path)) {
         return Ok(());
     }
     let attributes = Attributes {

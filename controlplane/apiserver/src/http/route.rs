@@ -23,6 +23,7 @@ use crate::admission::dynamic::passing;
 use crate::aggregation::{self, Remote};
 use crate::authn::UserInfo;
 use crate::flowcontrol;
+use crate::images;
 use crate::registry::catalog::Endpoint;
 use crate::registry::render;
 use crate::registry::resource::Subresource;
@@ -394,12 +395,11 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
             info.verb,
         ));
     };
-    // A list may be of one name, by its field selector.
+    // A list may be of one name, by its field selector, and of every namespace.
     let named = found.subresource.is_some() || matches!(verb, "get" | "delete");
-    let misnamed = named == info.name.is_empty() && verb != "list";
+    let misnamed = named == info.name.is_empty() && !collects(verb) && !images::is_registry(info.path);
     let beyond = info.trailing && found.subresource != Some("proxy");
-    // A list may be of every namespace.
-    let everywhere = verb == "list" && found.subresource.is_none();
+    let everywhere = collects(verb) && found.subresource.is_none() && info.namespace.is_empty();
     let misplaced = found.namespaced == info.namespace.is_empty() && !(found.namespaced && everywhere);
     if beyond || misplaced || misnamed {
         return Err(Status::no_such_path());
@@ -421,7 +421,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         user: route.user.clone(),
         now: route.server.now(),
         verb,
-        namespace: found.namespaced.then(|| info.namespace.clone().into_owned()),
+        namespace: (!info.namespace.is_empty()).then(|| info.namespace.clone().into_owned()),
         name: info.name.clone().into_owned(),
         dry_run: route.query.get("dryRun") == Some("All"),
         reader: route.server.reader.clone(),
@@ -439,6 +439,10 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         Ok(accepted) => respond::in_encoding(response, accepted),
         Err(_) => response,
     })
+}
+
+fn collects(verb: &str) -> bool {
+    matches!(verb, "list" | "watch")
 }
 
 /// Has a part of the object answer that the body names.
@@ -540,6 +544,7 @@ async fn document(route: Route<'_>, body: Body) -> Result<Response<Body>, Status
                 (server.metrics.text(&server.registry) + &flowcontrol::metrics(&server.flow_control)).into_bytes(),
             ),
         )),
+        "/v2" if server.virtuals.iter().any(|route| route.group == images::GROUP) => Ok(images::there()),
         trimmed => {
             if trimmed == "/openapi/v2" {
                 return super::openapi::v2::answer(server, parts).await;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reader::Reader;
 use crate::authn::UserInfo;
+use crate::http::accept;
 use crate::http::body::Body;
 
 pub type Request = http::Request<Body>;
@@ -23,7 +24,7 @@ pub struct VirtualContext {
     pub now: Timestamp,
     /// The RBAC verb, e.g. `create` or `get`.
     pub verb: &'static str,
-    /// `None` for cluster-scoped routes.
+    /// `None` for cluster-scoped routes, and where a list or watch is of every namespace.
     pub namespace: Option<String>,
     /// Empty when the route names a collection.
     pub name: String,
@@ -84,6 +85,24 @@ pub struct VirtualRoute {
     /// How users' admission sees its requests.
     pub passing: Passing,
     pub handler: Arc<dyn Virtual>,
+}
+
+/// The shape in which a caller wants objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Whole,
+    Metadata,
+    Table,
+}
+
+/// What shape the headers of a request ask for.
+pub fn shape(headers: &http::HeaderMap) -> Result<Shape, Status> {
+    let accepted = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+    Ok(match accept::negotiate(accepted, || true)?.form {
+        accept::Form::Object => Shape::Whole,
+        accept::Form::Metadata => Shape::Metadata,
+        accept::Form::Table => Shape::Table,
+    })
 }
 
 /// Reads and decodes a JSON or YAML request body of at most the server's limit, without a schema.

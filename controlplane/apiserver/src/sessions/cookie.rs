@@ -1,24 +1,43 @@
-//! The session's cookie: how it is named, set, found, and of which requests it is believed.
+//! The session's cookies: how they are named, set, found, and of which requests they are believed.
 
 use http::header::{COOKIE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, Uri};
 
-/// The prefix has browsers refuse it from other hosts, other paths and without TLS.
-const NAME: &str = "__Host-wherry-session";
+/// What is held by a cookie. The prefix has browsers refuse it from other hosts, other paths and without TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    Session,
+    /// A sign-in that has begun and waits for the issuer.
+    Pending,
+    /// By what a session is renewed.
+    Refresh,
+}
+
+impl Held {
+    fn name(self) -> &'static str {
+        match self {
+            Held::Session => "__Host-wherry-session",
+            Held::Pending => "__Host-wherry-pending",
+            Held::Refresh => "__Host-wherry-refresh",
+        }
+    }
+}
+
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// A cookie that a script cannot read and that other sites' requests do not carry.
-pub(super) fn set(value: &str, seconds: i64) -> String {
-    format!("{NAME}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict")
+pub(super) fn set(held: Held, value: &str, seconds: i64) -> String {
+    let name = held.name();
+    format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict")
 }
 
-/// The session's cookie of a request.
-pub(super) fn value(headers: &HeaderMap) -> Option<&str> {
+/// A cookie of a request.
+pub(super) fn value(headers: &HeaderMap, held: Held) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
+    pairs.find(|(name, _)| *name == held.name()).map(|(_, value)| value)
 }
 
 /// Whether a page of this very server made a request. Browsers say where a request comes from, by one header or the other,

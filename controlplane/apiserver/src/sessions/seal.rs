@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const NONCE: usize = 12;
-const PURPOSE: &[u8] = b"wherry dashboard session v1";
+pub(super) const PURPOSE: &[u8] = b"wherry dashboard session v1";
 
 /// Seals and opens.
 pub(super) struct Seal(RandomizedNonceKey);
@@ -22,18 +22,19 @@ impl Seal {
         Seal(RandomizedNonceKey::new(&AES_256_GCM, &key).expect("the key has the cipher's length"))
     }
 
-    pub(super) fn close(&self, plain: &[u8]) -> Option<String> {
+    /// Seals for a purpose: what was sealed for one is nothing for another.
+    pub(super) fn close(&self, purpose: &[u8], plain: &[u8]) -> Option<String> {
         let mut sealed = plain.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(PURPOSE), &mut sealed).ok()?;
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(purpose), &mut sealed).ok()?;
         let nonce: &[u8; NONCE] = nonce.as_ref();
         Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), sealed.as_slice()].concat()))
     }
 
-    pub(super) fn open(&self, value: &str) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, purpose: &[u8], value: &str) -> Option<Vec<u8>> {
         let mut bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
         let nonce = Nonce::try_assume_unique_for_key(bytes.get(..NONCE)?).ok()?;
         let sealed = bytes.get_mut(NONCE..)?;
-        let plain = self.0.open_in_place(nonce, Aad::from(PURPOSE), sealed).ok()?;
+        let plain = self.0.open_in_place(nonce, Aad::from(purpose), sealed).ok()?;
         Some(plain.to_vec())
     }
 }

@@ -49,7 +49,8 @@ fn links_are_bounded() {
 
 #[test]
 fn a_session_outlives_restarts_and_ends_in_time() {
-    let (value, ends) = Sessions::new(b"secret").open(ann(), noon()).expect("a session");
+    let ends = after(noon(), LASTS);
+    let value = Sessions::new(b"secret").open(ann(), ends).expect("a session");
     let restarted = Sessions::new(b"secret");
     assert_eq!(
         restarted.find(&value, noon()).map(|session| session.holder),
@@ -65,7 +66,7 @@ fn a_session_outlives_restarts_and_ends_in_time() {
 #[test]
 fn what_was_changed_is_not_believed() {
     let sessions = Sessions::new(b"secret");
-    let (value, _) = sessions.open(ann(), noon()).expect("a session");
+    let value = sessions.open(ann(), after(noon(), LASTS)).expect("a session");
     for at in [0, 20, value.len() - 1] {
         let mut changed: Vec<char> = value.chars().collect();
         if let Some(letter) = changed.get_mut(at) {
@@ -82,7 +83,7 @@ fn what_was_changed_is_not_believed() {
 #[test]
 fn a_session_that_was_ended_is_over() {
     let sessions = Sessions::new(b"secret");
-    let (value, _) = sessions.open(ann(), noon()).expect("a session");
+    let value = sessions.open(ann(), after(noon(), LASTS)).expect("a session");
     let session = sessions.find(&value, noon()).expect("it is there");
     sessions.end(session, noon());
     assert!(sessions.find(&value, noon()).is_none());
@@ -90,14 +91,17 @@ fn a_session_that_was_ended_is_over() {
 
 #[test]
 fn the_cookie_is_for_this_host_alone_and_no_script_reads_it() {
-    let set = cookie::set("abc", 60);
+    let set = cookie::set(Held::Session, "abc", 60);
     assert_eq!(
         set,
         "__Host-wherry-session=abc; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Strict"
     );
     let sent = headers(&[(COOKIE, "a=b; __Host-wherry-session=abc; c=d")]);
-    assert_eq!(cookie::value(&sent), Some("abc"));
-    assert_eq!(cookie::value(&headers(&[(COOKIE, "wherry-session=abc")])), None);
+    assert_eq!(cookie::value(&sent, Held::Session), Some("abc"));
+    assert_eq!(
+        cookie::value(&headers(&[(COOKIE, "wherry-session=abc")]), Held::Session),
+        None
+    );
 }
 
 #[test]

@@ -240,6 +240,7 @@ impl Fixture {
             virtuals,
             checks,
             audit,
+            sign_in: None,
             pages: None,
         };
         let server = ApiServer::assemble(config, TaskTracker::new(), shutdown.clone(), |beginning| {

@@ -57,6 +57,8 @@ pub struct Pki {
     pub kubelet_client: Identity,
     /// Serves the kubelet API of the local node.
     pub kubelet_serving: Identity,
+    /// Shown by the local node to the cluster's image registry.
+    pub node: Identity,
     /// In the administrator's kubeconfig: group `system:masters`.
     pub admin: Identity,
     /// Shown by the API server to aggregated servers.
@@ -136,6 +138,11 @@ impl Pki {
             kubelet_serving: ca.ensure_leaf(
                 directory,
                 &leaf("kubelet", &node_user, &["system:nodes"], serve_node),
+                now,
+            )?,
+            node: ca.ensure_leaf(
+                directory,
+                &leaf("node", &node_user, &["system:nodes"], Purpose::Client),
                 now,
             )?,
             admin: ca.ensure_leaf(

@@ -60,7 +60,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn discovery(&self) -> String {
+    pub(crate) fn discovery(&self) -> String {
         match &self.discovery {
             Some(url) => url.clone(),
             None => format!("{}{DISCOVERY}", self.issuer.trim_end_matches('/')),

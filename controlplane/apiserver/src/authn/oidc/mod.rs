@@ -9,7 +9,7 @@ pub mod config;
 pub mod jwt;
 pub(crate) mod keys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

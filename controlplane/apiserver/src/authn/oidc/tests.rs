@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -27,7 +27,7 @@ use crate::authn::outside::Outside;
 use crate::authn::{TokenAuthenticator, UserInfo};
 use crate::resources::testing::now;
 
-const PACE: Pace = Pace {
+pub(crate) const PACE: Pace = Pace {
     retry: Duration::from_millis(5),
     again: Duration::ZERO,
     refresh: Duration::from_secs(3600),
@@ -35,7 +35,7 @@ const PACE: Pace = Pace {
 };
 
 /// A key to sign with.
-enum Signer {
+pub(crate) enum Signer {
     Rsa(Box<RsaKeyPair>),
     Ec(EcdsaKeyPair),
 }
@@ -45,7 +45,7 @@ impl Signer {
         Signer::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).expect("a key")))
     }
 
-    fn ec() -> Self {
+    pub(crate) fn ec() -> Self {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.expect("a key").as_ref());
         Signer::Ec(pair.expect("a pair"))
@@ -59,7 +59,7 @@ impl Signer {
     }
 
     /// The public key as a set has it.
-    fn jwk(&self, id: &str) -> Value {
+    pub(crate) fn jwk(&self, id: &str) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {
             Signer::Rsa(pair) => {
@@ -91,27 +91,30 @@ impl Signer {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    fn token(&self, id: &str, claims: &Value) -> String {
+    pub(crate) fn token(&self, id: &str, claims: &Value) -> String {
         self.sign(&json!({"alg": self.algorithm(), "kid": id}), claims)
     }
 }
 
 /// What an issuer's server knows.
 #[derive(Default)]
-struct Served {
+pub(crate) struct Served {
     keys: Mutex<Vec<Value>>,
     /// How often its keys were asked for.
     asked: AtomicUsize,
     away: AtomicBool,
     /// Who it says it is, if not who it is.
     lie: Mutex<Option<String>>,
+    /// What its token endpoint answers, and what that was sent.
+    pub(crate) gives: Mutex<Value>,
+    pub(crate) sent: Mutex<Vec<String>>,
 }
 
 /// An issuer on a socket of its own.
-struct Provider {
-    url: String,
+pub(crate) struct Provider {
+    pub(crate) url: String,
     authority: String,
-    served: std::sync::Arc<Served>,
+    pub(crate) served: std::sync::Arc<Served>,
     stop: CancellationToken,
 }
 
@@ -122,7 +125,7 @@ impl Drop for Provider {
 }
 
 impl Provider {
-    async fn new(keys: Vec<Value>) -> Self {
+    pub(crate) async fn new(keys: Vec<Value>) -> Self {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         let certificate = params.self_signed(&key).expect("a certificate");
@@ -161,14 +164,14 @@ impl Provider {
     }
 
     /// Believes it, with what a test has to say beside.
-    fn jwt(&self, change: impl FnOnce(&mut Value)) -> Value {
+    pub(crate) fn jwt(&self, change: impl FnOnce(&mut Value)) -> Value {
         let mut jwt = json!({"issuer": {"url": self.url, "audiences": ["me"], "certificateAuthority": self.authority},
             "claimMappings": {"username": {"claim": "sub", "prefix": "oidc:"}}});
         change(&mut jwt);
         jwt
     }
 
-    fn claims(&self, change: impl FnOnce(&mut Value)) -> Value {
+    pub(crate) fn claims(&self, change: impl FnOnce(&mut Value)) -> Value {
         let now = now().as_second();
         let mut claims = json!({"iss": self.url, "aud": "me", "sub": "jane", "exp": now + 60, "iat": now});
         change(&mut claims);
@@ -193,16 +196,28 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, url: String, served
                 }
                 "/.well-known/openid-configuration" => {
                     let issuer = served.lie.lock().clone().unwrap_or_else(|| url.clone());
-                    json!({"issuer": issuer, "jwks_uri": format!("{url}/keys")})
+                    json!({"issuer": issuer, "jwks_uri": format!("{url}/keys"),
+                        "authorization_endpoint": format!("{url}/auth"), "token_endpoint": format!("{url}/token"),
+                        "end_session_endpoint": format!("{url}/logout?a=b")})
                 }
+                "/token" => served.gives.lock().clone(),
                 _ => json!({}),
             };
-            let away = served.away.load(Ordering::Relaxed);
+            let code = if answer.get("error").is_some() { 400 } else { 200 };
+            let served = served.clone();
             async move {
-                match away {
-                    true => Err("away"),
-                    false => Ok(http::Response::new(Full::new(Bytes::from(answer.to_string())))),
+                let body = request.into_body().collect().await.map(|body| body.to_bytes());
+                if let Some(body) = body.ok().filter(|body| !body.is_empty()) {
+                    served.sent.lock().push(String::from_utf8_lossy(&body).into_owned());
                 }
+                if served.away.load(Ordering::Relaxed) {
+                    return Err("away");
+                }
+                let body = Full::new(Bytes::from(answer.to_string()));
+                let answer = http::Response::builder()
+                    .status(code)
+                    .header("content-type", "application/json");
+                Ok(answer.body(body).expect("an answer"))
             }
         });
         tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -217,7 +232,7 @@ fn settings(issuers: &[Value]) -> Result<Settings, String> {
     compiled.map_err(|error| error.to_string())
 }
 
-fn believing(issuers: &[Value], pace: Pace) -> Outside {
+pub(crate) fn believing(issuers: &[Value], pace: Pace) -> Outside {
     let settings = settings(issuers).expect("a configuration");
     let clock = std::sync::Arc::new(now);
     Outside::new(&settings, clock, pace, TaskTracker::new(), CancellationToken::new())
@@ -228,7 +243,7 @@ async fn ask(outside: &Outside, token: &str) -> Option<UserInfo> {
 }
 
 /// Waits until a token is taken: keys are fetched beside.
-async fn until_taken(outside: &Outside, token: &str) -> UserInfo {
+pub(crate) async fn until_taken(outside: &Outside, token: &str) -> UserInfo {
     let taken = async {
         loop {
             match ask(outside, token).await {

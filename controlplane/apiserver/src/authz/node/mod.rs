@@ -1,6 +1,6 @@
 //! The node authorizer: what an agent may do as `system:node:NAME`. The rules are those of the ClusterRole `system:node`,
-//! narrowed to what concerns the node: its own Node and lease, the pods bound to it, and the Secrets and ConfigMaps that
-//! those pods name ([`graph`]). What depends on the body of a write (its own Node, its own pods) is the NodeRestriction
+//! narrowed to what concerns the node: its own Node and lease, the pods bound to it, and the Secrets, ConfigMaps and images of the
+//! cluster's own registry that those pods name ([`graph`]). What depends on the body of a write (its own Node, its own pods) is the NodeRestriction
 //! plugin's.
 
 mod graph;
@@ -15,6 +15,7 @@ use super::rule::Rule;
 use super::{Attributes, Authorizer, Decision};
 use crate::authn::UserInfo;
 use crate::bootstrap::policy;
+use crate::images;
 use crate::registry::reader::Reader;
 use graph::Graph;
 use references::Source;
@@ -48,6 +49,7 @@ impl Nodes {
         match (a.group, a.resource, a.subresource) {
             ("", "secrets", "") => self.unrelated(node, Source::Secret, a).await,
             ("", "configmaps", "") => self.unrelated(node, Source::ConfigMap, a).await,
+            (images::GROUP, images::RESOURCE, "") => self.foreign_image(node, a).await,
             ("", "pods", "") => self.foreign_pod(node, a).await,
             ("", "nodes", "") => foreign_node(node, a),
             ("coordination.k8s.io", "leases", _) => foreign_lease(node, a),
@@ -67,6 +69,13 @@ impl Nodes {
             Ok(false) => Some(no_relationship(node)),
             Err(status) => Some(status.message),
         }
+    }
+
+    /// Of an image's name, what stands before its tag or digest is the repository.
+    async fn foreign_image(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
+        let repository = a.name.split(['@', ':']).next().unwrap_or_default();
+        let a = Attributes { name: repository, ..*a };
+        self.unrelated(node, Source::Image, &a).await
     }
 
     async fn foreign_pod(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
@@ -150,7 +159,8 @@ mod tests {
     async fn ask(verb: &str, of: &str, name: &str, namespace: &str, field_selector: &str) -> Result<(), String> {
         let bound = |name: &str, node: &str, secret: &str| {
             json!({"metadata": {"name": name, "namespace": "a"},
-                "spec": {"nodeName": node, "imagePullSecrets": [{"name": secret}]}})
+                "spec": {"nodeName": node, "imagePullSecrets": [{"name": secret}],
+                    "containers": [{"image": format!("wherry.internal/a/{name}:1")}]}})
         };
         let reader = Fixed::new(vec![
             ("pods", bound("mine", "n1", "s")),
@@ -191,6 +201,12 @@ mod tests {
             ("get", "secrets", "t", "a", "", unrelated),
             ("get", "secrets", "s", "b", "", unrelated),
             ("get", "configmaps", "s", "a", "", unrelated),
+            ("get", "registry.wherry.dev/images", "mine:1", "a", "", Ok(())),
+            ("get", "registry.wherry.dev/images", "mine@sha256:00", "a", "", Ok(())),
+            ("get", "registry.wherry.dev/images", "mine", "a", "", Ok(())),
+            ("get", "registry.wherry.dev/images", "theirs:1", "a", "", unrelated),
+            ("get", "registry.wherry.dev/images", "mine:1", "b", "", unrelated),
+            ("create", "registry.wherry.dev/images", "mine:1", "a", "", Err("")),
             ("list", "secrets", "", "a", "", Err("No Object name found")),
             (
                 "list",

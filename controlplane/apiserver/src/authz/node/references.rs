@@ -1,15 +1,19 @@
-//! Which Secrets and ConfigMaps a pod names, read from its bytes without building a tree.
+//! Which Secrets, ConfigMaps and images of the cluster's own registry a pod names, read from its bytes without building a tree.
 //!
 //! The rule is upstream's `VisitPodSecretNames` and `VisitPodConfigmapNames`: pull secrets, every container's
 //! environment, and every volume that takes credentials or content from one.
 
 use serde::Deserialize;
 
-/// One of the two kinds that hold what pods read.
+use crate::images;
+
+/// A kind of what pods read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Source {
     Secret,
     ConfigMap,
+    /// A repository of the cluster's own registry, in the pod's namespace.
+    Image,
 }
 
 /// What a pod that runs somewhere names; nothing for a mirror pod, whose author is the node itself.
@@ -30,7 +34,7 @@ impl References {
         let node = pod.spec.node_name.clone().filter(|node| !node.is_empty())?;
         let mut names = match pod.metadata.annotations.and_then(|annotations| annotations.mirror) {
             Some(_) => Vec::new(),
-            None => pod.spec.names(),
+            None => pod.spec.names(pod.metadata.namespace.as_deref().unwrap_or_default()),
         };
         names.retain(|(_, name)| !name.is_empty());
         names.sort_unstable();
@@ -85,6 +89,7 @@ struct Named {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Container {
+    image: Option<String>,
     env: Option<Vec<Env>>,
     env_from: Option<Vec<EnvFrom>>,
 }
@@ -113,6 +118,7 @@ struct EnvFrom {
 #[serde(rename_all = "camelCase", default)]
 struct Volume {
     config_map: Option<Named>,
+    image: Option<ImageVolume>,
     secret: Option<SecretVolume>,
     azure_file: Option<SecretVolume>,
     projected: Option<Projected>,
@@ -130,6 +136,12 @@ struct Volume {
 #[serde(rename_all = "camelCase", default)]
 struct SecretVolume {
     secret_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ImageVolume {
+    reference: Option<String>,
 }
 
 /// A volume of some storage system, with the Secret that opens it.
@@ -154,17 +166,26 @@ struct Projection {
 }
 
 impl Spec {
-    fn names(self) -> Vec<(Source, String)> {
+    fn names(self, namespace: &str) -> Vec<(Source, String)> {
         let mut found = Vec::new();
         let mut add = |source, name: Option<String>| found.extend(name.map(|name| (source, name)));
         for pull in all(self.image_pull_secrets) {
             add(Source::Secret, pull.name);
         }
         let containers = [self.init_containers, self.containers, self.ephemeral_containers];
+        let own = |image: Option<&str>| {
+            let repository = image.and_then(images::repository);
+            repository
+                .filter(|(of, _)| *of == namespace)
+                .map(|(_, name)| name.to_owned())
+        };
         for container in containers.into_iter().flat_map(all) {
+            add(Source::Image, own(container.image.as_deref()));
             container.visit(&mut add);
         }
         for volume in all(self.volumes) {
+            let reference = volume.image.as_ref().and_then(|image| image.reference.as_deref());
+            add(Source::Image, own(reference));
             volume.visit(&mut add);
         }
         found
@@ -294,6 +315,19 @@ mod tests {
         for (spec, source) in cases {
             assert_eq!(names(spec.clone()), [(source, "x".to_owned())], "{spec}");
         }
+    }
+
+    #[test]
+    fn images_of_the_clusters_own_registry_are_those_of_the_pods_namespace() {
+        let containers =
+            |images: &[&str]| json!(images.iter().map(|image| json!({"image": image})).collect::<Vec<_>>());
+        let spec = json!({
+            "containers": containers(&["wherry.internal/a/hello:1", "wherry.internal/b/theirs:1", "docker.io/a/other:1"]),
+            "initContainers": containers(&["wherry.internal/a/first@sha256:00", "wherry.internal/a/hello"]),
+            "volumes": [{"name": "v", "image": {"reference": "wherry.internal/a/files:1"}}],
+        });
+        let expected = ["files", "first", "hello"].map(|name| (Source::Image, name.to_owned()));
+        assert_eq!(names(spec), expected);
     }
 
     #[test]
