@@ -92,16 +92,18 @@ fn part<'a>(rest: &'a str) -> Option<(&'a str, Part<'a>)> {
         return Some((repository, Part::Uploads));
     }
     let (before, last) = rest.rsplit_once('/')?;
-    let kinds: [(&str, fn(&'a str) -> Part<'a>); 4] = [
-        ("/manifests", Part::Manifest),
-        ("/blobs/uploads", Part::Upload),
-        ("/blobs", Part::Blob),
-        ("/referrers", Part::Referrers),
+    if last.is_empty() {
+        return None;
+    }
+    let parts = [
+        ("/manifests", Part::Manifest(last)),
+        ("/blobs/uploads", Part::Upload(last)),
+        ("/blobs", Part::Blob(last)),
+        ("/referrers", Part::Referrers(last)),
     ];
-    kinds.into_iter().find_map(|(word, part)| {
-        let repository = before.strip_suffix(word)?;
-        (!last.is_empty()).then(|| (repository, part(last)))
-    })
+    parts
+        .into_iter()
+        .find_map(|(word, part)| Some((before.strip_suffix(word)?, part)))
 }
 
 /// The namespace and the repository that an image's name says, if it is of this registry.

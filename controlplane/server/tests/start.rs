@@ -6,6 +6,8 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+mod images;
+
 use std::net::Ipv4Addr;
 
 use api::names::NamespacedName;
@@ -14,23 +16,9 @@ use serde_json::{Value, json};
 use server::{Config, Server, Store};
 use tempfile::TempDir;
 
-/// Looks into nothing: no program is brought here.
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait::async_trait]
-impl server::Inspector for Nobody {
-    async fn look(&self, _: std::fs::File, _: &str, _: &str) -> Result<server::Looked, String> {
-        Err("nobody looks".to_owned())
-    }
-}
-
 fn config(directory: &TempDir) -> Config {
     Config {
-        images: server::Images {
-            limits: server::ImageLimits::default(),
-            inspector: std::sync::Arc::new(Nobody),
-        },
+        images: images::none(),
         data_dir: directory.path().to_owned(),
         store: Store::Redb(directory.path().join("store.redb")),
         kms_endpoint: None,

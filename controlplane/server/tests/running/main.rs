@@ -9,6 +9,8 @@
 mod certificates;
 mod disruption;
 mod garbage;
+#[path = "../images/mod.rs"]
+mod images;
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -53,6 +55,7 @@ impl Plane {
             service_range: "10.96.0.0/16".parse().unwrap(),
             node_ports: 30000..=32767,
             node_prefix: 17,
+            images: images::none(),
             audit: None,
             authentication: Default::default(),
             authorization: Default::default(),

@@ -8,6 +8,8 @@
     reason = "a panic is how a test says that something is wrong"
 )]
 
+#[path = "../images/mod.rs"]
+mod images;
 #[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../../../store-etcd/tests/etcd/members.rs"]
 mod members;
@@ -46,6 +48,7 @@ fn config(cluster: &Cluster, directory: &Path, nth: u8) -> Config {
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30000..=32767,
         node_prefix: 17,
+        images: images::none(),
         audit: None,
         authentication: Default::default(),
         authorization: Default::default(),
