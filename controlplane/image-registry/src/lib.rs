@@ -10,6 +10,11 @@
 //!
 //! Deliberately absent: container images, image indexes, signatures and other referrers, cross-repository mounts.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a Status is the answer to the request and is made once"
+)]
+
 pub mod admission;
 mod arrive;
 mod catalogue;

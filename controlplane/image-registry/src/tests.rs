@@ -493,7 +493,7 @@ async fn downloads_go_on_where_they_stopped() {
                 reader,
                 ending: CancellationToken::new(),
             };
-            let answer = crate::distribution::answer(&registry, &context, place, request).await?;
+            let answer = distribution::answer(&registry, &context, place, request).await?;
             let code = answer.status().as_u16();
             let range = answer.headers().get("content-range").cloned();
             let body = answer.into_body().collect().await.expect("a body").to_bytes();

@@ -13,7 +13,7 @@ impl server::Inspector for Nobody {
     }
 }
 
-pub fn none() -> server::Images {
+pub(crate) fn none() -> server::Images {
     server::Images {
         limits: server::ImageLimits::default(),
         inspector: Arc::new(Nobody),
