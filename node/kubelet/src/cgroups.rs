@@ -8,16 +8,12 @@
 //! Both versions of the kernel's interface are written; which one there is shows at the mount. With the systemd driver the
 //! names are those of slices. Names and values are pure; Wasm pods have no processes of their own and hence no cgroup.
 
-mod figures;
-
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
 use cri::CgroupDriver;
-
-pub(crate) use figures::{Figures, Interface, Traffic};
 
 use crate::{pod::Pod, resources};
 

@@ -166,7 +166,7 @@ fn top_tells_of_containers_of_both_kinds() {
         "container_network_receive_bytes_total{interface=\"eth0\"",
         "container_network_transmit_packets_total{interface=\"eth0\"",
         "container_fs_usage_bytes{device=\"\",container=\"busy\"",
-        "container_fs_reads_bytes_total{device=\"\",container=\"busy\"",
+        "container_fs_limit_bytes{device=\"\",container=\"busy\"",
         "machine_memory_bytes ",
     ] {
         assert!(told.contains(name), "{name} is missing in\n{told}");

@@ -17,54 +17,31 @@ use super::{
     metrics::{family, seconds},
     usage::{self, ContainerUsage, PodUsage, Usage},
 };
-use crate::{
-    blocking,
-    cgroups::{Figures, Interface, Traffic},
-    node, resources,
-    shared::Shared,
-};
+use crate::{node, resources, shared::Shared};
 
 /// Before the ids of containerd's containers.
 const CONTAINERD: &str = "containerd-";
 
-/// Figures by the ids of containers.
-type Counted = HashMap<cri::ContainerId, Figures>;
+/// What the kernel counts, by the ids of containers.
+type Counted = HashMap<cri::ContainerId, cri::Accounting>;
 
 pub(super) async fn serve(State(shared): State<Arc<Shared>>) -> Response {
-    let usage = match usage::read(&shared).await {
-        Ok(usage) => usage,
+    let read = async {
+        let (usage, accounts) = tokio::join!(usage::read(&shared), shared.runtime.accounting());
+        Ok::<_, cri::Error>((usage?, accounts?))
+    };
+    let (usage, accounts) = match Box::pin(read).await {
+        Ok(read) => read,
         Err(error) => return (StatusCode::INTERNAL_SERVER_ERROR, error.chain()).into_response(),
     };
-    let counting = shared.clone();
-    let work = move || {
-        let counted = count(&counting, &usage);
-        let machine = (counting.capacity.cpu_milli / 1000, node::memory().0);
-        let mut out = String::new();
-        let _ = write(&mut out, &series(&counting, &usage, &counted), machine); // a String takes all
-        out
-    };
-    match blocking::run(work).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// What the kernel counts of the containers that have a cgroup. Blocking.
-fn count(shared: &Shared, usage: &Usage) -> Counted {
-    let Some(cgroups) = &shared.cgroups else {
-        return Counted::new();
-    };
-    let containers = usage
-        .pods
-        .iter()
-        .flat_map(|pod| pod.containers.iter().map(move |c| (pod, c)));
-    let figures = containers.filter_map(|(pod, container)| {
-        let id = &container.stats.id;
-        let own = id.0.strip_prefix(CONTAINERD)?;
-        let running = shared.running_for(&pod.pod);
-        Some((id.clone(), cgroups.figures(&running, own)?))
-    });
-    figures.collect()
+    let counted = accounts
+        .into_iter()
+        .map(|account| (account.id.clone(), account))
+        .collect();
+    let machine = (shared.capacity.cpu_milli / 1000, node::memory().0);
+    let mut out = String::new();
+    let _ = write(&mut out, &series(&shared, &usage, &counted), machine); // a String takes all
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out).into_response()
 }
 
 /// One family: its name, kind and help, and its lines' labels and values.
@@ -121,21 +98,23 @@ fn series(shared: &Shared, usage: &Usage, counted: &Counted) -> Families {
             let id = &container.stats.id;
             let known = observed.containers.iter().find(|known| known.id == *id);
             let image = known.map(|known| known.image.as_str()).unwrap_or_default();
-            let figures = counted.get(id);
-            of_container(&mut families, pod, container, image, figures);
+            of_container(&mut families, pod, container, image);
+            if let Some(account) = counted.get(id) {
+                of_kernel(&mut families, account, &labels(pod, container, image));
+            }
         }
         of_network(&mut families, pod, counted);
     }
     families
 }
 
-fn labels(pod: &PodUsage, container: &ContainerUsage, image: &str, figures: Option<&Figures>) -> String {
+fn labels(pod: &PodUsage, container: &ContainerUsage, image: &str) -> String {
     let (metadata, stats) = (&pod.pod.metadata, &container.stats);
-    let path = figures.map_or_else(|| format!("/{}", stats.id), |figures| figures.path.clone());
     let name = stats.id.0.strip_prefix(CONTAINERD).unwrap_or(&stats.id.0);
     format!(
-        "container=\"{}\",id=\"{path}\",image=\"{}\",name=\"{name}\",namespace=\"{}\",pod=\"{}\"",
+        "container=\"{}\",id=\"/{}\",image=\"{}\",name=\"{name}\",namespace=\"{}\",pod=\"{}\"",
         stats.name,
+        stats.id,
         escaped(image),
         metadata.namespace,
         metadata.name
@@ -147,14 +126,8 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn of_container(
-    families: &mut Families,
-    pod: &PodUsage,
-    container: &ContainerUsage,
-    image: &str,
-    figures: Option<&Figures>,
-) {
-    let own = labels(pod, container, image, figures);
+fn of_container(families: &mut Families, pod: &PodUsage, container: &ContainerUsage, image: &str) {
+    let own = labels(pod, container, image);
     let stats = &container.stats;
     let with = |label: &str| format!("{label},{own}");
     let mut add = |name, help, value| families.add(name, help, &own, value);
@@ -203,9 +176,6 @@ fn of_container(
     if let Some(linux) = &stats.linux {
         of_linux(families, linux, &own);
     }
-    if let Some(figures) = figures {
-        of_kernel(families, figures, &own);
-    }
 }
 
 fn of_linux(families: &mut Families, linux: &cri::LinuxStats, own: &str) {
@@ -236,84 +206,107 @@ fn of_linux(families: &mut Families, linux: &cri::LinuxStats, own: &str) {
     families.add("container_fs_usage_bytes", bytes, &device, layer.used_bytes as f64);
 }
 
-fn of_kernel(families: &mut Families, figures: &Figures, own: &str) {
-    let device = format!("device=\"\",{own}");
-    let told: [(&str, &str, &str, f64); 12] = [
+fn of_kernel(families: &mut Families, account: &cri::Accounting, own: &str) {
+    let told: [(&str, &str, f64); 13] = [
+        (
+            "container_cpu_user_seconds_total",
+            "Cumulative user cpu time consumed in seconds.",
+            seconds(account.cpu_user_nanoseconds),
+        ),
+        (
+            "container_cpu_system_seconds_total",
+            "Cumulative system cpu time consumed in seconds.",
+            seconds(account.cpu_system_nanoseconds),
+        ),
         (
             "container_cpu_cfs_periods_total",
             "Number of elapsed enforcement period intervals.",
-            own,
-            figures.periods as f64,
+            account.cpu_periods as f64,
         ),
         (
             "container_cpu_cfs_throttled_periods_total",
             "Number of throttled period intervals.",
-            own,
-            figures.throttled_periods as f64,
+            account.cpu_throttled_periods as f64,
         ),
         (
             "container_cpu_cfs_throttled_seconds_total",
             "Total time duration the container has been throttled.",
-            own,
-            seconds(figures.throttled),
+            seconds(account.cpu_throttled_nanoseconds),
         ),
         (
             "container_memory_cache",
             "Number of bytes of page cache memory.",
-            own,
-            figures.cache as f64,
+            account.memory_cache_bytes as f64,
         ),
         (
-            "container_memory_swap",
-            "Container swap usage in bytes.",
-            own,
-            figures.swap as f64,
+            "container_memory_max_usage_bytes",
+            "Maximum memory usage recorded in bytes",
+            account.memory_max_usage_bytes as f64,
+        ),
+        (
+            "container_memory_failcnt",
+            "Number of memory usage hits limits",
+            account.memory_failures as f64,
         ),
         (
             "container_oom_events_total",
             "Count of out of memory events observed for the container",
-            own,
-            figures.oom_kills as f64,
-        ),
-        (
-            "container_fs_reads_total",
-            "Cumulative count of reads completed",
-            &device,
-            figures.reads as f64,
-        ),
-        (
-            "container_fs_writes_total",
-            "Cumulative count of writes completed",
-            &device,
-            figures.writes as f64,
-        ),
-        (
-            "container_fs_reads_bytes_total",
-            "Cumulative count of bytes read",
-            &device,
-            figures.read_bytes as f64,
-        ),
-        (
-            "container_fs_writes_bytes_total",
-            "Cumulative count of bytes written",
-            &device,
-            figures.written_bytes as f64,
-        ),
-        (
-            "container_threads",
-            "Number of threads running inside the container",
-            own,
-            figures.threads as f64,
+            account.out_of_memory_kills as f64,
         ),
         (
             "container_processes",
             "Number of processes running inside the container.",
-            own,
-            figures.processes as f64,
+            account.processes as f64,
+        ),
+        (
+            "container_threads",
+            "Number of threads running inside the container",
+            account.threads as f64,
+        ),
+        (
+            "container_file_descriptors",
+            "Number of open file descriptors for the container.",
+            account.descriptors as f64,
+        ),
+        (
+            "container_sockets",
+            "Number of open sockets for the container.",
+            account.sockets as f64,
         ),
     ];
-    for (name, help, labels, value) in told {
-        families.add(name, help, labels, value);
+    for (name, help, value) in told {
+        families.add(name, help, own, value);
+    }
+    let limit = "Number of bytes that can be consumed by the container on this filesystem.";
+    let disk = format!("device=\"\",{own}");
+    families.add("container_fs_limit_bytes", limit, &disk, account.disk_bytes as f64);
+    for device in &account.devices {
+        let labels = format!("device=\"{}\",{own}", device.device);
+        let told: [(&str, &str, u64); 4] = [
+            (
+                "container_fs_reads_total",
+                "Cumulative count of reads completed",
+                device.reads,
+            ),
+            (
+                "container_fs_writes_total",
+                "Cumulative count of writes completed",
+                device.writes,
+            ),
+            (
+                "container_fs_reads_bytes_total",
+                "Cumulative count of bytes read",
+                device.read_bytes,
+            ),
+            (
+                "container_fs_writes_bytes_total",
+                "Cumulative count of bytes written",
+                device.written_bytes,
+            ),
+        ];
+        for (name, help, value) in told {
+            families.add(name, help, &labels, value as f64);
+        }
     }
 }
 
@@ -322,27 +315,24 @@ fn of_network(families: &mut Families, pod: &PodUsage, counted: &Counted) {
     if pod.pod.spec.host_network {
         return; // the node's own are no pod's
     }
-    let seen = pod
+    let accounts = pod
         .containers
         .iter()
         .filter_map(|container| counted.get(&container.stats.id));
-    let seen = seen
-        .map(|figures| &figures.interfaces)
+    let seen = accounts
+        .map(|account| &account.interfaces)
         .find(|interfaces| !interfaces.is_empty());
     let told = || {
         let interfaces = pod.sandbox.iter().flat_map(|sandbox| &sandbox.interfaces);
-        interfaces.map(|i| Interface {
+        let traffic = |bytes, errors| cri::Traffic {
+            bytes,
+            errors,
+            ..cri::Traffic::default()
+        };
+        interfaces.map(move |i| cri::InterfaceCounters {
             name: i.name.clone(),
-            receive: Traffic {
-                bytes: i.rx_bytes,
-                errors: i.rx_errors,
-                ..Traffic::default()
-            },
-            transmit: Traffic {
-                bytes: i.tx_bytes,
-                errors: i.tx_errors,
-                ..Traffic::default()
-            },
+            received: traffic(i.rx_bytes, i.rx_errors),
+            sent: traffic(i.tx_bytes, i.tx_errors),
         })
     };
     let packets = seen.is_some();
@@ -354,7 +344,7 @@ fn of_network(families: &mut Families, pod: &PodUsage, counted: &Counted) {
             interface.name, metadata.namespace, metadata.name
         );
         let mut add = |name, help, value: u64| families.add(name, help, &labels, value as f64);
-        let (receive, transmit) = (interface.receive, interface.transmit);
+        let (receive, transmit) = (interface.received, interface.sent);
         add(
             "container_network_receive_bytes_total",
             "Cumulative count of bytes received",
@@ -410,7 +400,7 @@ mod tests {
     fn a_container_is_told_by_the_names_that_dashboards_know() {
         let pod = json!({"metadata": {"name": "p", "namespace": "a", "uid": "u"}, "spec": {"containers": [
             {"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "1Mi"}}}]}});
-        let pod = PodUsage {
+        let mut pod = PodUsage {
             pod: Arc::new(serde_json::from_value(pod).expect("a pod")),
             sandbox: None,
             containers: Vec::new(),
@@ -425,22 +415,40 @@ mod tests {
             .expect("stats"),
             started: None,
         };
-        let figures = Figures {
-            path: "/kubepods/podu/01".to_owned(),
-            throttled: 250_000_000,
-            ..Figures::default()
+        let account = cri::Accounting {
+            cpu_throttled_nanoseconds: 250_000_000,
+            devices: vec![cri::DeviceUsage {
+                device: "8:0".to_owned(),
+                read_bytes: 9,
+                ..cri::DeviceUsage::default()
+            }],
+            interfaces: vec![cri::InterfaceCounters {
+                name: "eth0".to_owned(),
+                sent: cri::Traffic {
+                    packets: 4,
+                    ..cri::Traffic::default()
+                },
+                ..cri::InterfaceCounters::default()
+            }],
+            ..cri::Accounting::default()
         };
         let mut families = Families::default();
-        of_container(&mut families, &pod, &container, "web:1", Some(&figures));
+        of_container(&mut families, &pod, &container, "web:1");
+        of_kernel(&mut families, &account, &labels(&pod, &container, "web:1"));
+        let counted = Counted::from([(container.stats.id.clone(), account)]);
+        pod.containers.push(container);
+        of_network(&mut families, &pod, &counted);
         let mut text = String::new();
         write(&mut text, &families, (2, 1024)).expect("a String takes all");
-        let own = r#"container="c",id="/kubepods/podu/01",image="web:1",name="01",namespace="a",pod="p""#;
+        let own = r#"container="c",id="/containerd-01",image="web:1",name="01",namespace="a",pod="p""#;
         for line in [
             format!("container_cpu_usage_seconds_total{{cpu=\"total\",{own}}} 1.5"),
             format!("container_memory_working_set_bytes{{{own}}} 4096"),
             format!("container_memory_failures_total{{failure_type=\"pgfault\",scope=\"container\",{own}}} 3"),
             format!("container_fs_usage_bytes{{device=\"\",{own}}} 7"),
             format!("container_cpu_cfs_throttled_seconds_total{{{own}}} 0.25"),
+            format!("container_fs_reads_bytes_total{{device=\"8:0\",{own}}} 9"),
+            "container_network_transmit_packets_total{interface=\"eth0\",namespace=\"a\",pod=\"p\"} 4".to_owned(),
             format!("container_spec_cpu_quota{{{own}}} 50000"),
             format!("container_spec_memory_limit_bytes{{{own}}} 1048576"),
             "machine_cpu_cores 2".to_owned(),
