@@ -288,12 +288,15 @@ describe('the last hour', () => {
   const asked = (found: Tree): boolean => (found.status?.series?.[0]?.values.requests ?? []).some((sample: number | null) => (sample ?? 0) > 1);
 
   test('of the cluster and its Wasm share', async () => {
-    // More than the probes ask for.
-    await Promise.all(Array.from({ length: 200 }, () => cluster.ask('GET', `${core('services')}/hello/proxy/`)));
-    await until(`${runtime}/clusters/current`, asked);
+    // More than the probes ask for, until it is seen: between two samples.
+    const seen = async (): Promise<boolean> => {
+      await Promise.all(Array.from({ length: 40 }, () => cluster.ask('GET', `${core('services')}/hello/proxy/`)));
+      return asked((await cluster.ask('GET', `${runtime}/clusters/current`)).json);
+    };
+    await expect.poll(seen, { timeout: 60_000, interval: 1000 }).toBe(true);
     await open('#/');
     for (const title of ['CPU', 'Memory']) await chart('The last hour', title).locator('canvas').waitFor();
-    await region('The last hour').getByText(/^since .* nothing is kept from before$/).waitFor();
+    await region('The last hour').getByText(/since .*nothing is kept from before/).waitFor();
     for (const title of ['Requests', 'Latency', 'Live instances', 'Cold starts']) await region('WebAssembly').getByRole('img', { name: new RegExp(`^${title} `) }).locator('canvas').waitFor();
     await expect.poll(() => region('WebAssembly').getByText('Pods', { exact: true }).locator('xpath=following-sibling::dd').textContent()).toBe('2');
     await shot(page, 'hour');
@@ -319,10 +322,10 @@ describe('the last hour', () => {
     const wasm = region('WebAssembly of hello');
     await wasm.getByText(/^wasi:http\/proxy@0\.2/).waitFor();
     await region('Imports and exports of hello').getByText(/export wasi:http\/incoming-handler@0\.2/).waitFor();
-    await wasm.getByText(/rustc/).waitFor();
+    await wasm.getByText(/^wit-component /).waitFor();
     await wasm.getByText('Compiled code').locator('xpath=following-sibling::dd[1]').getByText(/^[0-9.]+ [KM]iB$/).waitFor();
     await chart('WebAssembly of hello', 'Latency').locator('canvas').waitFor();
-    await chart('WebAssembly of hello', 'Requests').scrollIntoViewIfNeeded();
+    await wasm.evaluate((element) => element.scrollIntoView());
     await shot(page, 'wasm');
     await accessible(page);
   });
@@ -331,7 +334,8 @@ describe('the last hour', () => {
     const { items } = await cluster.must('GET', '/api/v1/nodes');
     await open(`#/k/core/nodes/-/${items[0].metadata.name}`);
     await chart('The last hour', 'CPU').waitFor();
-    await chart('WebAssembly', 'Requests').scrollIntoViewIfNeeded();
+    await region('The last hour').evaluate((element) => element.scrollIntoView());
+    await chart('WebAssembly', 'Requests').waitFor();
     await shot(page, 'node-hour');
     await accessible(page);
   });
