@@ -25,20 +25,29 @@ impl Path {
         if self.0.is_empty() {
             Self(name.to_owned())
         } else {
-            Self(format!("{}.{name}", self.0))
+            self.extended([".", name, ""])
         }
     }
 
     /// Item `index` of the list at this path.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.extended(["[", index.to_string().as_str(), "]"])
     }
 
     /// Entry `key` of the map at this path.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.extended(["[", key, "]"])
+    }
+
+    /// Validation makes a path for everything it looks at, and shows next to none of them: without a formatter.
+    fn extended(&self, [before, part, after]: [&str; 3]) -> Self {
+        let mut path = String::with_capacity(self.0.len() + before.len() + part.len() + after.len());
+        for text in [self.0.as_str(), before, part, after] {
+            path.push_str(text);
+        }
+        Self(path)
     }
 
     /// The path as text.

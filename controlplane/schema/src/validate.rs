@@ -38,6 +38,7 @@ fn check_field(map: &Map<String, Value>, field: &Field, at: &Path, errors: &mut 
     match value {
         _ if is_required(field) && value.is_none_or(is_empty) => errors.push(FieldError::required(&here(), "")),
         None => {}
+        Some(_) if !says_more(field) => {}
         Some(value) => {
             let here = here();
             check_enum(value, field, &here, errors);
@@ -45,6 +46,11 @@ fn check_field(map: &Map<String, Value>, field: &Field, at: &Path, errors: &mut 
             check_value(value, &field.type_, &here, errors);
         }
     }
+}
+
+/// Whether there is anything to check of a value that is there.
+fn says_more(field: &Field) -> bool {
+    !field.facts.values.is_empty() || field.facts.unique.is_some() || has_rules(&field.type_)
 }
 
 /// Go cannot tell an absent number, boolean or list from an empty one, and Kubernetes seldom minds: what must be there

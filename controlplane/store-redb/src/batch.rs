@@ -140,16 +140,14 @@ impl<'txn> Batch<'txn> {
     }
 
     fn unmet(&self, write: &Write, own: Option<&Stored>) -> Result<Option<(Key, Option<Kv>)>> {
-        let unmet = |key: &Key, expect: Expect, current: Option<&Stored>| {
-            let met = expect.met_by(current.map(|stored| stored.revision));
-            (!met).then(|| (key.clone(), current.cloned().map(|stored| stored.into_kv(key.clone()))))
-        };
-        if let Some(conflict) = unmet(&write.key, write.expect, own) {
-            return Ok(Some(conflict));
+        if !write.expect.met_by(own.map(|stored| stored.revision)) {
+            let current = own.cloned().map(|stored| stored.into_kv(write.key.clone()));
+            return Ok(Some((write.key.clone(), current)));
         }
         for (key, expect) in &write.guards {
-            if let Some(conflict) = unmet(key, *expect, self.stored(key)?.as_ref()) {
-                return Ok(Some(conflict));
+            if !expect.met_by(self.revision_of(key)?) {
+                let current = self.stored(key)?.map(|stored| stored.into_kv(key.clone()));
+                return Ok(Some((key.clone(), current)));
             }
         }
         Ok(None)
@@ -191,6 +189,15 @@ impl<'txn> Batch<'txn> {
         self.head.history_bytes += record.len() as u64;
         self.changes.push(change);
         Ok(revision)
+    }
+
+    /// The last change of a key, without its value.
+    fn revision_of(&self, key: &str) -> Result<Option<Revision>> {
+        let Some(found) = self.current.get(key)? else {
+            return Ok(None);
+        };
+        let damaged = || redb::Error::Corrupted(format!("the value of \"{key}\" cannot be read"));
+        Stored::decode_revision(found.value()).ok_or_else(damaged).map(Some)
     }
 
     fn stored(&self, key: &str) -> Result<Option<Stored>> {

@@ -90,6 +90,13 @@ impl Stored {
         })
     }
 
+    /// The revision alone.
+    pub(crate) fn decode_revision(mut bytes: &[u8]) -> Option<Revision> {
+        bytes.try_get_u64().ok()?;
+        let revision = Revision(bytes.try_get_u64().ok()?);
+        bytes.try_get_u64().ok().map(|_deadline| revision)
+    }
+
     pub(crate) fn into_kv(self, key: impl Into<Key>) -> Kv {
         Kv {
             key: key.into(),
@@ -202,6 +209,7 @@ mod tests {
         #[test]
         fn values_come_back(created: u64, revision: u64, deadline: u64, value in value()) {
             let stored = Stored { created: Revision(created), revision: Revision(revision), deadline, value };
+            prop_assert_eq!(Stored::decode_revision(&stored.encode()), Some(stored.revision));
             prop_assert_eq!(Stored::decode(&stored.encode()), Some(stored));
         }
 

@@ -91,6 +91,9 @@ struct Shared<I: Index> {
     options: Options,
     state: RwLock<State<I::Entry>>,
     position: watch::Sender<Position>,
+    /// Moves when there may be something for watchers to read; says whether the cache has been shut down. Apart from the
+    /// position, which also moves when nothing has happened here, and would then wake every watcher for nothing.
+    news: watch::Sender<bool>,
     /// Wakes the feeding task to ask the backend for progress.
     ask: Notify,
 }
@@ -127,6 +130,7 @@ impl<I: Index> Cache<I> {
                 closed: false,
                 revision: Revision::default(),
             }),
+            news: watch::Sender::new(false),
             ask: Notify::new(),
         });
         tasks.spawn(feed::run(shared.clone(), backend.clone(), shutdown));

@@ -5,7 +5,6 @@ mod watchers;
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use e2e::{Cluster, control_plane, run, until};
 
 use crate::{creates::load_command, figures::print, processes};
@@ -30,6 +29,7 @@ pub(crate) fn measure(pods: usize) -> anyhow::Result<()> {
     watch(&cluster, "queued", 100, Load::Queued)?;
     watch(&cluster, "beside_one_that_reads", 1000, Load::Beside)?;
     watch(&cluster, "beside_one_that_stalls", 1000, Load::Stalled)?;
+    nodes(&cluster);
     request(&cluster, Load::CreatePods, CLIENTS, pods)?;
     processes::leave(SETTLE);
     memory(&cluster, "full");
@@ -43,6 +43,7 @@ pub(crate) fn measure(pods: usize) -> anyhow::Result<()> {
 /// Fills the store with pods, starts on it again and prints times and memory.
 pub(crate) fn fill(pods: usize) -> anyhow::Result<()> {
     let mut cluster = start()?;
+    nodes(&cluster);
     request(&cluster, Load::CreatePods, CLIENTS, pods)?;
     processes::leave(SETTLE);
     memory(&cluster, "full");
@@ -61,6 +62,15 @@ fn start() -> anyhow::Result<Cluster> {
     Ok(cluster)
 }
 
+/// Makes the nodes that pods are bound to: pods of nodes that are not there are deleted.
+fn nodes(cluster: &Cluster) {
+    let nodes = (0..load::NODES).map(|nth| {
+        let name = load::node_name(nth);
+        format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}\n")
+    });
+    cluster.apply(&nodes.collect::<Vec<_>>().join("---\n")).ok();
+}
+
 /// Runs a load; prints its figures with the CPU time of the server for each request.
 fn request(cluster: &Cluster, load: Load, clients: usize, count: usize) -> anyhow::Result<()> {
     let (figures, used) = under(cluster, load, clients, count)?;
@@ -75,15 +85,9 @@ fn request(cluster: &Cluster, load: Load, clients: usize, count: usize) -> anyho
 
 /// Runs watchers; prints their figures with the CPU time of the server for each event that was delivered.
 fn watch(cluster: &Cluster, name: &str, watchers: usize, load: Load) -> anyhow::Result<()> {
-    let (figures, used) = under(cluster, load, watchers, watchers::WRITES)?;
-    let delivered: f64 = figures
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("delivered="))
-        .context("the load counts what is delivered")?
-        .parse()?;
-    let each = used.as_secs_f64() * 1e3 / delivered;
+    let (figures, _) = under(cluster, load, watchers, watchers::WRITES)?;
     print(format!(
-        "api watch={name} watchers={watchers} {figures} server_cpu_ms_each={each:.4} load={}",
+        "api watch={name} watchers={watchers} {figures} load={}",
         processes::load_average()
     ));
     Ok(())
@@ -91,7 +95,8 @@ fn watch(cluster: &Cluster, name: &str, watchers: usize, load: Load) -> anyhow::
 
 fn under(cluster: &Cluster, load: Load, clients: usize, count: usize) -> anyhow::Result<(String, Duration)> {
     let before = processes::cpu(cluster.server_pid());
-    let mut command = load_command(cluster, &["load-api", load.name()], &[clients, count])?;
+    let server = cluster.server_pid() as usize;
+    let mut command = load_command(cluster, &["load-api", load.name()], &[server, clients, count])?;
     let figures = run(&mut command, "").ok().trim().to_owned();
     Ok((figures, processes::cpu(cluster.server_pid()).saturating_sub(before)))
 }

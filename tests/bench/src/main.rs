@@ -136,6 +136,7 @@ enum What {
     LoadApi {
         what: api::Load,
         kubeconfig: std::path::PathBuf,
+        server: u32,
         clients: usize,
         count: usize,
     },
@@ -208,9 +209,10 @@ fn main() -> anyhow::Result<()> {
         What::LoadApi {
             what,
             kubeconfig,
+            server,
             clients,
             count,
-        } => on_runtime(api::load(what, &kubeconfig, clients, count)),
+        } => on_runtime(api::load(what, &kubeconfig, server, clients, count)),
         What::LoadPods { kubeconfig, count } => on_runtime(pods::load(&kubeconfig, count)),
         What::LoadScale { kubeconfig, count } => on_runtime(workload::load(&kubeconfig, count)),
         What::LoadRequests {

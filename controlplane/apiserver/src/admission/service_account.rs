@@ -162,6 +162,6 @@ fn token_volume(name: &str) -> Value {
 fn push(map: &mut Map<String, Value>, field: &str, item: Value) {
     match map.get_mut(field) {
         Some(Value::Array(list)) => list.push(item),
-        _ => drop(map.insert(field.to_owned(), json!([item]))),
+        _ => drop(map.insert(field.to_owned(), Value::Array(vec![item]))),
     }
 }

@@ -192,6 +192,7 @@ async fn serve(
         parts,
         info,
         query,
+        admitted: false,
     };
     let response = route::dispatch(route, body).await?;
     // A list is work until it has been sent; what else there is has been done.

@@ -39,6 +39,8 @@ pub(crate) struct Route<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) info: &'a RequestInfo<'a>,
     pub(crate) query: &'a Query<'a>,
+    /// Whether the admission that users bring along has had its say, on the way by which the request came here.
+    pub(crate) admitted: bool,
 }
 
 pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -80,7 +82,7 @@ pub(super) async fn dispatch(route: Route<'_>, body: Body) -> Result<Response<Bo
         query: route.query,
         accepted,
         manager: &manager,
-        extended: true,
+        extended: !route.admitted,
         now: route.server.now(),
     };
     let mut response = match subresource {
@@ -410,7 +412,7 @@ async fn call_virtual(route: Route<'_>, found: &VirtualRoute, body: Body) -> Res
         pipeline::authorize_also(route.server, info, route.query, route.user, "create").await?;
     }
     if let Some(part) = found.handler.stands_for() {
-        return pass_to_part(route, part, body).await;
+        return pass_to_part(route, found, part, body).await;
     }
     let accepted = match accepted_virtual(route, found) {
         // An object has but one form; what is none (a log, a stream) goes out whatever the caller accepts.
@@ -445,14 +447,27 @@ fn collects(verb: &str) -> bool {
     matches!(verb, "list" | "watch")
 }
 
-/// Has a part of the object answer that the body names.
+/// Has a part of the object answer that the body names. Admission sees the request as it came.
 fn pass_to_part<'a>(
     route: Route<'a>,
+    found: &'a VirtualRoute,
     (resource, subresource): (&'static str, &'static str),
     body: Body,
 ) -> BoxFuture<'a, Result<Response<Body>, Status>> {
     Box::pin(async move {
         let (bytes, media) = content(&route.parts.headers, body).await?;
+        let mut parts = route.parts.clone();
+        // What came as protobuf has been decoded.
+        let media = match media {
+            Media::Yaml => "application/yaml",
+            Media::Json => "application/json",
+        };
+        let media = http::HeaderValue::from_static(media);
+        parts.headers.insert(http::header::CONTENT_TYPE, media);
+        let request = http::Request::from_parts(parts, Body::from(bytes));
+        let (request, warnings) = passing::admit(route, found, request).await?;
+        let (parts, body) = request.into_parts();
+        let (bytes, media) = content(&parts.headers, body).await?;
         let name = parse(&bytes, media)?.name().to_owned();
         if name.is_empty() {
             return Err(Status::bad_request("name is required"));
@@ -464,20 +479,15 @@ fn pass_to_part<'a>(
             namespace: route.info.namespace.clone(),
             ..*route.info
         };
-        let mut parts = route.parts.clone();
-        // What came as protobuf has been decoded.
-        let media = match media {
-            Media::Yaml => "application/yaml",
-            Media::Json => "application/json",
-        };
-        let media = http::HeaderValue::from_static(media);
-        parts.headers.insert(http::header::CONTENT_TYPE, media);
         let route = Route {
             info: &info,
             parts: &parts,
+            admitted: true,
             ..route
         };
-        dispatch(route, Body::from(bytes)).await
+        let mut response = dispatch(route, Body::from(bytes)).await?;
+        respond::warn(response.headers_mut(), &warnings);
+        Ok(response)
     })
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn bindings() -> VirtualRoute {
         kind_group_version: None,
         definition: Some(("io.k8s.api.core.v1.Binding", schema_json::<Binding>)),
         verbs: &["create"],
-        passing: Passing::Unseen,
+        passing: Passing::Create,
         handler: Arc::new(Bindings),
     }
 }

@@ -6,6 +6,7 @@
 use api::Object;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use store::Revision;
 
 /// Serializes an object for the store: without `metadata.resourceVersion`.
@@ -81,6 +82,19 @@ pub(crate) fn metadata_offset(stored: &[u8], kind: &str, api_version: &str) -> O
         rest = rest.strip_prefix(part.as_bytes())?;
     }
     Some(stored.len() - rest.len())
+}
+
+/// The metadata of an object that begins as [`stored`] writes it. What comes after is not looked at.
+pub(crate) fn metadata_of(object: &[u8]) -> Option<&str> {
+    let rest = object.strip_prefix(b"{\"kind\":\"")?;
+    let rest = rest.get(rest.iter().position(|byte| *byte == b'"')?..)?;
+    let rest = rest.strip_prefix(b"\",\"apiVersion\":\"")?;
+    let rest = rest.get(rest.iter().position(|byte| *byte == b'"')?..)?;
+    let rest = rest.strip_prefix(b"\",\"metadata\":")?;
+    let metadata = serde_json::Deserializer::from_slice(rest)
+        .into_iter::<&RawValue>()
+        .next()?;
+    Some(metadata.ok()?.get())
 }
 
 /// The bytes that are served: `stored` with `"resourceVersion":"revision"` at the beginning of its metadata.
@@ -163,7 +177,17 @@ mod tests {
             let offset = metadata_offset(&bytes, "ConfigMap", "v1").expect("our own head");
             let back = Object::from_slice(&splice(&bytes, offset, Revision(revision))).expect("JSON");
             config.set_resource_version(Some(&revision.to_string()));
-            prop_assert_eq!(back, config);
+            prop_assert_eq!(&back, &config);
+            let metadata = metadata_of(&served(&config)).map(str::to_owned);
+            prop_assert_eq!(metadata, config.at("metadata").map(Value::to_string));
+        }
+
+        #[test]
+        fn metadata_is_found_only_where_it_is_written(bytes: Vec<u8>, kind in "[a-z\"\\\\,:{}]{0,8}") {
+            prop_assert_eq!(metadata_of(&bytes), None);
+            let object = object(json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": kind}}));
+            let found = metadata_of(&served(&object)).map(str::to_owned);
+            prop_assert!(found.is_none_or(|found| found == object.at("metadata").map(Value::to_string).unwrap_or_default()));
         }
     }
 }

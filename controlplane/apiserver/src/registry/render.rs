@@ -85,9 +85,12 @@ pub(crate) fn metadata(bytes: &[u8]) -> Bytes {
         #[serde(borrow)]
         metadata: &'a RawValue,
     }
-    let metadata = serde_json::from_slice::<Head<'_>>(bytes).map_or("{}", |head| head.metadata.get());
+    let found = encode::metadata_of(bytes);
+    let metadata = found.or_else(|| Some(serde_json::from_slice::<Head<'_>>(bytes).ok()?.metadata.get()));
     let head = r#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
-    [head.as_bytes(), metadata.as_bytes(), b"}"].concat().into()
+    [head.as_bytes(), metadata.unwrap_or("{}").as_bytes(), b"}"]
+        .concat()
+        .into()
 }
 
 /// One object in any form.

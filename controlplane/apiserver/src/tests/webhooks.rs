@@ -444,6 +444,37 @@ async fn a_binding_may_be_refused() {
     assert_eq!(webhook.asked.lock()[0]["request"]["object"]["target"]["name"], "n");
 }
 
+#[tokio::test]
+async fn a_binding_of_its_own_is_seen_as_what_it_is() {
+    let virtuals: crate::Virtuals = Box::new(|_| vec![crate::pods::bindings()]);
+    let fixture = Fixture::with(Arc::new(Memory::default()), Vec::new(), virtuals).await;
+    let webhook = Hook::new(deny).await;
+    fixture.post("/api/v1/namespaces/a/pods", pod("p")).await;
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"},
+        "target": {"kind": "Node", "name": "n"}});
+    let target = "/api/v1/namespaces/a/bindings";
+    let of = |resource: &'static str| move |hook: &mut Value| hook["rules"][0]["resources"] = json!([resource]);
+    fixture
+        .hooks("Validating", "v", json!([hook(&webhook, "v", of("bindings"))]))
+        .await;
+    assert_eq!(fixture.post(target, binding.clone()).await.code, 403);
+    let asked = webhook.asked.lock()[0]["request"].clone();
+    let resource = json!({"group": "", "version": "v1", "resource": "bindings"});
+    assert_eq!(
+        (&asked["resource"], &asked["name"], &asked["kind"]["kind"]),
+        (&resource, &json!("p"), &json!("Binding"))
+    );
+    // The part of the pod that does the work is another resource.
+    let part = json!([hook(&webhook, "v", of("pods/binding"))]);
+    let hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let before = fixture.planned().await;
+    fixture.delete(&format!("{hooks}/v")).await;
+    fixture.until_planned(before).await;
+    fixture.hooks("Validating", "w", part).await;
+    assert_eq!(fixture.post(target, binding).await.code, 201);
+    assert_eq!(webhook.asked.lock().len(), 1);
+}
+
 /// Answers whoever gets through.
 struct Through;
 

@@ -350,3 +350,21 @@ async fn every_field_error_is_told_at_once() {
         assert!(fields.contains(&field), "{field} not in {fields:?}");
     }
 }
+
+#[tokio::test]
+async fn a_slice_without_endpoints_says_that_it_has_none() {
+    let f = Fixture::new().await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/a/endpointslices";
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "x"},
+        "addressType": "IPv4"});
+    let made = f.post(slices, slice.clone()).await;
+    assert_eq!((made.code, made.at("/endpoints")), (StatusCode::CREATED, json!([])));
+    let owned = made.at("/metadata/managedFields/0/fieldsV1");
+    assert_eq!(owned, json!({"f:addressType": {}}));
+    for endpoints in [Value::Null, json!([])] {
+        let mut same = slice.clone();
+        same["endpoints"] = endpoints;
+        let answer = f.put(&format!("{slices}/x"), same).await;
+        assert_eq!(answer.json(), made.json());
+    }
+}

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use api::{names::NamespacedName, status::Status};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::store::{Received, revision};
@@ -51,10 +54,69 @@ struct RawEvent<'a> {
     object: &'a RawValue,
 }
 
-#[derive(Deserialize)]
+/// What every object begins with. Reading ends with the metadata, which a server writes first, or nearly so.
 struct Head {
-    #[serde(default)]
     metadata: HeadMeta,
+}
+
+impl Head {
+    fn of(object: &str) -> Result<Self, serde_json::Error> {
+        let mut metadata = None;
+        let mut reader = serde_json::Deserializer::from_str(object);
+        let read = reader.deserialize_map(FindMetadata(&mut metadata));
+        match (metadata, read) {
+            // That reading was ended is no failure.
+            (Some(metadata), _) => Ok(Head { metadata }),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Ok(Head {
+                metadata: HeadMeta::default(),
+            }),
+        }
+    }
+}
+
+struct FindMetadata<'m>(&'m mut Option<HeadMeta>);
+
+impl<'de> Visitor<'de> for FindMetadata<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(is_it) = map.next_key_seed(IsMetadata)? {
+            if is_it {
+                *self.0 = Some(map.next_value()?);
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a key for whether it is that of the metadata.
+struct IsMetadata;
+
+impl<'de> DeserializeSeed<'de> for IsMetadata {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsMetadata {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(key == "metadata")
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -85,7 +147,7 @@ pub(super) fn page<T: DeserializeOwned>(body: &[u8]) -> Result<Page<T>, serde_js
         continue_token: raw.metadata.continue_token,
     };
     for object in objects {
-        let head: Head = serde_json::from_str(object.get())?;
+        let head = Head::of(object.get())?;
         match serde_json::from_str(object.get()) {
             Ok(parsed) => page.items.push(Received {
                 key: head.metadata.key(),
@@ -99,24 +161,40 @@ pub(super) fn page<T: DeserializeOwned>(body: &[u8]) -> Result<Page<T>, serde_js
 }
 
 pub(super) fn event<T: DeserializeOwned>(line: &[u8]) -> Result<Event<T>, serde_json::Error> {
-    let raw: RawEvent<'_> = serde_json::from_slice(line)?;
-    if raw.type_ == "ERROR" {
-        return Ok(Event::Error(Box::new(serde_json::from_str(raw.object.get())?)));
+    let (type_, object) = match usual(line) {
+        Some(parts) => parts,
+        None => {
+            let raw: RawEvent<'_> = serde_json::from_slice(line)?;
+            (raw.type_, raw.object.get())
+        }
+    };
+    if type_ == "ERROR" {
+        return Ok(Event::Error(Box::new(serde_json::from_str(object)?)));
     }
-    let head: Head = serde_json::from_str(raw.object.get())?;
+    let head = Head::of(object)?;
     let (key, revision) = (head.metadata.key(), head.metadata.revision());
-    Ok(match raw.type_ {
+    Ok(match type_ {
         "DELETED" => Event::Delete { key, revision },
         "BOOKMARK" => Event::Bookmark(revision),
-        _ => match serde_json::from_str(raw.object.get()) {
+        _ => match serde_json::from_str(object) {
             Ok(parsed) => Event::Put(Received {
                 key,
                 revision,
                 object: Arc::new(parsed),
             }),
-            Err(error) => Event::Unreadable { key, revision, error },
+            Err(error) if error.is_data() => Event::Unreadable { key, revision, error },
+            Err(error) => return Err(error),
         },
     })
+}
+
+/// Type and object of an event as servers write it, without looking for the object's end.
+fn usual(line: &[u8]) -> Option<(&str, &str)> {
+    let line = std::str::from_utf8(line).ok()?;
+    let rest = line.strip_prefix(r#"{"type":""#)?;
+    let (type_, rest) = rest.split_once('"')?;
+    let object = rest.strip_prefix(r#","object":"#)?.strip_suffix('}')?;
+    (!type_.contains('\\')).then_some((type_, object))
 }
 
 /// Bytes of a buffer that are kept while nothing comes.
@@ -190,6 +268,54 @@ mod tests {
             [("n/a".to_owned(), 3)]
         );
         assert_eq!(page.unreadable[0].0.to_string(), "b");
+    }
+
+    #[test]
+    fn an_event_is_the_same_however_it_is_written() {
+        let text = |line: &str| match event::<serde_json::Value>(line.as_bytes()) {
+            Ok(Event::Put(put)) => format!("{} {} {}", put.key, put.revision, put.object),
+            Ok(Event::Delete { key, revision }) => format!("no {key} {revision}"),
+            Ok(Event::Bookmark(revision)) => format!("at {revision}"),
+            Ok(Event::Error(status)) => format!("error {}", status.code),
+            Ok(Event::Unreadable { error, .. }) => format!("unreadable {error}"),
+            Err(_) => "none".to_owned(),
+        };
+        let object = r#"{"kind":"K","metadata":{"name":"a","namespace":"n","resourceVersion":"7"},"data":{"b":"}"}}"#;
+        let late = r#"{"data":{"metadata":1},"metadata":{"name":"a","namespace":"n","resourceVersion":"7"}}"#;
+        let put = format!(
+            "n/a 7 {}",
+            serde_json::from_str::<serde_json::Value>(object).expect("JSON")
+        );
+        let put_late = format!(
+            "n/a 7 {}",
+            serde_json::from_str::<serde_json::Value>(late).expect("JSON")
+        );
+        for (line, expected) in [
+            (format!(r#"{{"type":"ADDED","object":{object}}}"#), &*put),
+            (format!(r#"{{"type":"MODIFIED","object":{object} }}"#), &*put),
+            (format!(r#" {{ "type" : "ADDED", "object": {object} }}"#), &*put),
+            (format!(r#"{{"object":{object},"type":"ADDED"}}"#), &*put),
+            (format!(r#"{{"type":"ADDED","object":{late}}}"#), &*put_late),
+            (format!(r#"{{"type":"DELETED","object":{object}}}"#), "no n/a 7"),
+            (
+                r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"9"}}}"#.to_owned(),
+                "at 9",
+            ),
+            (r#"{"type":"BOOKMARK","object":{}}"#.to_owned(), "at 0"),
+            (
+                r#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#.to_owned(),
+                "error 410",
+            ),
+            (format!(r#"{{"type":"ADDED","object":{object}"#), "none"),
+            (format!(r#"{{"type":"ADDED","object":{object},"more":{{}}}}"#), "none"),
+            (
+                r#"{"type":"ADDED","object":{"metadata":{"name":"a"},"#.to_owned(),
+                "none",
+            ),
+            ("nothing".to_owned(), "none"),
+        ] {
+            assert_eq!(text(&line), expected, "{line}");
+        }
     }
 
     proptest! {

@@ -26,6 +26,7 @@ pub(super) async fn run<I: Index>(shared: Arc<Shared<I>>, backend: Arc<dyn Backe
     };
     shutdown.run_until_cancelled(feed.run()).await;
     shared.position.send_modify(|position| position.closed = true);
+    shared.news.send_replace(true);
 }
 
 struct Feed<'a, I: Index> {
@@ -96,6 +97,7 @@ impl<I: Index> Feed<'_, I> {
             if !range.more {
                 self.shared.state.write().replace(items, range.revision);
                 self.publish();
+                self.shared.news.send_replace(false);
                 return Ok(());
             }
             // Indexing a page is a few milliseconds of work.
@@ -149,12 +151,16 @@ impl<I: Index> Feed<'_, I> {
                 Some(_) => None,
             };
         }
+        let news = !batch.is_empty();
         {
             let mut state = self.shared.state.write();
             batch.into_iter().for_each(|change| state.apply(change));
             state.progress(progress);
         }
         self.publish();
+        if news {
+            self.shared.news.send_replace(false);
+        }
         failed.map_or(Ok(left), Err)
     }
 

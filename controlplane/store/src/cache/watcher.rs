@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Event, Index, Position, Shared};
+use super::{Event, Index, Shared};
 use crate::{Error, Key, Revision};
 
 /// How many events are handed out at once, so that a watcher far behind lets others run.
@@ -13,7 +13,7 @@ const BATCH: usize = 256;
 /// Follows the changes under a prefix. Holds nothing of the cache's history back.
 pub struct Watcher<I: Index> {
     shared: Arc<Shared<I>>,
-    moved: watch::Receiver<Position>,
+    news: watch::Receiver<bool>,
     prefix: Key,
     position: Revision,
     generation: u64,
@@ -21,7 +21,7 @@ pub struct Watcher<I: Index> {
 
 impl<I: Index> Watcher<I> {
     pub(super) fn start(shared: Arc<Shared<I>>, prefix: &str, from: Revision) -> Result<Self, Error> {
-        let moved = shared.position.subscribe();
+        let news = shared.news.subscribe();
         let generation = {
             let state = shared.state.read();
             if from > state.revision() {
@@ -35,7 +35,7 @@ impl<I: Index> Watcher<I> {
         };
         Ok(Watcher {
             shared,
-            moved,
+            news,
             prefix: prefix.into(),
             position: from,
             generation,
@@ -46,19 +46,19 @@ impl<I: Index> Watcher<I> {
     /// when this watcher was too slow, or the cache had to start over: list again. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Vec<Event<I::Entry>>>, Error> {
         loop {
-            let closed = self.moved.borrow_and_update().closed;
+            let closed = *self.news.borrow_and_update();
             let events = self.read()?;
             if !events.is_empty() {
                 return Ok(Some(events));
             }
-            if closed || self.moved.changed().await.is_err() {
+            if closed || self.news.changed().await.is_err() {
                 return Ok(None);
             }
         }
     }
 
-    /// The revision up to which everything has been handed out: what a bookmark may say. It also moves on while
-    /// [`Watcher::next`] finds nothing.
+    /// The revision up to which everything has been handed out: what a bookmark may say. It also moves on when
+    /// [`Watcher::next`] is called and finds nothing.
     pub fn position(&self) -> Revision {
         self.position
     }

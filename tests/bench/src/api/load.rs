@@ -15,8 +15,8 @@ use crate::{
 
 /// Objects that single requests go to in turn.
 const OBJECTS: usize = 1000;
-/// Nodes that bound pods are spread over; they do not exist.
-const NODES: usize = 100;
+/// Nodes that bound pods are spread over; nobody runs them.
+pub(super) const NODES: usize = 100;
 const PODS: &str = "/api/v1/namespaces/load/pods";
 
 /// A kind of request.
@@ -49,8 +49,14 @@ impl Load {
     }
 }
 
-/// Runs a load and prints its figures.
-pub(crate) async fn load(what: Load, kubeconfig: &Path, clients: usize, count: usize) -> anyhow::Result<()> {
+/// Runs a load and prints its figures; `server` is the process of the API server.
+pub(crate) async fn load(
+    what: Load,
+    kubeconfig: &Path,
+    server: u32,
+    clients: usize,
+    count: usize,
+) -> anyhow::Result<()> {
     let access = Access::from_kubeconfig(kubeconfig)?;
     let one = |index: usize| format!("{COLLECTION}/load-{:06}", index % OBJECTS);
     match what {
@@ -71,15 +77,20 @@ pub(crate) async fn load(what: Load, kubeconfig: &Path, clients: usize, count: u
             fan::send(&access, clients, count, create).await
         }
         Load::List => fan::send(&access, clients, count, |_| ("GET", PODS.to_owned(), Bytes::new())).await,
-        Load::Paced => watchers::run(&access, clients, count, Pace::OneAtATime, Other::None).await,
-        Load::Queued => watchers::run(&access, clients, count, Pace::TenAtOnce, Other::None).await,
-        Load::Beside => watchers::run(&access, clients, count, Pace::OneAtATime, Other::Reads).await,
-        Load::Stalled => watchers::run(&access, clients, count, Pace::OneAtATime, Other::Stalls).await,
+        Load::Paced => watchers::run(&access, server, clients, count, Pace::OneAtATime, Other::None).await,
+        Load::Queued => watchers::run(&access, server, clients, count, Pace::TenAtOnce, Other::None).await,
+        Load::Beside => watchers::run(&access, server, clients, count, Pace::OneAtATime, Other::Reads).await,
+        Load::Stalled => watchers::run(&access, server, clients, count, Pace::OneAtATime, Other::Stalls).await,
     }
 }
 
 fn body(object: &serde_json::Value) -> Bytes {
     Bytes::from(object.to_string())
+}
+
+/// The name of one of the nodes.
+pub(super) fn node_name(nth: usize) -> String {
+    format!("absent-{nth:04}")
 }
 
 fn bound_pod(index: usize) -> serde_json::Value {
@@ -88,8 +99,10 @@ fn bound_pod(index: usize) -> serde_json::Value {
         "kind": "Pod",
         "metadata": {"name": format!("load-{index:06}"), "labels": {"load": "1", "app": "load"}},
         "spec": {
-            "nodeName": format!("absent-{:04}", index % NODES),
+            "nodeName": node_name(index % NODES),
             "terminationGracePeriodSeconds": 0,
+            // Its node has no kubelet, and nobody is to evict it for that.
+            "tolerations": [{"operator": "Exists"}],
             "containers": [{
                 "name": "c",
                 "image": "registry.k8s.io/pause:3.10.2",

@@ -41,7 +41,10 @@ pub(crate) async fn admit(
     }
     let (mut parts, body) = request.into_parts();
     let mut object = read_object(http::Request::from_parts(parts.clone(), body)).await?;
-    let asked = asked(route, kind, "CREATE", write_options(route.query, "CreateOptions"));
+    let mut asked = asked(route, kind, "CREATE", write_options(route.query, "CreateOptions"));
+    if asked.name.is_empty() {
+        asked.name = object.name().to_owned();
+    }
     Box::pin(admit_passing(&plans, &asked, &mut object, &mut warnings)).await?;
     parts.headers.remove(CONTENT_LENGTH);
     parts

@@ -3,17 +3,19 @@
 //! An object that comes into a selection is ADDED and one that leaves it is DELETED, whatever happened to it in the store.
 //! Errors after the beginning are events of type ERROR, since the response has begun.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{Stream, stream};
+use futures::{FutureExt, Stream, stream};
 use schema::protobuf::event_head;
 use serde_json::json;
 use store::Revision;
 use store::cache::{Event, EventKind, Watcher};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::Call;
 use super::get::{at_least, revision};
@@ -132,15 +134,19 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
         Err(error) => return Ok(Body::stream(stream::iter([Ok(encoder.error(&gone(error, from)))]))),
     };
     let now = Instant::now();
+    let ends = now + options.timeout;
+    let bookmarks = options
+        .bookmarks
+        .then(|| now + BOOKMARK_PERIOD.mul_f64(rand::random_range(0.8..1.2)));
     let feed = Feed {
         initial: initial.into_iter(),
         initial_end: options.announce_end.then_some(snapshot.revision),
         watcher,
         encoder,
-        bookmarks: options.bookmarks,
-        ends: now + options.timeout,
-        next_bookmark: now + BOOKMARK_PERIOD.mul_f64(rand::random_range(0.8..1.2)),
-        server: call.server.clone(),
+        ends,
+        next_bookmark: bookmarks,
+        timer: Box::pin(sleep_until(bookmarks.map_or(ends, |bookmark| bookmark.min(ends)))),
+        ending: Box::pin(call.server.ending.clone().cancelled_owned()),
         ended: false,
         _counted: call.server.metrics.watching(call.endpoint),
     };
@@ -155,10 +161,13 @@ struct Feed {
     initial_end: Option<Revision>,
     watcher: Watcher<KindIndex>,
     encoder: Encoder,
-    bookmarks: bool,
     ends: Instant,
-    next_bookmark: Instant,
-    server: Arc<Shared>,
+    /// `None` where nobody asked for any.
+    next_bookmark: Option<Instant>,
+    /// Goes off at the earlier of the two. Kept from one event to the next, as is what follows.
+    timer: Pin<Box<Sleep>>,
+    /// Done when watches are to end.
+    ending: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
     _counted: crate::http::metrics::Watching,
 }
@@ -191,7 +200,7 @@ impl Feed {
                     self.encoder.put_events(&mut out, &events);
                 }
                 Wake::Bookmark => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_PERIOD;
+                    self.set_timer(Instant::now() + BOOKMARK_PERIOD);
                     self.encoder.put_bookmark(&mut out, self.watcher.position(), false);
                 }
                 Wake::Failed(error) => {
@@ -200,7 +209,7 @@ impl Feed {
                 }
                 Wake::Ended => {
                     self.ended = true;
-                    if self.bookmarks {
+                    if self.next_bookmark.is_some() {
                         self.encoder.put_bookmark(&mut out, self.watcher.position(), false);
                     }
                 }
@@ -224,21 +233,25 @@ impl Feed {
     }
 
     async fn wake(&mut self) -> Wake {
-        let bookmark = if self.bookmarks {
-            self.next_bookmark.min(self.ends)
-        } else {
-            self.ends
-        };
-        tokio::select! {
+        let next = tokio::select! {
             biased;
-            () = self.server.ending.cancelled() => Wake::Ended,
-            next = self.watcher.next() => match next {
-                Ok(Some(events)) => Wake::Events(events),
-                Ok(None) => Wake::Ended,
-                Err(error) => Wake::Failed(error),
-            },
-            () = sleep_until(bookmark) => if Instant::now() >= self.ends { Wake::Ended } else { Wake::Bookmark },
+            () = self.ending.as_mut() => return Wake::Ended,
+            next = self.watcher.next() => Some(next),
+            () = self.timer.as_mut() => None,
+        };
+        // Looks once more when it is time, so that a bookmark says how far the watch has come by now.
+        match next.or_else(|| self.watcher.next().now_or_never()) {
+            Some(Ok(Some(events))) => Wake::Events(events),
+            Some(Ok(None)) => Wake::Ended,
+            Some(Err(error)) => Wake::Failed(error),
+            None if Instant::now() >= self.ends => Wake::Ended,
+            None => Wake::Bookmark,
         }
+    }
+
+    fn set_timer(&mut self, bookmark: Instant) {
+        self.next_bookmark = Some(bookmark);
+        self.timer.as_mut().reset(bookmark.min(self.ends));
     }
 }
 

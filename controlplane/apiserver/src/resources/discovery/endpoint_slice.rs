@@ -31,7 +31,11 @@ pub(crate) fn resource(deps: &Deps) -> Resource {
             address: address_rule(deps),
         })
         .printer(definitions(), cells)
-        .generation_when(|old, new| old.at("endpoints") != new.at("endpoints") || old.at("ports") != new.at("ports"))
+        .generation_when(|old, new| {
+            ["endpoints", "ports"]
+                .iter()
+                .any(|list| old.list_at(list) != new.list_at(list))
+        })
         .build()
 }
 
@@ -45,6 +49,9 @@ impl Strategy for Slices {
             set_default(port, "name", "");
             set_default(port, "protocol", "TCP");
         }
+        // Kubernetes answers with null where there are none, and some of its clients (Python's and Java's, made before 1.36)
+        // take neither that nor nothing at all: an empty list is the one form that all read.
+        set_default(new.map_mut(), "endpoints", Value::Array(Vec::new()));
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {
