@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use redb::{ReadableTable, Table, WriteTransaction};
-use store::{Change, Error, Expect, Key, Kv, Outcome, Revision, Write};
+use store::{Change, Error, Key, Kv, Outcome, Revision, Write};
 
 use crate::format::{CURRENT, EXPIRY, HEAD, HISTORY, Head, Stored, encode_change};
 use crate::reader::read_head;

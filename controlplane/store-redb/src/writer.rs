@@ -216,6 +216,10 @@ impl Thread {
         let gathering = self.latest.gathering(commands.len(), queued);
         if !commands.is_empty() && self.closing.is_empty() && !gathering.is_zero() {
             // Asleep rather than waiting at the queue, where each that comes would wake the thread.
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "this thread is the writer's alone, and the condition is that time passes"
+            )]
             std::thread::sleep(gathering);
             self.take_queued(&mut commands);
         }
