@@ -55,7 +55,7 @@ describe('a program', () => {
   test('is uploaded, reviewed, applied, and answers', async () => {
     await page.getByRole('link', { name: 'Deploy a program' }).click();
     await page.locator('#program').setInputFiles(HELLO);
-    await expect.poll(() => page.getByLabel('Name').inputValue()).toBe('hello:1');
+    await expect.poll(() => page.getByLabel('Name', { exact: true }).inputValue()).toBe('hello:1');
     await shot(page, 'deploy-upload');
     await page.getByRole('button', { name: /^Upload/ }).click();
     await page.getByRole('region', { name: 'Service' }).getByLabel('YAML').waitFor();
@@ -100,7 +100,7 @@ describe('a program', () => {
     await page.getByRole('region', { name: 'Deployment' }).waitFor();
     // Another of the same name gets the next tag.
     await page.locator('#program').setInputFiles(HELLO);
-    await expect.poll(() => page.getByLabel('Name').inputValue()).toBe('hello:2');
+    await expect.poll(() => page.getByLabel('Name', { exact: true }).inputValue()).toBe('hello:2');
   });
 
   test('shows how far it is, and leaves nothing when it is given up', async () => {
@@ -159,10 +159,9 @@ describe('a program', () => {
     expect(reader.wrong).toEqual([]);
     // As on a server without the registry.
     await reader.context.route('**/apis', async (route) => {
-      const answer = await route.fetch();
-      const groups = (await answer.json()) as Tree;
+      const groups = (await cluster.ask('GET', '/apis', undefined, { accept: route.request().headers().accept ?? '' })).json;
       groups.items = groups.items.filter((group: Tree) => group.metadata.name !== 'registry.wherry.dev');
-      await route.fulfill({ response: answer, json: groups });
+      await route.fulfill({ json: groups });
     });
     await reader.page.reload();
     await reader.page.getByRole('link', { name: 'Who can what' }).waitFor();

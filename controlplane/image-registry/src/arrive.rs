@@ -17,6 +17,10 @@ use crate::store::{Arriving, Store, StoreError};
 /// How long a client may say nothing.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long one that is refused is listened to, and how much it may still send.
+const DRAIN: Duration = Duration::from_secs(10);
+const DRAINED: usize = 64 << 20;
+
 /// An upload as far as it has come.
 pub(crate) struct Upload {
     arriving: Arriving,
@@ -41,8 +45,8 @@ impl Upload {
         })
     }
 
-    /// Refuses what says beforehand that it is too long.
-    pub(crate) fn expect(&self, announced: Option<u64>) -> Result<(), Status> {
+    /// Refuses what is too long, or says beforehand that it will be.
+    fn expect(&self, announced: Option<u64>) -> Result<(), Status> {
         match announced {
             Some(more) if self.length.saturating_add(more) > self.limit => Err(self.too_large()),
             _ => Ok(()),
@@ -56,8 +60,19 @@ impl Upload {
         ))
     }
 
-    /// Writes all that a body brings.
-    pub(crate) async fn append(&mut self, store: &Store, mut body: Body) -> Result<(), Status> {
+    /// Writes all that a body brings, which may have said how much that is.
+    pub(crate) async fn append(&mut self, store: &Store, announced: Option<u64>, mut body: Body) -> Result<(), Status> {
+        let taken = match self.expect(announced) {
+            Ok(()) => self.take(store, &mut body).await,
+            refused => refused,
+        };
+        if taken.is_err() {
+            let _ = tokio::time::timeout(DRAIN, drain(body)).await;
+        }
+        taken
+    }
+
+    async fn take(&mut self, store: &Store, body: &mut Body) -> Result<(), Status> {
         loop {
             let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
                 Ok(None) => break,
@@ -96,6 +111,18 @@ impl Upload {
     /// The digest of what has come, which is all.
     pub(crate) fn finish(self) -> (Arriving, Digest, u64) {
         (self.arriving, self.hasher.digest(), self.length)
+    }
+}
+
+/// Takes what a client still sends, so that it hears why it is refused and not only that the connection has ended.
+async fn drain(mut body: Body) {
+    let mut left = DRAINED;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 

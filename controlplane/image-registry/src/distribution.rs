@@ -147,8 +147,10 @@ impl At<'_> {
         let _place = self.registry.place()?;
         let mut upload = Upload::begin(&self.registry.store, self.registry.limits.image).await?;
         if let Some(digest) = asked(&request, "digest") {
-            upload.expect(length(request.headers()))?;
-            upload.append(&self.registry.store, request.into_body()).await?;
+            let announced = length(request.headers());
+            upload
+                .append(&self.registry.store, announced, request.into_body())
+                .await?;
             return self.keep(upload, &digest).await;
         }
         let id = uuid::Uuid::new_v4().to_string();
@@ -177,8 +179,10 @@ impl At<'_> {
             status.code = 416;
             return Err(status);
         }
-        going.expect(length(request.headers()))?;
-        going.append(&self.registry.store, request.into_body()).await?;
+        let announced = length(request.headers());
+        going
+            .append(&self.registry.store, announced, request.into_body())
+            .await?;
         let length = going.length;
         Ok(self.going_on(StatusCode::ACCEPTED, id, length))
     }
@@ -188,8 +192,10 @@ impl At<'_> {
         let upload = self.upload(id)?;
         let mut upload = upload.lock().await;
         let going = upload.as_mut().ok_or_else(|| unknown(id))?;
-        going.expect(length(request.headers()))?;
-        going.append(&self.registry.store, request.into_body()).await?;
+        let announced = length(request.headers());
+        going
+            .append(&self.registry.store, announced, request.into_body())
+            .await?;
         let whole = upload.take().ok_or_else(|| unknown(id))?;
         self.registry.uploads.lock().remove(id);
         self.keep(whole, &digest).await

@@ -95,8 +95,8 @@ impl Endpoint {
         }
         let _place = self.0.place()?;
         let mut upload = Upload::begin(&self.0.store, self.0.limits.image).await?;
-        upload.expect(length(request.headers()))?;
-        upload.append(&self.0.store, request.into_body()).await?;
+        let announced = length(request.headers());
+        upload.append(&self.0.store, announced, request.into_body()).await?;
         let title = format!("{}.wasm", named.name);
         let looked = self
             .0

@@ -27,8 +27,8 @@ export function sections(kinds: Kind[]): Section[] {
       return kind ? [kind] : [];
     }),
   }));
-  // Two names of the same thing.
-  listed.delete('events.events.k8s.io');
+  // Two names of the same thing; and what is used, which stands where it is used.
+  for (const known of ['events.events.k8s.io', 'pods.metrics.k8s.io', 'nodes.metrics.k8s.io']) listed.delete(known);
   const rest = new Map<string, Kind[]>();
   for (const kind of listed.values()) rest.set(kind.group, [...(rest.get(kind.group) ?? []), kind]);
   const more = [...rest].sort(([a], [b]) => a.localeCompare(b)).map(([group, members]) => ({ name: group || 'core', kinds: members }));
