@@ -223,6 +223,35 @@ async fn bookmarks_move_while_nothing_matches() {
     assert_eq!(watcher.position(), elsewhere);
 }
 
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl futures::task::ArcWake for Woken {
+    fn wake_by_ref(woken: &Arc<Self>) {
+        woken.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_happens_elsewhere_wakes_no_watcher() {
+    let store = Flaky::new();
+    let running = start(store.clone(), quick()).await;
+    let mut watcher = running.cache.watch("k/", running.cache.revision()).unwrap();
+    let woken = Arc::new(Woken::default());
+    let waker = futures::task::waker(woken.clone());
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut next = std::pin::pin!(watcher.next());
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    let elsewhere = put(&*store, "other", "x").await;
+    assert_eq!(running.cache.fresh().await.unwrap(), elsewhere);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+    let here = put(&*store, "k/a", "x").await;
+    assert_eq!(running.cache.fresh().await.unwrap(), here);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+    assert!(next.as_mut().poll(&mut context).is_ready());
+}
+
 #[tokio::test]
 async fn a_slow_watcher_falls_out_alone() {
     let store = Flaky::new();
