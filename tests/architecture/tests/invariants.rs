@@ -71,7 +71,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("simulation", &[]),
     ("history", &[]),
     ("fuzz", &[]),
-    ("bench", &["e2e"]),
+    ("bench", &["e2e", "proto"]),
 ];
 
 /// Crates that do no IO: none of these may be among their direct dependencies.

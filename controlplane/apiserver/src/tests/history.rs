@@ -65,6 +65,8 @@ async fn world(nodes: &[&str]) -> (Fixture, Nodes) {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         assert_eq!(fixture.post("/api/v1/nodes", node).await.code, StatusCode::CREATED);
     }
+    // A list is of everything that was written before: the caches have it then.
+    assert_eq!(fixture.get("/api/v1/nodes").await.names().len(), nodes.len());
     (fixture, dialer)
 }
 

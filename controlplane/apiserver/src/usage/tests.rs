@@ -85,6 +85,10 @@ async fn world() -> (Fixture, Busy) {
             "status": {"phase": phase}});
         put(&f, &format!("core/pods/a/{name}"), pod).await;
     }
+    // A list is of everything that was written before: the caches have it then.
+    for all in ["/api/v1/nodes", "/api/v1/pods"] {
+        assert_eq!(f.get(all).await.code, StatusCode::OK);
+    }
     (f, busy)
 }
 
