@@ -126,8 +126,12 @@ pub(crate) async fn follow(shared: Arc<Shared>, quit: CancellationToken) {
             Some(Ok(_)) => {}
             _ => return,
         }
-        // Whatever happened meanwhile.
+        // Whatever happened meanwhile; and where containerd was away, others have missed what it does not tell twice.
+        let was_away = seen.is_some();
         look(&shared, &mut seen).await;
+        if was_away {
+            shared.events.tell(Event::Lost);
+        }
         let stream = subscribe(&shared).await;
         if quit
             .run_until_cancelled(listen(&shared, stream, &mut seen))

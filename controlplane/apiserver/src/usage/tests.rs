@@ -56,7 +56,6 @@ async fn put(f: &Fixture, key: &str, object: Value) {
 
 /// A cluster of two nodes, of which one answers, and three pods; the clock is paused.
 async fn world() -> (Fixture, Busy) {
-    tokio::time::pause();
     let busy = Busy::default();
     let dialer: Arc<dyn Dialer> = Arc::new(busy.clone());
     let virtuals: crate::Virtuals = Box::new(move |deps| {
@@ -73,7 +72,7 @@ async fn world() -> (Fixture, Busy) {
     for name in ["away", "n1"] {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "uid": name,
             "labels": {"kubernetes.io/hostname": name}}});
-        put(&f, &format!("core/nodes/{name}"), node).await;
+        put(&f, &format!("core/nodes//{name}"), node).await;
     }
     for (name, node, phase) in [
         ("web", "n1", "Running"),
@@ -101,7 +100,7 @@ async fn measured() -> (Fixture, Busy) {
     (f, busy)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pods_and_nodes_are_told_of_once_they_have_been_measured() {
     let (f, _) = world().await;
     let early = f.get(&format!("{ROOT}/namespaces/a/pods")).await;
@@ -140,7 +139,7 @@ async fn pods_and_nodes_are_told_of_once_they_have_been_measured() {
     assert_eq!(nodes.at("/items/0/usage"), json!({"cpu": "250m", "memory": "2Ki"}));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_known_is_not_found_in_metrics_servers_words() {
     let (f, _) = measured().await;
     for (path, message) in [
@@ -176,7 +175,7 @@ async fn what_is_not_known_is_not_found_in_metrics_servers_words() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn selectors_namespaces_and_tables() {
     let (f, _) = measured().await;
     for (query, names) in [
@@ -223,7 +222,7 @@ async fn selectors_namespaces_and_tables() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nodes_are_asked_no_more_often_than_somebody_wants_to_know() {
     let (f, busy) = measured().await;
     let count = || busy.asked.load(Ordering::Relaxed);
@@ -243,7 +242,7 @@ async fn nodes_are_asked_no_more_often_than_somebody_wants_to_know() {
     assert!(count() > before && count() <= meanwhile + 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_group_is_discovered_after_all_others_and_has_no_apiservice() {
     let (f, _) = world().await;
     let groups = f.get("/apis").await.json();
@@ -291,7 +290,7 @@ async fn the_group_is_discovered_after_all_others_and_has_no_apiservice() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_metrics_server_that_is_installed_answers_instead() {
     let (f, _) = measured().await;
     f.aggregate();

@@ -392,7 +392,9 @@ fn absent_is_fine(result: Result<(), cri::Error>) -> Result<(), Failed> {
 }
 
 /// File system work on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Failed> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Failed> {
     match crate::blocking::run(work).await {
         Ok(done) => done.map_err(|e| Failed::sync(e.to_string())),
         Err(ended) => Err(Failed::sync(ended.to_string())),

@@ -6,6 +6,7 @@ use cri::{ContainerId, Content, SandboxId};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    actions::blocking,
     failed::Failed,
     hooks,
     image::{self, Wanted},
@@ -79,6 +80,15 @@ impl Start {
             return Err(Failed::sync("the pod is being terminated"));
         };
         let config = config?;
+        if self
+            .pod
+            .lasting_containers()
+            .all(|(_, lasting)| lasting.name != spec.name)
+        {
+            // The sandbox was made before anybody asked for this one.
+            let logs = make::log_directory(&self.shared.data_dir, &self.pod).join(&*spec.name);
+            blocking(move || std::fs::create_dir_all(logs)).await?;
+        }
         // Of an image that is there, the runtime may still have to compile the code.
         let create = runtime.create_container(&self.sandbox, config);
         let id = progress::told(

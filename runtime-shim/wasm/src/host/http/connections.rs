@@ -124,6 +124,8 @@ impl Service {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
+            // Who has said all there is to say still wants the answer.
+            .half_close(true)
             .max_buf_size(BUFFER);
         server
             .http2()
