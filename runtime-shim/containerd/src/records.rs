@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use cri::{
-    ContainerConfig, ContainerId, Error, LinuxContainer, PidNamespace, Profile, Sandbox, SandboxConfig, SandboxId,
+    ContainerConfig, ContainerId, Error, LinuxContainer, MASKED_PATHS, PidNamespace, Profile, READONLY_PATHS, Sandbox,
+    SandboxConfig, SandboxId,
 };
 use proto::v1;
 
@@ -20,23 +21,6 @@ const IMAGE: &str = "wherry.dev/image";
 pub(crate) const PREFIX: &str = "containerd-";
 /// The label by which kubelets name a container's pod.
 const POD_UID: &str = "io.kubernetes.pod.uid";
-
-/// `procMount: Default`, as Kubernetes has it.
-const MASKED: [&str; 12] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-];
-const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// An id as the rest of the node knows it.
 pub(crate) fn sandbox_id(id: &str) -> SandboxId {
@@ -134,8 +118,8 @@ pub(crate) fn container_config(mut config: ContainerConfig, owner: &str) -> v1::
 /// What a container has of which nobody said what only Linux has: as a pod without a security context.
 fn unsaid() -> LinuxContainer {
     LinuxContainer {
-        masked_paths: MASKED.map(str::to_owned).into(),
-        readonly_paths: READONLY.map(str::to_owned).into(),
+        masked_paths: MASKED_PATHS.map(str::to_owned).into(),
+        readonly_paths: READONLY_PATHS.map(str::to_owned).into(),
         seccomp: Profile::Unconfined,
         ..LinuxContainer::default()
     }

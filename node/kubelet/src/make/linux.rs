@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use cri::{ContainerId, PidNamespace, SupplementalGroupsPolicy};
+use cri::{ContainerId, MASKED_PATHS, PidNamespace, READONLY_PATHS, SupplementalGroupsPolicy};
 
 use crate::{
     pod::{Container, Pod, Profile, ProfileKind, SeLinuxOptions, SecurityContext},
@@ -26,22 +26,6 @@ pub(crate) struct Platform {
     /// It gives pods users of their own.
     pub(crate) user_namespaces: bool,
 }
-
-/// Hidden from containers with `procMount: Default`, and read-only to them.
-const MASKED: [&str; 11] = [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// A container cannot be made as its pod wants it; the message of `CreateContainerConfigError`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -188,8 +172,8 @@ pub(super) fn container(
         seccomp: seccomp_profile(seccomp, security.privileged, given.data_dir)?,
         apparmor: apparmor_profile(pod.apparmor(&spec.name, own), own, given.platform),
         selinux: selinux_options.map(selinux),
-        masked_paths: hidden(&MASKED),
-        readonly_paths: hidden(&READ_ONLY),
+        masked_paths: hidden(&MASKED_PATHS),
+        readonly_paths: hidden(&READONLY_PATHS),
         stop_signal: spec
             .lifecycle
             .as_ref()
@@ -408,7 +392,7 @@ mod tests {
             let (linux, _) = made(spec, None).expect("made");
             (linux.masked_paths.len(), linux.readonly_paths.len())
         };
-        assert_eq!(hidden(json!({})), (MASKED.len(), READ_ONLY.len()));
+        assert_eq!(hidden(json!({})), (MASKED_PATHS.len(), READONLY_PATHS.len()));
         assert_eq!(hidden(json!({"procMount": "Unmasked"})), (0, 0));
         assert_eq!(hidden(json!({"privileged": true})), (0, 0));
     }
