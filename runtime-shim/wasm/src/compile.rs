@@ -33,21 +33,7 @@ const CPU_SECONDS: u64 = 600;
 
 /// The body of `wherry compile`. Must be called before any other thread is started.
 pub fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[allow(
-    clippy::print_stderr,
-    reason = "standard error is the child's log; nothing has set up tracing here"
-)]
-fn complain(error: &io::Error) {
-    eprintln!("wherry compile: {error}");
+    confine::exit("wherry compile", &run())
 }
 
 fn run() -> io::Result<()> {

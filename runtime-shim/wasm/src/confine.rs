@@ -4,7 +4,7 @@
 //! up nearly everything else too, by limits and by a filter of system calls. Started without root they keep the user's
 //! identity: the filter and the limits still hold.
 
-use std::{io, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use rustix::{
     process::{DumpableBehavior, Resource, Rlimit, Signal},
@@ -49,6 +49,21 @@ pub(crate) fn compiler(limits: &Limits) -> io::Result<()> {
     drop_user()?;
     give_up_privileges()?;
     seccomp::install(seccomp::COMPILER)
+}
+
+/// How a compile child ends, by what came of its work; `command` is what it was called with.
+#[allow(
+    clippy::print_stderr,
+    reason = "standard error is the child's log; nothing has set up tracing there"
+)]
+pub(crate) fn exit(command: &str, ran: &io::Result<()>) -> ExitCode {
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{command}: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Confines a sandbox host, which the agent has already started as the user it shall be.

@@ -71,21 +71,7 @@ impl From<ProgramError> for LookError {
 
 /// The body of `wherry look FILE CREATED`. Must be called before any other thread is started.
 pub fn main(title: &str, created: &str) -> ExitCode {
-    match run(title, created) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[allow(
-    clippy::print_stderr,
-    reason = "standard error is the child's log; nothing has set up tracing here"
-)]
-fn complain(error: &io::Error) {
-    eprintln!("wherry look: {error}");
+    confine::exit("wherry look", &run(title, created))
 }
 
 fn run(title: &str, created: &str) -> io::Result<()> {
