@@ -12,6 +12,13 @@ const LOOK: Duration = Duration::from_secs(5);
 const AT_REST: Duration = Duration::from_millis(100);
 /// CPU time since it last gave back, from which it may have something to give.
 const WORTH_IT: Duration = Duration::from_millis(150);
+/// CPU time within [`LOOK`] up to which a process is asleep: it does what clocks tell it to, and nobody waits for it.
+const ASLEEP: Duration = Duration::from_millis(25);
+/// What is worth it then: giving back, and what it takes to map the pages again, is about a millisecond.
+const WORTH_IT_ASLEEP: Duration = Duration::from_millis(10);
+/// And when it has slept since so many looks.
+const WORTH_IT_LATER: Duration = Duration::from_millis(1);
+const LATER: u32 = 12;
 
 /// How the allocator is set up, read by it at the start: one arena for each processor, and what is free for a second
 /// goes back to the system.
@@ -26,7 +33,7 @@ pub(crate) async fn stay_small() -> Infallible {
         if watch.is_due(cpu_time()) {
             purge_allocator();
             unmap_program();
-            watch.given_back = Some(cpu_time());
+            watch.gave_back(cpu_time());
         }
     }
 }
@@ -36,14 +43,27 @@ pub(crate) async fn stay_small() -> Infallible {
 struct Watch {
     looked: Duration,
     given_back: Option<Duration>,
+    /// Looks since then.
+    looks: u32,
 }
 
 impl Watch {
     /// Whether a process with this CPU time is at rest and has worked since it gave back, or since its start.
     fn is_due(&mut self, now: Duration) -> bool {
         let before = std::mem::replace(&mut self.looked, now);
-        let worked = |since| now.saturating_sub(since) >= WORTH_IT;
-        now.saturating_sub(before) <= AT_REST && self.given_back.is_none_or(worked)
+        self.looks = self.looks.saturating_add(1);
+        let busy = now.saturating_sub(before);
+        let worth_it = match busy {
+            busy if busy > ASLEEP => WORTH_IT,
+            _ if self.looks < LATER => WORTH_IT_ASLEEP,
+            _ => WORTH_IT_LATER,
+        };
+        let worked = |since| now.saturating_sub(since) >= worth_it;
+        busy <= AT_REST && self.given_back.is_none_or(worked)
+    }
+
+    fn gave_back(&mut self, now: Duration) {
+        (self.given_back, self.looks) = (Some(now), 0);
     }
 }
 
@@ -96,17 +116,24 @@ mod tests {
         for (now, due) in [
             (400, false),
             (450, true),
-            (460, false),
+            (459, false),
             (1000, false),
             (1010, true),
-            (1020, false),
+            (1015, false),
+            (1045, false), // answers somebody now and then
+            (1075, false),
+            (1080, true),
         ] {
             let now = milliseconds(now);
             assert_eq!(watch.is_due(now), due, "{now:?}");
             if due {
-                watch.given_back = Some(now);
+                watch.gave_back(now);
             }
         }
+        let long: Vec<bool> = (1..=LATER)
+            .map(|nth| watch.is_due(milliseconds(1080 + u64::from(nth) / 4)))
+            .collect();
+        assert_eq!(long.iter().position(|due| *due), usize::try_from(LATER - 1).ok());
     }
 
     #[test]

@@ -80,10 +80,13 @@ fn replace(path: &Path, temporary: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(temporary, path)?;
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// Where the file lies: a name alone is one of the working directory.
+fn directory_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// A file of the operator's that is read again when it changes.
@@ -138,4 +141,16 @@ fn bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_FOLLOWED).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_lies_in_the_working_directory() {
+        for (path, directory) in [("kubeconfig", "."), ("a/kubeconfig", "a"), ("/kubeconfig", "/")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory), "{path}");
+        }
+    }
 }

@@ -143,6 +143,9 @@ pub(crate) fn group(sandboxes: Vec<cri::Sandbox>, containers: Vec<cri::Container
     for pod in pods.values_mut() {
         pod.sandboxes.sort_by_key(|s| s.attempt);
         pod.containers.sort_by_key(|c| c.attempt);
+        // Most pods have one of each, and a vector that grows has room for four.
+        pod.sandboxes.shrink_to_fit();
+        pod.containers.shrink_to_fit();
     }
     pods
 }

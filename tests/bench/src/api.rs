@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{Cluster, control_plane, run, until};
 
-use crate::{creates::load_command, figures::print, processes};
+use crate::{creates::load_command, disk, figures::print, processes};
 
 pub(crate) use load::{Load, load};
 
@@ -21,6 +21,7 @@ const CLIENTS: usize = 16;
 pub(crate) fn measure(pods: usize) -> anyhow::Result<()> {
     let mut cluster = start()?;
     memory(&cluster, "idle");
+    disk::measure(&cluster.data())?;
     let small = 20_000;
     for load in [Load::Create, Load::Get, Load::Update] {
         request(&cluster, load, CLIENTS, small)?;
@@ -66,7 +67,7 @@ fn start() -> anyhow::Result<Cluster> {
 fn nodes(cluster: &Cluster) {
     let nodes = (0..load::NODES).map(|nth| {
         let name = load::node_name(nth);
-        format!("{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}\n")
+        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n")
     });
     cluster.apply(&nodes.collect::<Vec<_>>().join("---\n")).ok();
 }
@@ -102,7 +103,7 @@ fn under(cluster: &Cluster, load: Load, clients: usize, count: usize) -> anyhow:
 }
 
 fn memory(cluster: &Cluster, when: &str) {
-    let (rss, _) = processes::memory(cluster.server_pid());
+    let rss = processes::memory(cluster.server_pid()).rss;
     print(format!("api memory when={when} rss_mb={:.1}", rss as f64 / 1024.0));
 }
 

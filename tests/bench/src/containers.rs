@@ -39,9 +39,10 @@ pub(crate) fn measure(count: usize, many: usize, seconds: u64) -> anyhow::Result
     cluster.load_image(&Image::default(), "tools:1");
     let socket = cluster.containerd().socket();
     let mut load = load_command(&cluster, &["load-containers"], &[count])?;
-    print(format!("containers {}", run(load.arg(socket), "").ok().trim()));
+    print(format!("containers {}", run(load.arg(&socket), "").ok().trim()));
 
-    let out = run(&mut load_command(&cluster, &["load-containers-many"], &[many])?, "").ok();
+    let mut load = load_command(&cluster, &["load-containers-many"], &[many])?;
+    let out = run(load.arg(&socket), "").ok();
     processes::leave(SETTLE);
     let (before, start) = (Usage::of(&cluster), Instant::now());
     processes::leave(Duration::from_secs(seconds));
@@ -49,7 +50,7 @@ pub(crate) fn measure(count: usize, many: usize, seconds: u64) -> anyhow::Result
     print(format!(
         "containers-many {} agent_rss_mb={} agent_core_percent={:.2} load={}",
         out.trim(),
-        processes::memory(cluster.server_pid()).0 / 1024,
+        processes::memory(cluster.server_pid()).rss / 1024,
         used.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0,
         processes::load_average(),
     ));
@@ -62,7 +63,7 @@ fn commands(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
     let (mut exec, mut get) = (Durations::default(), Durations::default());
     for _ in 0..count {
         let start = Instant::now();
-        cluster.kubectl(&["exec", "many-0", "--", "true"]).ok();
+        cluster.kubectl(&["exec", "many-0", "--", "/bin/busybox", "true"]).ok();
         exec.push(start.elapsed());
         let start = Instant::now();
         cluster
@@ -108,8 +109,7 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
     let access = Access::from_kubeconfig(kubeconfig)?;
     let (mut writer, mut watcher) = (access.connect().await?, access.connect().await?);
     let mut events = Events::open(&mut watcher, &format!("{PODS}?watch=true")).await?;
-    let mut containerd =
-        RuntimeServiceClient::new(Endpoint::try_from(format!("unix://{}", socket.display()))?.connect_lazy());
+    let mut containerd = client(socket)?;
     let (mut running, mut gone, mut alone) = (Durations::default(), Durations::default(), Durations::default());
     for index in 0..=count {
         let name = format!("one-{index}");
@@ -125,7 +125,10 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
             .await?;
         events.wait(&name, |event| event.kind == "DELETED").await?;
         let went = start.elapsed();
-        let raw = bare(&mut containerd, index).await?;
+        let start = Instant::now();
+        let bare = make(&mut containerd, index).await?;
+        let raw = start.elapsed();
+        remove(&mut containerd, bare).await?;
         if index > 0 {
             running.push(took);
             gone.push(went);
@@ -141,8 +144,13 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
     Ok(())
 }
 
-/// What containerd takes to make a pod of one container.
-async fn bare(containerd: &mut RuntimeServiceClient<Channel>, index: usize) -> anyhow::Result<Duration> {
+fn client(socket: &Path) -> anyhow::Result<RuntimeServiceClient<Channel>> {
+    let endpoint = Endpoint::try_from(format!("unix://{}", socket.display()))?;
+    Ok(RuntimeServiceClient::new(endpoint.connect_lazy()))
+}
+
+/// Has containerd make a pod of one container; answers its id.
+async fn make(containerd: &mut RuntimeServiceClient<Channel>, index: usize) -> anyhow::Result<String> {
     let sandbox = v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: format!("bare-{index}"),
@@ -164,7 +172,6 @@ async fn bare(containerd: &mut RuntimeServiceClient<Channel>, index: usize) -> a
         command: words("sleep 1000"),
         ..v1::ContainerConfig::default()
     };
-    let start = Instant::now();
     let made = containerd
         .run_pod_sandbox(v1::RunPodSandboxRequest {
             config: Some(sandbox.clone()),
@@ -183,7 +190,10 @@ async fn bare(containerd: &mut RuntimeServiceClient<Channel>, index: usize) -> a
     containerd
         .start_container(v1::StartContainerRequest { container_id })
         .await?;
-    let took = start.elapsed();
+    Ok(pod_sandbox_id)
+}
+
+async fn remove(containerd: &mut RuntimeServiceClient<Channel>, pod_sandbox_id: String) -> anyhow::Result<()> {
     let id = || pod_sandbox_id.clone();
     containerd
         .stop_pod_sandbox(v1::StopPodSandboxRequest { pod_sandbox_id: id() })
@@ -191,11 +201,28 @@ async fn bare(containerd: &mut RuntimeServiceClient<Channel>, index: usize) -> a
     containerd
         .remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id() })
         .await?;
-    Ok(took)
+    Ok(())
 }
 
-/// Pods that are all asked for at once; they stay.
-pub(crate) async fn load_many(kubeconfig: &Path, count: usize) -> anyhow::Result<()> {
+/// How many pods containerd alone makes in a second when it is asked for `count` at once.
+async fn alone_at_once(socket: &Path, count: usize) -> anyhow::Result<f64> {
+    let (start, mut made) = (Instant::now(), tokio::task::JoinSet::new());
+    for index in 0..count {
+        let mut containerd = client(socket)?;
+        made.spawn(async move { make(&mut containerd, index).await });
+    }
+    let ids = made.join_all().await;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    let mut containerd = client(socket)?;
+    for id in ids {
+        remove(&mut containerd, id?).await?;
+    }
+    Ok(rate)
+}
+
+/// Pods that are all asked for at once, of containerd alone and then of the cluster, where they stay.
+pub(crate) async fn load_many(kubeconfig: &Path, count: usize, socket: &Path) -> anyhow::Result<()> {
+    let alone = alone_at_once(socket, count).await?;
     let access = Access::from_kubeconfig(kubeconfig)?;
     let (mut writer, mut watcher) = (access.connect().await?, access.connect().await?);
     let mut events = Events::open(&mut watcher, &format!("{PODS}?watch=true")).await?;
@@ -219,7 +246,7 @@ pub(crate) async fn load_many(kubeconfig: &Path, count: usize) -> anyhow::Result
     }
     let took = start.elapsed().as_secs_f64();
     print(format!(
-        "count={count} seconds={took:.2} pods_per_second={:.1} first_half_seconds={:.2}",
+        "count={count} seconds={took:.2} pods_per_second={:.1} containerd_alone_per_second={alone:.1} first_half_seconds={:.2}",
         count as f64 / took,
         half.as_secs_f64(),
     ));

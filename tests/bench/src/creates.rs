@@ -7,7 +7,7 @@ use bytes::Bytes;
 use e2e::{Cluster, control_plane, run};
 use serde_json::json;
 
-use crate::{connection::Access, fan, figures::print, processes};
+use crate::{connection::Access, disk, fan, figures::print, processes};
 
 /// Where the ConfigMaps are.
 pub(crate) const COLLECTION: &str = "/api/v1/namespaces/load/configmaps";
@@ -16,6 +16,7 @@ pub(crate) const COLLECTION: &str = "/api/v1/namespaces/load/configmaps";
 pub(crate) fn measure(clients: usize, count: usize) -> anyhow::Result<()> {
     let cluster = Cluster::start(control_plane());
     cluster.kubectl(&["create", "namespace", "load"]).ok();
+    disk::measure(&cluster.data())?;
     let before = processes::cpu(cluster.server_pid());
     let out = run(&mut load_command(&cluster, &["load-creates"], &[clients, count])?, "").ok();
     let used = processes::cpu(cluster.server_pid()).saturating_sub(before);

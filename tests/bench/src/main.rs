@@ -7,6 +7,7 @@ mod api;
 mod connection;
 mod containers;
 mod creates;
+mod disk;
 mod fan;
 mod figures;
 mod idle;
@@ -152,6 +153,7 @@ enum What {
     LoadContainersMany {
         kubeconfig: std::path::PathBuf,
         count: usize,
+        socket: std::path::PathBuf,
     },
     /// The load of `pods`, inside the cluster's network namespace.
     #[command(hide = true)]
@@ -194,7 +196,11 @@ fn main() -> anyhow::Result<()> {
             count,
             socket,
         } => on_runtime(containers::load(&kubeconfig, count, &socket)),
-        What::LoadContainersMany { kubeconfig, count } => on_runtime(containers::load_many(&kubeconfig, count)),
+        What::LoadContainersMany {
+            kubeconfig,
+            count,
+            socket,
+        } => on_runtime(containers::load_many(&kubeconfig, count, &socket)),
         What::Scale { count } => scale::measure(count),
         What::Memory { count, probes } => memory::measure(count, probes),
         What::Idle { count, seconds } => idle::measure(count, seconds),

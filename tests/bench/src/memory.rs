@@ -1,5 +1,6 @@
-//! Memory that an idle Wasm pod takes, everything counted: what the processes hold, and what the kernel holds for them
-//! (slab, sockets, page tables, files in memory), as their memory control groups account it.
+//! Memory that an idle Wasm pod takes, everything counted: what the processes hold (their anonymous pages; the program's own
+//! are there whether there are pods or not), and what the kernel holds for them (slab, sockets, page tables, files in memory),
+//! as their memory control groups account it.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -16,18 +17,18 @@ const SETTLE: Duration = Duration::from_secs(160);
 pub(crate) fn measure(count: usize, readiness: bool) -> anyhow::Result<()> {
     let cluster = workload::deploy(&workload::component(), readiness.then_some("/healthz"));
     let group = Group::of(&cluster)?;
-    // A process that moves leaves what it was charged before where it was: only growth is compared.
+    // A process that moves leaves what it was charged before where it was: only growth is compared, and of its own pages,
+    // which it gives back there and takes anew here, what it holds.
     let before = Memory::now(&cluster, &group)?;
     workload::scale(&cluster, count + 1)?;
     processes::leave(SETTLE);
     let after = Memory::now(&cluster, &group)?;
     let each = |what: fn(&Memory) -> u64| (what(&after) as f64 - what(&before) as f64) / count as f64;
     print(format!(
-        "memory pods={count} charged_kb_each={:.1} (process_kb={:.1} agent_pss_kb={:.1} hosts_pss_kb={:.1} kernel_kb={:.1} tmpfs_kb={:.1}) machine_slab_kb_each={:.1}",
-        each(|m| m.anonymous + m.shared + m.kernel),
-        each(|m| m.anonymous),
-        each(|m| m.agent_pss),
-        each(|m| m.hosts_pss),
+        "memory pods={count} kb_each={:.1} (agent_kb={:.1} hosts_kb={:.1} kernel_kb={:.1} tmpfs_kb={:.1}) machine_slab_kb_each={:.1}",
+        each(|m| m.agent + m.hosts + m.shared + m.kernel),
+        each(|m| m.agent),
+        each(|m| m.hosts),
         each(|m| m.kernel),
         each(|m| m.shared),
         each(|m| m.machine_slab),
@@ -61,12 +62,11 @@ impl Drop for Group {
 /// kB, over all processes of the cluster.
 #[derive(Default)]
 struct Memory {
-    anonymous: u64,
+    agent: u64,
+    hosts: u64,
     /// Files in memory, and what is shared.
     shared: u64,
     kernel: u64,
-    agent_pss: u64,
-    hosts_pss: u64,
     /// Of the whole machine, whoever uses it: for comparison.
     machine_slab: u64,
 }
@@ -78,9 +78,9 @@ impl Memory {
             ..Self::default()
         };
         let mut groups = vec![group.0.clone()];
-        memory.agent_pss = processes::memory(cluster.server_pid()).1;
+        memory.agent = processes::memory(cluster.server_pid()).anonymous;
         for host in cluster.processes("sandbox-host") {
-            memory.hosts_pss += processes::memory(host).1;
+            memory.hosts += processes::memory(host).anonymous;
             groups.push(processes::memory_group(host).context("a host has a memory group")?);
         }
         for group in groups {
@@ -91,7 +91,6 @@ impl Memory {
                 let line = stat.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
                 line.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0) / 1024
             };
-            memory.anonymous += field("rss");
             memory.shared += field("shmem");
             let kernel = fs::read_to_string(group.join("memory.kmem.usage_in_bytes"))?;
             memory.kernel += kernel.trim().parse::<u64>()? / 1024;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     connection::Access,
     creates::load_command,
+    disk,
     figures::{Durations, print},
     watch::{Event, Events},
     workload,
@@ -21,6 +22,7 @@ pub(crate) fn measure(count: usize, component: Option<&Path>) -> anyhow::Result<
     let cluster = Cluster::start(Options::default());
     let component = component.map_or_else(workload::component, Path::to_owned);
     cluster.load(&component, "hello:1").ok();
+    disk::measure(&cluster.data())?;
     let out = run(&mut load_command(&cluster, &["load-pods"], &[count])?, "").ok();
     print(format!("pods {}", out.trim()));
     Ok(())

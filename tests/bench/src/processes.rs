@@ -66,14 +66,28 @@ pub(crate) fn cpu(pid: u32) -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
-/// Resident and proportional memory in kB.
-pub(crate) fn memory(pid: u32) -> (u64, u64) {
+/// Memory of a process, in kB.
+pub(crate) struct Resident {
+    pub(crate) rss: u64,
+    /// Pages that processes share are divided among them.
+    pub(crate) pss: u64,
+    /// Without the pages of files.
+    pub(crate) anonymous: u64,
+}
+
+/// What a process holds now.
+pub(crate) fn memory(pid: u32) -> Resident {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let field = |name: &str| {
-        let line = rollup.lines().find(|l| l.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        let value = rollup.lines().find_map(|l| l.strip_prefix(name))?;
+        value.split_whitespace().next()?.parse::<u64>().ok()
     };
-    (field("Rss:").unwrap_or(0), field("Pss:").unwrap_or(0))
+    let kb = |name| field(name).unwrap_or(0);
+    Resident {
+        rss: kb("Rss:"),
+        pss: kb("Pss:"),
+        anonymous: kb("Anonymous:"),
+    }
 }
 
 /// A field of `/proc/meminfo`, in kB.

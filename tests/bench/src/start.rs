@@ -48,12 +48,12 @@ fn idle(cluster: &Cluster) {
     processes::leave(SETTLE);
     let (mut rss, mut pss) = (0, 0);
     for process in processes::of_binary(&e2e::binary()) {
-        let (r, p) = processes::memory(process.pid);
-        rss += r;
-        pss += p;
+        let held = processes::memory(process.pid);
+        rss += held.rss;
+        pss += held.pss;
         print(format!(
-            "idle process pid={} rss_kb={r} pss_kb={p} command={:?}",
-            process.pid, process.command
+            "idle process pid={} rss_kb={} pss_kb={} anonymous_kb={} command={:?}",
+            process.pid, held.rss, held.pss, held.anonymous, process.command
         ));
     }
     print(format!("idle total rss_kb={rss} pss_kb={pss}"));

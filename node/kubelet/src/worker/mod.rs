@@ -81,6 +81,21 @@ struct Reported {
     version: String,
 }
 
+impl Reported {
+    /// Takes in what the API holds. One copy, where it is what was told last.
+    fn take(&mut self, stored: &PodStatus, told: &Arc<PodStatus>) {
+        if *stored != *self.stored {
+            self.stored = Arc::new(stored.clone());
+            self.sent = self.stored.clone();
+        }
+        for status in [&mut self.stored, &mut self.sent] {
+            if !Arc::ptr_eq(status, told) && **status == **told {
+                *status = told.clone();
+            }
+        }
+    }
+}
+
 impl Worker {
     /// A worker for the pod in `inbox`; `wake` makes it look again.
     pub(crate) fn new(shared: Arc<Shared>, pod: Arc<Pod>, inbox: watch::Receiver<Desired>, wake: Arc<Notify>) -> Self {
@@ -169,11 +184,8 @@ impl Worker {
         self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
         self.allocate();
         self.memory.evicted = self.shared.evictions.of(&self.pod.metadata.uid);
-        if self.pod.is_as_new_as(&self.reported.version) && self.pod.status != *self.reported.stored {
-            // One copy, where it is what was told last.
-            let told = (self.pod.status == *self.last_status).then(|| self.last_status.clone());
-            self.reported.stored = told.unwrap_or_else(|| Arc::new(self.pod.status.clone()));
-            self.reported.sent = self.reported.stored.clone();
+        if self.pod.is_as_new_as(&self.reported.version) {
+            self.reported.take(&self.pod.status, &self.last_status);
         }
     }
 
