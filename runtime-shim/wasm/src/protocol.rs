@@ -17,6 +17,7 @@ pub mod channel;
 pub mod compiled;
 pub mod frame;
 pub mod launch;
+pub(crate) mod packed;
 
 use std::net::Ipv4Addr;
 

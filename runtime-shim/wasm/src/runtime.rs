@@ -196,13 +196,7 @@ impl Runtime {
 
     /// Ends all pods and their hosts, as `wherry down` does; images stay.
     pub async fn down(&self) -> Result<(), Error> {
-        let sandboxes: Vec<_> = self
-            .shared
-            .model
-            .lock()
-            .sandboxes()
-            .map(|sandbox| sandbox.id.clone())
-            .collect();
+        let sandboxes: Vec<_> = self.shared.model.lock().sandbox_ids().cloned().collect();
         let removals = sandboxes.iter().map(|id| self.remove(id));
         let results = futures::future::join_all(removals).await;
         self.hosts.end_all().await;
@@ -300,12 +294,12 @@ impl cri::Runtime for Runtime {
     }
 
     async fn list_sandboxes(&self) -> Result<Vec<Sandbox>, Error> {
-        Ok(self.shared.model.lock().sandboxes().cloned().collect())
+        Ok(self.shared.model.lock().sandboxes().collect())
     }
 
     async fn sandbox(&self, id: &SandboxId) -> Result<Option<Sandbox>, Error> {
         let model = self.shared.model.lock();
-        Ok(model.sandbox(id).map(|held| held.record.sandbox.clone()))
+        Ok(model.sandbox(id).map(|held| held.record.sandbox))
     }
 
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
@@ -325,12 +319,12 @@ impl cri::Runtime for Runtime {
     }
 
     async fn list_containers(&self) -> Result<Vec<Container>, Error> {
-        Ok(self.shared.model.lock().containers().cloned().collect())
+        Ok(self.shared.model.lock().containers().collect())
     }
 
     async fn container(&self, id: &ContainerId) -> Result<Option<Container>, Error> {
         let model = self.shared.model.lock();
-        Ok(model.container(id).map(|held| held.record.container.clone()))
+        Ok(model.container(id).map(|held| held.record.container))
     }
 
     async fn reopen_container_log(&self, id: &ContainerId) -> Result<(), Error> {

@@ -13,13 +13,13 @@ use std::{
 
 use cri::{ContainerId, SandboxId};
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{
     Answer, Change, ContainerRecord, Cursor, Event, FromHost, PAGE_ITEMS, Page, SandboxRecord, container_file,
-    sandbox_file,
+    packed::Packed, sandbox_file,
 };
 
 /// Changes that are kept for an agent that comes back.
@@ -36,11 +36,18 @@ pub(crate) struct Table {
 struct Held {
     generation: u64,
     sequence: u64,
-    sandboxes: BTreeMap<SandboxId, SandboxRecord>,
-    containers: BTreeMap<ContainerId, ContainerRecord>,
+    sandboxes: BTreeMap<SandboxId, Packed<SandboxRecord>>,
+    containers: BTreeMap<ContainerId, HeldContainer>,
     /// What the last changes were of, oldest first; the newest has the number `sequence`.
     ring: VecDeque<Touched>,
     subscribers: Vec<Subscriber>,
+}
+
+/// A container's record, and the sandbox it is in.
+#[derive(Debug)]
+struct HeldContainer {
+    record: Packed<ContainerRecord>,
+    sandbox: SandboxId,
 }
 
 /// What a change was of. What it changed to is the record, or that there is none: later changes supersede earlier ones.
@@ -98,11 +105,11 @@ impl Table {
     }
 
     pub(crate) fn sandbox(&self, id: &SandboxId) -> Option<SandboxRecord> {
-        self.held.lock().sandboxes.get(id).cloned()
+        self.held.lock().sandboxes.get(id)?.unpack()
     }
 
     pub(crate) fn container(&self, id: &ContainerId) -> Option<ContainerRecord> {
-        self.held.lock().containers.get(id).cloned()
+        self.held.lock().containers.get(id)?.record.unpack()
     }
 
     /// The containers of a sandbox.
@@ -110,8 +117,8 @@ impl Table {
         let held = self.held.lock();
         held.containers
             .values()
-            .filter(|record| record.container.sandbox == *sandbox)
-            .cloned()
+            .filter(|container| container.sandbox == *sandbox)
+            .filter_map(|container| container.record.unpack())
             .collect()
     }
 
@@ -173,10 +180,10 @@ impl Table {
         };
         let mut from = Unbounded;
         match after {
-            Cursor::Start => page.sandboxes = held.sandboxes.values().take(PAGE_ITEMS).cloned().collect(),
+            Cursor::Start => page.sandboxes = unpacked(held.sandboxes.values(), PAGE_ITEMS),
             Cursor::Sandbox(id) => {
                 let rest = held.sandboxes.range::<SandboxId, _>((Excluded(id), Unbounded));
-                page.sandboxes = rest.map(|(_, record)| record.clone()).take(PAGE_ITEMS).collect();
+                page.sandboxes = unpacked(rest.map(|(_, record)| record), PAGE_ITEMS);
             }
             Cursor::Container(id) => from = Excluded(id),
         }
@@ -186,7 +193,7 @@ impl Table {
         }
         let room = PAGE_ITEMS - page.sandboxes.len();
         let rest = held.containers.range::<ContainerId, _>((from, Unbounded));
-        page.containers = rest.map(|(_, record)| record.clone()).take(room).collect();
+        page.containers = unpacked(rest.map(|(_, container)| &container.record), room);
         if page.containers.len() == room {
             page.next = page
                 .containers
@@ -219,10 +226,14 @@ impl Held {
     fn apply(&mut self, change: Change) {
         match &change {
             Change::Sandbox(record) => {
-                self.sandboxes.insert(record.sandbox.id.clone(), (**record).clone());
+                self.sandboxes.insert(record.sandbox.id.clone(), Packed::new(record));
             }
             Change::Container(record) => {
-                self.containers.insert(record.container.id.clone(), (**record).clone());
+                let held = HeldContainer {
+                    record: Packed::new(record),
+                    sandbox: record.container.sandbox.clone(),
+                };
+                self.containers.insert(record.container.id.clone(), held);
             }
             Change::SandboxRemoved(id) => {
                 self.sandboxes.remove(id);
@@ -259,12 +270,12 @@ impl Held {
 
     fn now(&self, touched: &Touched) -> Change {
         match touched {
-            Touched::Sandbox(id) => match self.sandboxes.get(id) {
-                Some(record) => Change::Sandbox(Box::new(record.clone())),
+            Touched::Sandbox(id) => match self.sandboxes.get(id).and_then(Packed::unpack) {
+                Some(record) => Change::Sandbox(Box::new(record)),
                 None => Change::SandboxRemoved(id.clone()),
             },
-            Touched::Container(id) => match self.containers.get(id) {
-                Some(record) => Change::Container(Box::new(record.clone())),
+            Touched::Container(id) => match self.containers.get(id).and_then(|held| held.record.unpack()) {
+                Some(record) => Change::Container(Box::new(record)),
                 None => Change::ContainerRemoved(id.clone()),
             },
         }
@@ -280,6 +291,13 @@ impl Touched {
             Change::ContainerRemoved(id) => Self::Container(id.clone()),
         }
     }
+}
+
+fn unpacked<'a, R: Serialize + DeserializeOwned + 'a>(
+    records: impl Iterator<Item = &'a Packed<R>>,
+    most: usize,
+) -> Vec<R> {
+    records.filter_map(Packed::unpack).take(most).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

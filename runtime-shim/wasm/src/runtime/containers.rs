@@ -158,7 +158,7 @@ impl Runtime {
             .model
             .lock()
             .container(id)
-            .map(|held| held.record.container.config.image.clone());
+            .map(|held| held.record.container.config.image);
         let result = host
             .link()
             .order(Call::StartContainer { container: id.clone() }, Vec::new(), START)
@@ -202,7 +202,7 @@ impl Runtime {
             .model
             .lock()
             .container(id)
-            .map(|held| held.record.container.log_path.clone());
+            .map(|held| held.record.container.log_path);
         let path = PathBuf::from(path.unwrap_or_default());
         let work = self.shared.tasks.spawn_blocking(move || open_log(&path));
         let log = work.await.map_err(|error| Error::failed("opening its log", error))??;
@@ -237,14 +237,14 @@ impl Runtime {
         let model = self.shared.model.lock();
         stats
             .into_iter()
-            .filter(|usage| model.container(&usage.id).is_some())
+            .filter(|usage| model.has_container(&usage.id))
             .collect()
     }
 
     /// Where the views of a container of a running host are; those of other hosts go with the host's directory.
     fn views_of(&self, host: &HostId, id: &ContainerId) -> Option<PathBuf> {
         let model = self.shared.model.lock();
-        let sandbox = &model.container(id)?.record.container.sandbox;
+        let sandbox = model.sandbox_of(id)?;
         Some(self.hosts.get(host)?.views(sandbox, id))
     }
 
@@ -254,7 +254,7 @@ impl Runtime {
             what: "container",
             id: id.to_string(),
         })?;
-        Ok((held.host.clone(), held.record.container.state))
+        Ok((held.host, held.record.container.state))
     }
 
     /// Orders it of the host that holds the container; of a host that has ended there is nothing to order.

@@ -185,12 +185,7 @@ impl Runtime {
 
     /// What the program of a container says of itself.
     pub(super) fn program_of_container(&self, id: &ContainerId) -> Result<Option<WasmProgram>, Error> {
-        let key = self
-            .shared
-            .model
-            .lock()
-            .container(id)
-            .map(|held| held.record.code_key.clone());
+        let key = self.shared.model.lock().container(id).map(|held| held.record.code_key);
         let key = key.ok_or_else(|| Error::NotFound {
             what: "container",
             id: id.to_string(),

@@ -14,10 +14,11 @@ use std::{
 
 use cri::{Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState};
 use ipnet::Ipv4Net;
+use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::truth::{Origin, Untrue};
 use super::addresses::{Addresses, NoneLeft, loopback_half, wasm_half};
-use crate::protocol::{Change, ContainerRecord, Network, SandboxRecord};
+use crate::protocol::{Change, ContainerRecord, Network, SandboxRecord, packed::Packed};
 
 /// A sandbox host's id.
 pub(crate) type HostId = std::sync::Arc<str>;
@@ -93,6 +94,35 @@ pub(crate) struct Held<R> {
     pub(crate) record: R,
 }
 
+/// The same as it rests.
+#[derive(Debug, PartialEq)]
+struct Kept<R> {
+    host: HostId,
+    record: Packed<R>,
+}
+
+impl<R: Serialize + DeserializeOwned> Kept<R> {
+    fn new(host: &HostId, record: &R) -> Self {
+        Self {
+            host: host.clone(),
+            record: Packed::new(record),
+        }
+    }
+
+    fn held(&self) -> Option<Held<R>> {
+        let record = self.record.unpack()?;
+        let host = self.host.clone();
+        Some(Held { host, record })
+    }
+}
+
+/// A container's record, and the sandbox it is in.
+#[derive(Debug)]
+struct KeptContainer {
+    kept: Kept<ContainerRecord>,
+    sandbox: SandboxId,
+}
+
 /// A sandbox that is being made.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pending {
@@ -112,9 +142,8 @@ pub(crate) enum Creation<T, P> {
 /// The copy.
 #[derive(Debug)]
 pub(crate) struct Model {
-    // Trees: a hash table of such large values holds as much room for those to come.
-    sandboxes: BTreeMap<SandboxId, Held<SandboxRecord>>,
-    containers: BTreeMap<ContainerId, Held<ContainerRecord>>,
+    sandboxes: BTreeMap<SandboxId, Kept<SandboxRecord>>,
+    containers: BTreeMap<ContainerId, KeptContainer>,
     sandbox_keys: HashMap<SandboxKey, SandboxId>,
     container_keys: HashMap<ContainerKey, ContainerId>,
     pending_sandboxes: HashMap<SandboxKey, Pending>,
@@ -166,7 +195,7 @@ impl Model {
                 let mut addresses = Addresses::of(range);
                 self.sandboxes
                     .values()
-                    .filter_map(held_addresses)
+                    .filter_map(|kept| held_addresses(&kept.record.unpack()?))
                     .for_each(|(pod, _)| addresses.hold(pod));
                 self.pod_addresses = Some(addresses);
             }
@@ -177,20 +206,40 @@ impl Model {
         self.pod_addresses.is_some()
     }
 
-    pub(crate) fn sandbox(&self, id: &SandboxId) -> Option<&Held<SandboxRecord>> {
-        self.sandboxes.get(id)
+    pub(crate) fn sandbox(&self, id: &SandboxId) -> Option<Held<SandboxRecord>> {
+        self.sandboxes.get(id)?.held()
     }
 
-    pub(crate) fn container(&self, id: &ContainerId) -> Option<&Held<ContainerRecord>> {
-        self.containers.get(id)
+    pub(crate) fn container(&self, id: &ContainerId) -> Option<Held<ContainerRecord>> {
+        self.containers.get(id)?.kept.held()
     }
 
-    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = &Sandbox> {
-        self.sandboxes.values().map(|held| &held.record.sandbox)
+    /// Whether a container is known.
+    pub(crate) fn has_container(&self, id: &ContainerId) -> bool {
+        self.containers.contains_key(id)
     }
 
-    pub(crate) fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.containers.values().map(|held| &held.record.container)
+    /// The sandbox that a container is in.
+    pub(crate) fn sandbox_of(&self, id: &ContainerId) -> Option<&SandboxId> {
+        self.containers.get(id).map(|container| &container.sandbox)
+    }
+
+    pub(crate) fn sandbox_ids(&self) -> impl Iterator<Item = &SandboxId> {
+        self.sandboxes.keys()
+    }
+
+    pub(crate) fn sandboxes(&self) -> impl Iterator<Item = Sandbox> {
+        self.sandboxes
+            .values()
+            .filter_map(|kept| Some(kept.record.unpack()?.sandbox))
+    }
+
+    pub(crate) fn containers(&self) -> impl Iterator<Item = Container> {
+        let records = self
+            .containers
+            .values()
+            .filter_map(|container| container.kept.record.unpack());
+        records.map(|record| record.container)
     }
 
     /// The ids of what a host holds.
@@ -203,15 +252,15 @@ impl Model {
         let containers = self
             .containers
             .iter()
-            .filter(|(_, held)| held.host == *host)
+            .filter(|(_, container)| container.kept.host == *host)
             .map(|(id, _)| id.clone());
         (sandboxes.collect(), containers.collect())
     }
 
     /// Whether a host holds nothing.
     pub(crate) fn is_empty(&self, host: &HostId) -> bool {
-        !self.sandboxes.values().any(|held| held.host == *host)
-            && !self.containers.values().any(|held| held.host == *host)
+        !self.sandboxes.values().any(|kept| kept.host == *host)
+            && !self.containers.values().any(|container| container.kept.host == *host)
     }
 
     /// Begins or repeats making a sandbox. `fresh` makes an id; `network` takes addresses.
@@ -222,8 +271,8 @@ impl Model {
         network: impl FnOnce(&mut Self) -> Result<Network, NetworkError>,
     ) -> Result<Creation<Sandbox, Pending>, NetworkError> {
         let key = SandboxKey::of(config);
-        if let Some(held) = self.sandbox_keys.get(&key).and_then(|id| self.sandboxes.get(id)) {
-            return Ok(Creation::Exists(held.record.sandbox.clone()));
+        if let Some(held) = self.sandbox_keys.get(&key).and_then(|id| self.sandbox(id)) {
+            return Ok(Creation::Exists(held.record.sandbox));
         }
         if let Some(pending) = self.pending_sandboxes.get(&key) {
             return Ok(Creation::Make(pending.clone()));
@@ -281,11 +330,13 @@ impl Model {
             Change::Sandbox(record) => self.check_sandbox(origin, record)?,
             Change::Container(record) => self.check_container(origin, record)?,
             Change::SandboxRemoved(id) => {
-                truth::check_holder(origin, &id.0, self.sandboxes.get(id).map(|held| &held.host))?
+                truth::check_holder(origin, &id.0, self.sandboxes.get(id).map(|kept| &kept.host))?
             }
-            Change::ContainerRemoved(id) => {
-                truth::check_holder(origin, &id.0, self.containers.get(id).map(|held| &held.host))?
-            }
+            Change::ContainerRemoved(id) => truth::check_holder(
+                origin,
+                &id.0,
+                self.containers.get(id).map(|container| &container.kept.host),
+            )?,
         }
         Ok(match change {
             Change::Sandbox(record) => self.apply_sandbox(&origin.host, *record, now),
@@ -331,16 +382,11 @@ impl Model {
             SandboxState::NotReady => {}
         }
         self.sandbox_keys.insert(key, id.clone());
-        let held = Held {
-            host: host.clone(),
-            record,
-        };
-        let event = Event::Sandbox {
-            id: id.clone(),
-            pod_uid: held.record.sandbox.config.uid.clone(),
-        };
-        let before = self.sandboxes.insert(id.clone(), held);
-        (before.as_ref() != self.sandboxes.get(&id)).then_some(event)
+        let kept = Kept::new(host, &record);
+        let known = self.sandboxes.get(&id) == Some(&kept);
+        self.sandboxes.insert(id.clone(), kept);
+        let pod_uid = record.sandbox.config.uid;
+        (!known).then_some(Event::Sandbox { id, pod_uid })
     }
 
     fn apply_container(&mut self, host: &HostId, record: ContainerRecord) -> Option<Event> {
@@ -354,19 +400,16 @@ impl Model {
             state: container.state,
         };
         self.container_keys.insert(key, id.clone());
-        let before = self.containers.insert(
-            id.clone(),
-            Held {
-                host: host.clone(),
-                record,
-            },
-        );
-        (before.as_ref() != self.containers.get(&id)).then_some(event)
+        let kept = Kept::new(host, &record);
+        let known = self.containers.get(&id).is_some_and(|before| before.kept == kept);
+        let sandbox = record.container.sandbox;
+        self.containers.insert(id, KeptContainer { kept, sandbox });
+        (!known).then_some(event)
     }
 
     fn remove_sandbox(&mut self, id: &SandboxId, now: Duration) -> Option<Event> {
         let was_ready = self.is_ready(id);
-        let Held { record, .. } = self.sandboxes.remove(id)?;
+        let record = self.sandboxes.remove(id)?.record.unpack()?;
         self.sandbox_keys.remove(&SandboxKey::of(&record.sandbox.config));
         if was_ready {
             self.give_back(&record.network, now);
@@ -378,7 +421,7 @@ impl Model {
     }
 
     fn remove_container(&mut self, id: &ContainerId) -> Option<Event> {
-        let Held { record, .. } = self.containers.remove(id)?;
+        let record = self.containers.remove(id)?.kept.record.unpack()?;
         let container = record.container;
         self.container_keys
             .remove(&ContainerKey::of(&container.sandbox, &container.config));
@@ -390,16 +433,12 @@ impl Model {
 
     /// The ids of a sandbox's containers.
     pub(crate) fn containers_of(&self, sandbox: &SandboxId) -> Vec<ContainerId> {
-        let of = |held: &&Held<ContainerRecord>| held.record.container.sandbox == *sandbox;
-        self.containers
-            .values()
-            .filter(of)
-            .map(|held| held.record.container.id.clone())
-            .collect()
+        let of = self.containers.iter().filter(|(_, held)| held.sandbox == *sandbox);
+        of.map(|(id, _)| id.clone()).collect()
     }
 
     fn is_ready(&self, id: &SandboxId) -> bool {
-        let held = self.sandboxes.get(id);
+        let held = self.sandbox(id);
         held.is_some_and(|held| held.record.sandbox.state == SandboxState::Ready)
     }
 
@@ -431,8 +470,8 @@ pub(crate) enum NetworkError {
     NoneLeft(#[from] NoneLeft),
 }
 
-fn held_addresses(held: &Held<SandboxRecord>) -> Option<(Ipv4Addr, Ipv4Addr)> {
-    match (held.record.sandbox.state, &held.record.network) {
+fn held_addresses(record: &SandboxRecord) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    match (record.sandbox.state, &record.network) {
         (SandboxState::Ready, Network::Pod { address, loopback, .. }) => Some((*address, *loopback)),
         _ => None,
     }

@@ -108,9 +108,7 @@ impl Runtime {
 
     fn holder(&self, id: &SandboxId) -> Option<(HostId, SandboxState)> {
         let model = self.shared.model.lock();
-        model
-            .sandbox(id)
-            .map(|held| (held.host.clone(), held.record.sandbox.state))
+        model.sandbox(id).map(|held| (held.host, held.record.sandbox.state))
     }
 
     /// Orders it of the host that holds the sandbox; a host that has ended has stopped everything already.
@@ -131,7 +129,7 @@ impl Runtime {
         let (host, sandbox) = {
             let model = self.shared.model.lock();
             let held = model.sandbox(id).ok_or_else(not_found)?;
-            (held.host.clone(), held.record.sandbox.clone())
+            (held.host, held.record.sandbox)
         };
         match self.hosts.get(&host) {
             Some(host) if sandbox.state == SandboxState::Ready => Ok((host, sandbox.config)),

@@ -88,9 +88,9 @@ impl Hosts {
             let model = self.shared.model.lock();
             let (known_sandboxes, known_containers) = model.held_by(host);
             let known = known_sandboxes.iter().filter_map(|id| model.sandbox(id));
-            sandboxes.extend(known.map(|held| (held.record.sandbox.id.clone(), held.record.clone())));
+            sandboxes.extend(known.map(|held| (held.record.sandbox.id.clone(), held.record)));
             let known = known_containers.iter().filter_map(|id| model.container(id));
-            containers.extend(known.map(|held| (held.record.container.id.clone(), held.record.clone())));
+            containers.extend(known.map(|held| (held.record.container.id.clone(), held.record)));
         }
         sandboxes.extend(
             files

@@ -272,7 +272,7 @@ fn a_host_is_not_believed_what_it_cannot_hold() {
         let error = model.apply(&origin(host), change, NOW).unwrap_err();
         assert!(error.to_string().contains(why), "{error}: {why}");
     }
-    assert_eq!(model.sandbox(&mine.sandbox.id).map(|held| &held.record), Some(&mine));
+    assert_eq!(model.sandbox(&mine.sandbox.id).map(|held| held.record), Some(mine));
 }
 
 #[test]

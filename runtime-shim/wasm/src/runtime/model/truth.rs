@@ -54,7 +54,7 @@ impl Model {
         if self.sandbox_keys.get(&key).is_some_and(|known| *known != sandbox.id) {
             return untrue("a pod that another sandbox holds");
         }
-        if let Some(held) = self.sandboxes.get(&sandbox.id) {
+        if let Some(held) = self.sandbox(&sandbox.id) {
             let known = &held.record.sandbox;
             let same = held.record.network == record.network && SandboxKey::of(&known.config) == key;
             // Its address may have gone to another one since it was stopped.
@@ -89,13 +89,9 @@ impl Model {
         check_holder(
             origin,
             &container.id.0,
-            self.containers.get(&container.id).map(|held| &held.host),
+            self.containers.get(&container.id).map(|held| &held.kept.host),
         )?;
-        let Some(sandbox) = self
-            .sandboxes
-            .get(&container.sandbox)
-            .filter(|held| held.host == origin.host)
-        else {
+        let Some(sandbox) = self.sandbox(&container.sandbox).filter(|held| held.host == origin.host) else {
             return untrue("a container in a sandbox it does not hold");
         };
         let key = ContainerKey::of(&container.sandbox, &container.config);
