@@ -25,7 +25,11 @@ test('from the ingress to the configuration', () => {
   const edges = graph.edges.map((edge) => `${edge.from} ${edge.how} ${edge.to}`);
   expect(edges).toContain('Deployment/a/web owns ReplicaSet/a/web-1');
   expect(edges).toContain('Ingress/a/front routes to Service/a/web');
-  expect(edges).toContain('Service/a/web routes to Pod/a/web-1-x');
+  expect(edges).toContain('Service/a/web owns EndpointSlice/a/web-abc');
+  expect(edges).toContain('EndpointSlice/a/web-abc lists Pod/a/web-1-x');
+  expect(edges).not.toContain('Service/a/web routes to Pod/a/web-1-x');
+  const without = around(objects.filter((one) => one.kind !== 'EndpointSlice'), deployment, 50);
+  expect(without.edges.map((edge) => `${edge.from} ${edge.how} ${edge.to}`)).toContain('Service/a/web routes to Pod/a/web-1-x');
   expect(edges).toContain('Pod/a/web-1-x reads Secret/a/db');
 });
 

@@ -49,7 +49,16 @@ export function relate(objects: Obj[]): { things: Map<string, Thing>; edges: Edg
     owners(thing, link);
     KINDS[thing.kind]?.(thing, thing.object, link, objects);
   }
-  return { things, edges };
+  return { things, edges: withoutShortcuts(edges, things) };
+}
+
+/** A Service leads to its pods by its slices; what a slice lists needs no line of its own. */
+function withoutShortcuts(edges: Edge[], things: Map<string, Thing>): Edge[] {
+  const kind = (id: string): string => things.get(id)?.kind ?? '';
+  const slices = new Map<string, string[]>();
+  for (const { from, to } of edges) if (kind(from) === 'Service' && kind(to) === 'EndpointSlice') slices.set(from, [...(slices.get(from) ?? []), to]);
+  const listed = new Set(edges.filter(({ from }) => kind(from) === 'EndpointSlice').map(({ from, to }) => `${from} ${to}`));
+  return edges.filter(({ from, to }) => !(kind(from) === 'Service' && kind(to) === 'Pod' && slices.get(from)?.some((slice) => listed.has(`${slice} ${to}`))));
 }
 
 type Link = (from: string, kind: string, group: string, namespace: string | undefined, name: string | undefined, how: string, back?: boolean) => void;

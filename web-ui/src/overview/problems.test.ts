@@ -11,7 +11,7 @@ const crashing = (name: string, owner = 'web-1', created = OLD): Obj => ({
   spec: { nodeName: 'n', containers: [{ name: 'app' }] },
   status: { phase: 'Running', containerStatuses: [{ name: 'app', restartCount: 2, state: { waiting: { reason: 'CrashLoopBackOff' } }, lastState: { terminated: { exitCode: 1 } } }] },
 });
-const deployment: Obj = { kind: 'Deployment', metadata: { name: 'web', namespace: 'a', uid: 'd', creationTimestamp: OLD }, spec: { replicas: 2 }, status: {} };
+const deployment: Obj = { kind: 'Deployment', metadata: { name: 'web', namespace: 'a', uid: 'd', creationTimestamp: OLD }, spec: { replicas: 2 }, status: { observedGeneration: 1 } };
 
 test('the same cause of the same owner is told once', () => {
   const found = problems([crashing('web-1-x'), crashing('web-1-y'), crashing('db-0', 'db')], [], NOW);
