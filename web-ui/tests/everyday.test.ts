@@ -116,17 +116,24 @@ describe('every kind of workload', () => {
   });
 
   test('the logs of several pods in one, told apart, searched through', async () => {
-    await cluster.apply(path('apps', 'deployments'), workload('Deployment', 'chatty', 'print:1', { replicas: 2 }));
-    const two = (found: Tree): boolean => new Set((found.items ?? []).filter((one: Tree) => one.status?.containerStatuses?.[0]?.restartCount > 0).map((one: Tree) => one.metadata.name)).size === 2;
+    const chatty = workload('Deployment', 'chatty', 'print:1', { replicas: 2 });
+    chatty.spec.template.spec.containers.push({ name: 'side', image: 'print:1' });
+    await cluster.apply(path('apps', 'deployments'), chatty);
+    const two = (found: Tree): boolean => new Set((found.items ?? []).filter((one: Tree) => one.status?.containerStatuses?.length === 2 && one.status.containerStatuses.every((state: Tree) => state.restartCount > 0)).map((one: Tree) => one.metadata.name)).size === 2;
     const { items } = await until(`${path('', 'pods')}?labelSelector=app%3Dchatty`, two);
     await open('#/k/apps/deployments/default/chatty?tab=logs');
     const log = page.getByRole('log');
-    for (const { metadata } of items) await log.getByText(`${metadata.name}/main`).first().waitFor();
+    for (const { metadata } of items) for (const name of ['main', 'side']) await log.getByText(`${metadata.name}/${name}`).first().waitFor();
     await page.getByLabel('Search the log').fill('HELL');
     await log.locator('mark').first().waitFor();
     expect(await log.locator('mark').first().textContent()).toBe('hell');
     await shot(page, 'logs-several');
     await accessible(page);
+    await page.getByLabel('Container').selectOption('side');
+    await log.getByText(`${items[0].metadata.name}/side`).first().waitFor();
+    expect(await log.getByText(/\/main$/).count()).toBe(0);
+    await page.getByLabel('Previous run').check();
+    await log.getByText(`${items[0].metadata.name}/side`).first().waitFor();
     await open('#/k/core/nodes');
     await cluster.must('DELETE', path('apps', 'deployments', 'chatty'));
   });
@@ -141,6 +148,39 @@ describe('every kind of workload', () => {
     await page.getByText(/kubectl -n default port-forward pod\/hello-/).waitFor();
     await shot(page, 'pod');
     await accessible(page);
+  });
+});
+
+describe('what belongs together', () => {
+  test('from an Ingress to the pods, and who uses a ConfigMap', async () => {
+    await cluster.apply('/apis/networking.k8s.io/v1/namespaces/default/ingresses', {
+      apiVersion: 'networking.k8s.io/v1', kind: 'Ingress', metadata: { name: 'front', namespace: 'default' },
+      spec: { rules: [{ host: 'hello.example', http: { paths: [{ path: '/', pathType: 'Prefix', backend: { service: { name: 'hello', port: { number: 80 } } } }] } }] },
+    });
+    await open('#/k/networking.k8s.io/ingresses/default/front?tab=graph');
+    const link = (name: string | RegExp) => page.getByRole('link', { name, exact: true });
+    for (const name of ['Ingress front', 'Service hello', 'Deployment hello', 'ConfigMap hello', 'Secret hello']) await link(name).waitFor();
+    for (const kind of ['EndpointSlice', 'Pod', 'ReplicaSet']) await link(new RegExp(`^${kind} hello-`)).first().waitFor();
+    await shot(page, 'graph-ingress');
+    await accessible(page);
+    for (const kind of ['configmaps', 'secrets']) {
+      await open(`#/k/core/${kind}/default/hello?tab=graph`);
+      await link('Deployment hello').waitFor();
+      await link(/^Pod hello-/).first().waitFor();
+    }
+    // One goes on from there by a click.
+    await link('Deployment hello').click();
+    await page.getByRole('heading', { name: 'hello' }).waitFor();
+    expect(page.url()).toBe(home('#/k/apps/deployments/default/hello'));
+  });
+
+  test('a table of one namespace, by a field', async () => {
+    await open('#/k/core/configmaps?f=metadata.name%3Dhello');
+    await expect.poll(() => rows(page)).toBe(1);
+    await page.selectOption('#namespace', 'kube-system');
+    await expect.poll(() => rows(page)).toBe(0);
+    await page.selectOption('#namespace', '');
+    await expect.poll(() => rows(page)).toBe(1);
   });
 });
 
@@ -183,9 +223,9 @@ describe('by keys alone', () => {
     }
     await page.getByRole('tab', { name: 'Overview' }).focus();
     await page.keyboard.press('ArrowRight');
-    expect(await page.getByRole('tab', { selected: true }).textContent()).toBe('Logs');
+    await expect.poll(() => page.getByRole('tab', { selected: true }).textContent()).toBe('Logs');
     await page.keyboard.press('End');
-    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('YAML');
+    await expect.poll(() => page.evaluate(() => document.activeElement?.textContent)).toBe('YAML');
     await open('#/k/apps/deployments');
     await page.keyboard.press('?');
     await page.getByRole('dialog', { name: 'Keys' }).waitFor();
@@ -216,7 +256,8 @@ describe('by keys alone', () => {
   });
 
   test('the first stop leads past the navigation', async () => {
-    await page.goto(home('#/k/core/nodes'));
+    await open('#/k/core/nodes');
+    await page.reload();
     await page.getByRole('table', { name: 'Nodes' }).waitFor();
     await page.keyboard.press('Tab');
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('Skip to the content');
@@ -237,6 +278,21 @@ describe('every main page', () => {
     await expect.poll(() => page.getByText(/^(Reading|Loading)…$/).count()).toBe(0);
     await accessible(page);
     if (hash === '#/k/core/pods') await shot(page, 'pods');
+  });
+
+  test('all of them fit on a phone', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    const wide: string[] = [];
+    for (const hash of [...PAGES, '#/k/apps/deployments/default/hello', '#/k/batch/cronjobs/default/nightly']) {
+      await open(hash);
+      await page.locator('main h1, main [role=alert]').first().waitFor();
+      await expect.poll(() => page.getByText(/^(Reading|Loading)…$/).count()).toBe(0);
+      const over = await page.evaluate(() => Math.max(document.documentElement.scrollWidth - innerWidth, document.getElementById('main')!.scrollWidth - document.getElementById('main')!.clientWidth));
+      if (over > 0) wide.push(`${hash} by ${over}`);
+    }
+    await shot(page, 'phone-cronjob');
+    await page.setViewportSize({ width: 1280, height: 800 });
+    expect(wide).toEqual([]);
   });
 
   test('a useful screen is there within a second', async () => {
@@ -261,7 +317,7 @@ describe('every main page', () => {
     const other = await admin.context.newPage();
     await other.goto(page.url());
     await expect.poll(() => rows(other)).toBe(count);
-    expect(await other.getByRole('columnheader', { name: 'Name' }).getAttribute('aria-sort')).toBe('descending');
+    expect(await other.getByRole('columnheader', { name: 'Name', exact: true }).getAttribute('aria-sort')).toBe('descending');
     await other.close();
   });
 
@@ -374,7 +430,8 @@ describe('elsewhere', () => {
 describe('fifty nodes, of which twenty hang', () => {
   test('the overview is there at once, and says who is silent', async () => {
     // Takes connections and says nothing.
-    const silent = createServer(() => {});
+    let taken = 0;
+    const silent = createServer(() => void taken++);
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const { port } = silent.address() as AddressInfo;
     const names = Array.from({ length: 50 }, (_, n) => `fake-${String(n).padStart(2, '0')}`);
@@ -394,6 +451,7 @@ describe('fifty nodes, of which twenty hang', () => {
     }
     console.log(`an hour of 51 nodes of which 50 are silent: ${Math.round(slowest)} ms at most`);
     expect(slowest).toBeLessThan(4000);
+    expect(taken).toBeGreaterThan(0);
     await open('#/');
     await page.getByRole('region', { name: 'Nodes' }).getByText('1 of 51 ready').waitFor();
     await page.getByRole('region', { name: 'The last hour' }).getByText(/50 nodes do not answer/).waitFor();

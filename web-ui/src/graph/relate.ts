@@ -85,12 +85,25 @@ const KINDS: Record<string, (thing: Thing, object: Obj, link: Link, all: Obj[]) 
     for (const tls of object.spec?.tls ?? []) link(thing.id, 'Secret', '', thing.namespace, tls.secretName, 'shows');
   },
   Pod: (thing, object, link) => pod(thing, object.spec ?? {}, link),
+  Deployment: template,
+  ReplicaSet: template,
+  StatefulSet: template,
+  DaemonSet: template,
+  Job: template,
+  CronJob: (thing, object, link) => pod(thing, object.spec?.jobTemplate?.spec?.template?.spec ?? {}, link),
   HorizontalPodAutoscaler: (thing, object, link) => {
     const target = object.spec?.scaleTargetRef;
     if (target) link(thing.id, target.kind, groupOf(target.apiVersion), thing.namespace, target.name, 'scales');
   },
   PersistentVolumeClaim: (thing, object, link) => link(thing.id, 'PersistentVolume', '', undefined, object.spec?.volumeName, 'is bound to'),
 };
+
+/** What the pods of a workload will use, while there are none that say so themselves. */
+function template(thing: Thing, object: Obj, link: Link, all: Obj[]): void {
+  const isOf = (one: Obj): boolean => one.kind === 'Pod' && one.metadata.namespace === thing.namespace && matches(object.spec?.selector?.matchLabels, one.metadata.labels);
+  // An old ReplicaSet of a Deployment wants no pods.
+  if (object.spec?.template?.spec && !all.some(isOf) && !(thing.kind === 'ReplicaSet' && (object.metadata.ownerReferences ?? []).length > 0)) pod(thing, object.spec.template.spec, link);
+}
 
 function pod(thing: Thing, spec: Tree, link: Link): void {
   const uses = (kind: string, name: string | undefined, how: string): void => link(thing.id, kind, '', thing.namespace, name, how);
