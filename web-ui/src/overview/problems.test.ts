@@ -37,4 +37,10 @@ test('what has just begun is not wrong, and what is bad comes first', () => {
   expect(problems([paused, crashing('x')], [], NOW).map((one) => one.finding.tone)).toEqual(['bad', 'wait']);
 });
 
+test('nodes with the same trouble are told of together', () => {
+  const node = (name: string, status: string): Obj => ({ kind: 'Node', metadata: { name, uid: name, creationTimestamp: OLD }, status: { conditions: [{ type: 'Ready', status, message: 'no runtime.' }] } });
+  const found = problems([node('a', 'Unknown'), node('b', 'False'), node('c', 'Unknown'), node('d', 'True')], [], NOW);
+  expect(found.map((one) => [one.object.metadata.name, one.count])).toEqual([['a', 2], ['b', 1]]);
+});
+
 test('tally', () => expect(tally([crashing('a'), crashing('b')], () => 'Running')).toEqual([['Running', 2]]));
