@@ -370,6 +370,10 @@ impl Store {
     pub(crate) fn keep(&self, mut arriving: Arriving, digest: &Digest) -> Result<File, StoreError> {
         let place = self.place(digest);
         let state = self.state.lock();
+        // It may have been pushed here meanwhile.
+        if let Ok(file) = File::open(&place) {
+            return Ok(file);
+        }
         let keep = || {
             let file = File::open(&arriving.path)?;
             file.sync_all()?;
