@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 scripts/packages.sh pngquant
 # Name in the README, and the artifact that it is.
-for pair in overview=hour pods=pods deployment=deployment graph=graph pod=pod wasm=wasm logs=logs-several terminal=terminal \
+for pair in overview=hour pods=pods deployment=deployment graph=graph-ingress pod=pod wasm=wasm logs=logs-several terminal=terminal \
   node=node drain=drain diff=diff access=access deploy=deploy-review palette=palette cronjob=cronjob phone=phone; do
   for theme in light dark; do
     from=web-ui/artifacts/${pair#*=}-$theme.png
