@@ -22,6 +22,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
     let directory = DataDir::hold(&options.data.path()?)?;
     let gateway = agent::gateway(machine::first_subnet(options.ranges.cluster_cidr, up::NODE_PREFIX)?);
     let store = store.unwrap_or_else(|| Store::Redb(default_store(directory.path())));
+    let images = kept_images::config(&options.images, matches!(store, Store::Etcd { .. }));
     let server = Server::start(server::Config {
         data_dir: directory.path().to_owned(),
         store,
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: cli::ControlPlane) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: up::NODE_PREFIX,
-        images: kept_images::config(&options.images),
+        images,
         audit: options.audit.config()?,
         authentication: options.authentication.config()?,
         authorization: options.authorization.config()?,
@@ -70,10 +71,11 @@ pub(crate) fn backup(options: &cli::Backup) -> anyhow::Result<()> {
         }
     };
     cli::say(&format!(
-        "{}: {} keys at revision {}; it holds the cluster's keys, keep it secret",
+        "{}: {} keys at revision {}{}; it holds the cluster's keys, keep it secret",
         options.file.display(),
         summary.keys,
-        summary.revision
+        summary.revision,
+        with_images(&summary)
     ));
     Ok(())
 }
@@ -84,12 +86,21 @@ pub(crate) fn restore(options: &cli::Restore) -> anyhow::Result<()> {
     let store = file_of(options.store.as_ref(), directory.path())?;
     let summary = server::backup::restore(&options.file, directory.path(), &store)?;
     cli::say(&format!(
-        "{}: {} keys; the store goes on at revision {}",
+        "{}: {} keys{}; the store goes on at revision {}",
         store.display(),
         summary.keys,
+        with_images(&summary),
         summary.revision
     ));
     Ok(())
+}
+
+/// What is said of a backup's images, if there are any.
+fn with_images(summary: &server::backup::Summary) -> String {
+    match summary.images {
+        Some(images) if images.images > 0 => format!(" and {} images ({} bytes)", images.images, images.bytes),
+        _ => String::new(),
+    }
 }
 
 /// Has the running control plane seal Secrets with a new key.

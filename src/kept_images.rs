@@ -11,10 +11,10 @@ use server::{IMAGE_DOMAIN, Images, Inspector, Looked, NodeCredentials};
 
 use crate::{cli, machine};
 
-/// What the control plane is told of them.
-pub(crate) fn config(options: &cli::KeptImages) -> Images {
+/// What the control plane is told of them, which may share its store.
+pub(crate) fn config(options: &cli::KeptImages, shared: bool) -> Images {
     Images {
-        limits: options.limits(),
+        limits: options.limits(shared),
         inspector: Arc::new(Child),
     }
 }

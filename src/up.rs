@@ -64,7 +64,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
         service_range: options.ranges.service_cidr,
         node_ports: options.ranges.service_node_port_range.ports(),
         node_prefix: NODE_PREFIX,
-        images: kept_images::config(&options.images),
+        images: kept_images::config(&options.images, false),
         audit: options.audit.config()?,
         authentication: options.authentication.config()?,
         authorization: options.authorization.config()?,

@@ -5,22 +5,32 @@ use server::ImageLimits;
 
 const KIB: u64 = 1 << 10;
 
-/// How much the control plane keeps of images; none where it shares its store.
+/// How much the control plane keeps of images.
 #[derive(Args)]
 pub(crate) struct KeptImages {
-    /// The largest program that is uploaded or pushed to the cluster's own registry.
-    #[arg(long, value_name = "SIZE", default_value = "256Mi", value_parser = size)]
-    image_size_limit: u64,
-    /// All that this registry keeps, in DIR/registry. The last 5 % of the disk stay free whatever is said here.
-    #[arg(long, value_name = "SIZE", default_value = "8Gi", value_parser = size)]
-    image_registry_limit: u64,
+    /// The largest program that is uploaded or pushed to the cluster's own registry. [default: 256Mi, or 64Mi on etcd]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    image_size_limit: Option<u64>,
+    /// All that this registry keeps: in DIR/registry, or in the store where that is on etcd. The last 5 % of the disk stay
+    /// free whatever is said here. [default: 8Gi, or 512Mi on etcd]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    image_registry_limit: Option<u64>,
 }
 
 impl KeptImages {
-    pub(crate) fn limits(&self) -> ImageLimits {
+    /// What was asked for, or what becomes a directory, or a store that others share: etcd has 2 GiB for everything unless it
+    /// is told otherwise.
+    pub(crate) fn limits(&self, shared: bool) -> ImageLimits {
+        let usual = match shared {
+            true => ImageLimits {
+                image: 64 * KIB.pow(2),
+                total: 512 * KIB.pow(2),
+            },
+            false => ImageLimits::default(),
+        };
         ImageLimits {
-            image: self.image_size_limit,
-            total: self.image_registry_limit,
+            image: self.image_size_limit.unwrap_or(usual.image),
+            total: self.image_registry_limit.unwrap_or(usual.total),
         }
     }
 }

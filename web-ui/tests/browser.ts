@@ -1,7 +1,7 @@
 // Chromium for the tests: what is wrong on a page fails the test that opened it.
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { expect } from 'vitest';
 
 const ARTIFACTS = process.env.WHERRY_ARTIFACTS ?? new URL('../artifacts', import.meta.url).pathname;
@@ -23,9 +23,10 @@ export interface Visit {
 }
 
 /** A browser of one person. `checked` contexts keep the page's content policy, as people's browsers do. */
-export async function visit(browser: Browser, url: string, options: { width?: number; height?: number } = {}): Promise<Visit> {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: options.width ?? 1280, height: options.height ?? 800 }, reducedMotion: 'reduce' });
+export async function visit(browser: Browser, url: string, options: BrowserContextOptions = {}, prepare?: (context: BrowserContext) => Promise<void>): Promise<Visit> {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce', ...options });
   context.setDefaultTimeout(PATIENCE);
+  await prepare?.(context);
   const page = await context.newPage();
   const wrong: string[] = [];
   page.on('pageerror', (error) => wrong.push(`error: ${error.message}`));

@@ -23,6 +23,9 @@ export class Cluster {
   readonly port = Number(process.env.WHERRY_PORT ?? 16443);
   readonly url = `https://127.0.0.1:${this.port}`;
   link = '';
+  /** The administrator's, as PEM. */
+  certificate: Buffer = Buffer.alloc(0);
+  key: Buffer = Buffer.alloc(0);
 
   /** With further flags of `wherry up`. */
   constructor(private readonly flags: string[] = []) {}
@@ -49,7 +52,8 @@ export class Cluster {
     const config = parse(readFileSync(kubeconfig, 'utf8')) as Tree;
     const bytes = (text: string): Buffer => Buffer.from(text, 'base64');
     const { user } = config.users[0];
-    this.agent = new Agent({ keepAlive: true, maxSockets: 16, ca: bytes(config.clusters[0].cluster['certificate-authority-data']), cert: bytes(user['client-certificate-data']), key: bytes(user['client-key-data']) });
+    [this.certificate, this.key] = [bytes(user['client-certificate-data']), bytes(user['client-key-data'])];
+    this.agent = new Agent({ keepAlive: true, maxSockets: 16, ca: bytes(config.clusters[0].cluster['certificate-authority-data']), cert: this.certificate, key: this.key });
   }
 
   private tail(): string {

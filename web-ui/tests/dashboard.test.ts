@@ -165,7 +165,7 @@ describe('tables', () => {
   test('the palette finds kinds, objects and commands', async () => {
     await page.keyboard.press('Control+k');
     await page.getByRole('combobox', { name: 'Search' }).fill('argo');
-    await page.getByRole('option', { name: /argo/ }).waitFor({ state: 'detached' });
+    await page.getByRole('option', { name: /^argo Boat in default/ }).waitFor();
     await page.getByRole('combobox', { name: 'Search' }).fill('deploy');
     await page.getByRole('option', { name: /^Deployments/ }).waitFor();
     await page.getByRole('combobox', { name: 'Search' }).fill('hello');
@@ -425,6 +425,8 @@ describe('YAML', () => {
     await page.getByRole('button', { name: 'Take them over' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
     await until(`${core('configmaps')}/owned`, (found) => found.data.colour === 'blue');
+    // The browser hears of it later than the cluster, and then shows what was applied.
+    await page.getByRole('heading', { name: 'owned' }).waitFor();
   });
 });
 

@@ -10,11 +10,8 @@ use async_trait::async_trait;
 
 const CONTAINERS: [&str; 3] = ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"];
 
-/// Refuses pods that name images of other namespaces, or any where none are kept.
-pub struct Images {
-    /// Whether this control plane keeps images.
-    pub kept: bool,
-}
+/// Refuses pods that name images of other namespaces.
+pub struct Images;
 
 #[async_trait]
 impl Admission for Images {
@@ -37,7 +34,7 @@ impl Admission for Images {
         // What runs already may go on, whatever else is changed of it.
         let new = images(pod).into_iter().filter(|image| !known.contains(image));
         for image in new {
-            if let Some(why) = refusal(image, namespace, self.kept) {
+            if let Some(why) = refusal(image, namespace) {
                 let name = if request.name.is_empty() {
                     pod.name()
                 } else {
@@ -59,13 +56,8 @@ fn images(pod: &Object) -> Vec<&str> {
 }
 
 /// Why a pod of a namespace must not run an image; `None` where nothing is against it.
-fn refusal(image: &str, namespace: &str, kept: bool) -> Option<String> {
+fn refusal(image: &str, namespace: &str) -> Option<String> {
     let rest = image.strip_prefix(DOMAIN)?.strip_prefix('/')?;
-    if !kept {
-        return Some(format!(
-            "image {image:?}: this cluster's control planes share their store and keep no images; push it to a registry of your own"
-        ));
-    }
     match repository(image) {
         Some((of, _)) if of == namespace => None,
         Some((of, _)) => Some(format!(
@@ -93,16 +85,15 @@ mod tests {
 
     #[test]
     fn pods_run_images_of_their_own_namespace() {
-        let ask = |image: &str, kept| refusal(image, "team", kept).unwrap_or_default();
-        assert_eq!(ask("wherry.internal/team/hello:1", true), "");
-        assert_eq!(ask("docker.io/other/hello:1", true), "");
-        assert_eq!(ask("wherry.internal.example/other/hello:1", true), "");
-        let other = ask("wherry.internal/other/hello:1", true);
+        let ask = |image: &str| refusal(image, "team").unwrap_or_default();
+        assert_eq!(ask("wherry.internal/team/hello:1"), "");
+        assert_eq!(ask("docker.io/other/hello:1"), "");
+        assert_eq!(ask("wherry.internal.example/other/hello:1"), "");
+        let other = ask("wherry.internal/other/hello:1");
         assert!(
             other.contains("is of the namespace \"other\"") && other.ends_with("wherry.internal/team/hello:1"),
             "{other}"
         );
-        assert!(ask("wherry.internal/hello:1", true).contains("names no namespace"));
-        assert!(ask("wherry.internal/team/hello:1", false).contains("keep no images"));
+        assert!(ask("wherry.internal/hello:1").contains("names no namespace"));
     }
 }

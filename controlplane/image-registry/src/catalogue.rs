@@ -169,6 +169,122 @@ impl Catalogue {
         manifests.chain(parts.map(|blob| blob.digest.clone())).collect()
     }
 
+    /// As it was read at a revision of a store: what was changed by the write that made it has that revision.
+    pub(crate) fn settled(mut self, at: u64) -> Self {
+        for entry in self.names.values_mut().filter(|entry| entry.revision == 0) {
+            entry.revision = at;
+        }
+        self.revision = at;
+        self
+    }
+
+    /// As it is written to a store, which only then says its revision: what was changed since another stands there as 0.
+    pub(crate) fn unsettled(&self, since: u64) -> Self {
+        let mut copy = self.clone();
+        for entry in copy.names.values_mut().filter(|entry| entry.revision > since) {
+            entry.revision = 0;
+        }
+        copy.revision = 0;
+        copy
+    }
+
+    /// Has a repository be as it is elsewhere since a revision.
+    pub(crate) fn replace(&mut self, repository: &Repository, part: Option<&Catalogue>, revision: u64) -> Vec<Change> {
+        let before = self.of(repository);
+        self.names.retain(|key, _| !is_of(key, repository));
+        self.manifests.retain(|key, _| !is_of(key, repository));
+        if let Some(part) = part {
+            let names = part.names.iter().filter(|(key, _)| is_of(key, repository));
+            self.names
+                .extend(names.map(|(key, entry)| (key.clone(), entry.clone())));
+            let manifests = part.manifests.iter().filter(|(key, _)| is_of(key, repository));
+            self.manifests
+                .extend(manifests.map(|(key, manifest)| (key.clone(), manifest.clone())));
+        }
+        self.revision = self.revision.max(revision);
+        let after = self.of(repository);
+        let change = |kind, named: &Named| Change {
+            kind,
+            revision,
+            named: named.clone(),
+        };
+        let mut changes = Vec::new();
+        for (_, was) in before.iter().filter(|(name, was)| !lives_on(was, after.get(*name))) {
+            let mut gone = change(Kind::Deleted, was);
+            gone.named.entry.revision = revision;
+            changes.push(gone);
+        }
+        for (name, named) in &after {
+            match before.get(name) {
+                Some(was) if !lives_on(was, Some(named)) => changes.push(change(Kind::Added, named)),
+                Some(was) if was == named => {}
+                Some(_) => changes.push(change(Kind::Modified, named)),
+                None => changes.push(change(Kind::Added, named)),
+            }
+        }
+        changes
+    }
+
+    /// The objects of a repository.
+    fn of(&self, repository: &Repository) -> BTreeMap<String, Named> {
+        let names = self.names.iter().filter(|(key, _)| is_of(key, repository));
+        names
+            .filter_map(|(key, entry)| Some((key.clone(), self.describe(key, entry)?)))
+            .collect()
+    }
+
+    /// All repositories.
+    pub(crate) fn repositories(&self) -> BTreeSet<Repository> {
+        let names = self.manifests.keys().filter_map(|key| key.split(['@', ':']).next());
+        names
+            .filter_map(|name| {
+                let (namespace, name) = name.split_once('/')?;
+                Repository::new(namespace, name).ok()
+            })
+            .collect()
+    }
+
+    /// Bytes of all content where repositories share none.
+    pub(crate) fn held(&self) -> u64 {
+        let mut held: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for (key, manifest) in &self.manifests {
+            let Some((repository, digest)) = key.split_once('@') else {
+                continue;
+            };
+            held.insert((repository, digest), manifest.size);
+            for blob in [&manifest.config, &manifest.layer] {
+                held.insert((repository, blob.digest.as_str()), blob.size);
+            }
+        }
+        held.values().sum()
+    }
+
+    /// All content that some image needs, with its size.
+    pub(crate) fn content(&self) -> BTreeMap<Digest, u64> {
+        let documents = self.manifests.iter().filter_map(|(key, manifest)| {
+            let digest = key.split_once('@')?.1.parse().ok()?;
+            Some((digest, manifest.size))
+        });
+        let parts = self.manifests.values();
+        let parts = parts.flat_map(|manifest| [&manifest.config, &manifest.layer]);
+        documents
+            .chain(parts.map(|blob| (blob.digest.clone(), blob.size)))
+            .collect()
+    }
+
+    /// An image that needs a content.
+    pub(crate) fn needing(&self, digest: &Digest) -> Option<String> {
+        let needs = |(key, manifest): &(&String, &Manifest)| {
+            key.ends_with(digest.as_str()) || manifest.config.digest == *digest || manifest.layer.digest == *digest
+        };
+        self.manifests.iter().find(needs).map(|(key, _)| key.clone())
+    }
+
+    /// How many names there are.
+    pub(crate) fn names(&self) -> u64 {
+        self.names.len() as u64
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.manifests.len()
     }
@@ -289,6 +405,11 @@ impl Catalogue {
             manifest: manifest.clone(),
         })
     }
+}
+
+/// Whether it is the same object still.
+fn lives_on(was: &Named, is: Option<&Named>) -> bool {
+    is.is_some_and(|is| is.entry.uid == was.entry.uid)
 }
 
 fn key(repository: &Repository, target: &Target) -> String {
@@ -422,6 +543,34 @@ mod tests {
         assert_eq!(all.list(Some("team")).len(), 1);
         assert_eq!(all.list(Some("tea")).len(), 0);
         assert_eq!(all.list(None).len(), 1);
+    }
+
+    #[test]
+    fn what_happens_elsewhere_is_told_as_if_it_were_here() {
+        let (mut here, mut there) = (Catalogue::default(), Catalogue::default().settled(7));
+        let [one, two] = [b"1", b"2"].map(|content| Digest::of(content));
+        let mut follow = |there: &Catalogue, since: u64, at: u64| {
+            let written = there.unsettled(since).settled(at);
+            let changes = here.replace(&hello(), Some(&written), at);
+            let at_once = |change: &Change| change.revision == at && change.named.entry.revision == at;
+            assert!(changes.iter().all(at_once));
+            assert_eq!(here.revision, at);
+            (told(&changes), written)
+        };
+        there.put(&hello(), &tag("1"), &one, manifest(b"1"), now());
+        let (first, mut there) = follow(&there, 7, 8);
+        assert_eq!(first, ["+hello:1"]);
+        there.put(&hello(), &tag("1"), &two, manifest(b"2"), now());
+        there.put(&hello(), &tag("2"), &two, manifest(b"2"), now());
+        let (second, mut there) = follow(&there, 8, 11);
+        assert_eq!(second, ["*hello:1", "+hello:2", "+hello@"]);
+        // A tag that went and came back is another object.
+        there.remove(&hello(), &tag("2"), now());
+        there.put(&hello(), &tag("2"), &one, manifest(b"1"), now());
+        let (third, _) = follow(&there, 11, 20);
+        assert_eq!(third, ["-hello:2", "-hello@", "+hello:2"]);
+        assert_eq!(told(&here.replace(&hello(), None, 30)), ["-hello:1", "-hello:2"]);
+        assert!(here.count() == 0 && here.held() == 0 && here.revision == 30);
     }
 
     #[test]

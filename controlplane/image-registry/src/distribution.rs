@@ -66,7 +66,10 @@ pub(crate) async fn answer(
             at.take(id)?;
             Ok(plain(StatusCode::NO_CONTENT))
         }
-        (Part::Tags, "GET") => at.tags(&request),
+        (Part::Tags, "GET") => {
+            registry.fresh().await?;
+            at.tags(&request)
+        }
         (Part::Referrers(digest), "GET") => referrers(&digest.parse().map_err(bad)?),
         _ => Err(Status::method_not_supported(
             &status::resource(),
@@ -85,11 +88,12 @@ struct At<'a> {
 impl At<'_> {
     async fn manifest(&self, target: &Target, method: &Method) -> Result<Response, Status> {
         let missing = || status::not_found(&format!("{}{}", self.repository.name, target.suffix()));
+        self.registry.fresh().await?;
         let (digest, manifest) = self.registry.store.find(&self.repository, target).ok_or_else(missing)?;
-        let (store, wanted) = (self.registry.store.clone(), digest.clone());
+        let found = self.registry.content(&self.repository, &digest).await?;
+        let mut file = found.ok_or_else(missing)?;
         let read = move || {
             let mut bytes = Vec::new();
-            let mut file = store.open_blob(&wanted)?;
             std::io::Read::read_to_end(&mut file, &mut bytes).map(|_| bytes)
         };
         let bytes = blocking(read).await?.map_err(|_| missing())?;
@@ -109,11 +113,10 @@ impl At<'_> {
     /// Content, or from somewhere on: who lost the connection goes on there.
     async fn blob(&self, digest: &Digest, method: &Method, headers: &HeaderMap) -> Result<Response, Status> {
         let missing = || status::not_found(digest.as_str());
+        self.registry.fresh().await?;
         let size = self.registry.store.size(&self.repository, digest).ok_or_else(missing)?;
-        let (store, wanted) = (self.registry.store.clone(), digest.clone());
-        let file = blocking(move || store.open_blob(&wanted))
-            .await?
-            .map_err(|_| missing())?;
+        let found = self.registry.content(&self.repository, digest).await?;
+        let file = found.ok_or_else(missing)?;
         let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
         let (from, to, code) = match range.map(|text| part_of(text, size)) {
             None | Some(None) => (0, size, StatusCode::OK),
@@ -235,6 +238,7 @@ impl At<'_> {
                 "the manifest's digest is {digest}, not {wanted}"
             )));
         }
+        self.registry.fresh().await?;
         for blob in [&artifact.config, &artifact.layer] {
             match self.registry.store.size(&self.repository, &blob.digest) {
                 Some(size) if size == blob.size => {}
@@ -242,9 +246,8 @@ impl At<'_> {
                 None => return Err(bad(format!("{} was not uploaded", blob.digest))),
             }
         }
-        let (store, layer) = (self.registry.store.clone(), artifact.layer.digest.clone());
-        let program = blocking(move || store.open_blob(&layer)).await?;
-        let program = program.map_err(|_| bad(format!("{} was not uploaded", artifact.layer.digest)))?;
+        let program = self.registry.content(&self.repository, &artifact.layer.digest).await?;
+        let program = program.ok_or_else(|| bad(format!("{} was not uploaded", artifact.layer.digest)))?;
         let name = format!("{}{}", self.repository.name, target.suffix());
         let looked = self.registry.look(program, &name, &artifact.title, self.cx.now).await?;
         let (document, size) = self.registry.put(&self.repository, bytes.to_vec()).await?;

@@ -5,8 +5,8 @@
 //! create with a `.wasm` as the body), and OCI's distribution specification below `/v2/`, which is the same resource to RBAC.
 //! The API server has authenticated and authorized whoever comes here.
 //!
-//! Content is in a directory of this process alone. A control plane that shares its store with others would have to share that
-//! too, or show every client another registry: there is none then, and [`admission::Images`] says so to pods that name one.
+//! Content is in a directory of this process alone. Control planes that share a store have the images in that store, and the
+//! directory is a copy of what was asked for ([`shared`]).
 //!
 //! Deliberately absent: container images, image indexes, signatures and other referrers, cross-repository mounts.
 
@@ -16,6 +16,7 @@
 )]
 
 pub mod admission;
+pub mod archive;
 mod arrive;
 mod catalogue;
 mod digest;
@@ -26,13 +27,14 @@ mod name;
 mod objects;
 mod resource;
 mod room;
+pub mod shared;
 mod status;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +55,7 @@ use catalogue::{Manifest, Named};
 use digest::Digest;
 use manifest::Artifact;
 use name::{Repository, Target};
+use shared::{Making, Shared, Sharing};
 use store::{Store, StoreError};
 
 /// Uploads at once; the next are told to come again.
@@ -61,6 +64,8 @@ const UPLOADS: usize = 16;
 const REST: Duration = Duration::from_secs(900);
 /// How often uploads that rest too long are looked for.
 const ROUND: Duration = Duration::from_secs(60);
+/// How often content is looked for that a control plane which has ended left in the shared store.
+const SWEEP: Duration = Duration::from_secs(1800);
 /// Bytes of a manifest or a configuration.
 const MAX_DOCUMENT: u64 = 1 << 20;
 
@@ -88,6 +93,8 @@ pub struct Config {
     pub directory: PathBuf,
     pub limits: Limits,
     pub inspector: Arc<dyn Inspector>,
+    /// The store that has the images, where control planes share one.
+    pub sharing: Option<Sharing>,
 }
 
 /// A registry.
@@ -96,6 +103,7 @@ pub struct Registry(Arc<Inner>);
 
 struct Inner {
     store: Arc<Store>,
+    shared: Option<Arc<Shared>>,
     limits: Limits,
     inspector: Arc<dyn Inspector>,
     /// Uploads by pieces, by their names.
@@ -118,12 +126,26 @@ impl Registry {
     /// Opens a registry, and removes what was left of uploads.
     ///
     /// # Errors
-    /// Its directory cannot be used.
-    pub fn open(config: Config) -> Result<Self, OpenError> {
-        let store = Store::open(Path::new(&config.directory), config.limits.total)?;
+    /// Its directory, or the store that it shares, cannot be used.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let (directory, limits) = (config.directory, config.limits);
+        let opening = |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Shared(error);
+        let (store, shared) = match config.sharing {
+            None => (blocking(move || Store::open(&directory, limits.total)).await, None),
+            Some(sharing) => {
+                let shared = Shared::new(sharing, limits.total);
+                let catalogue = shared.catalogue().await.map_err(|error| opening(error.into()))?;
+                // Beside copies there are uploads.
+                let local = limits.total.saturating_add(limits.image.saturating_mul(UPLOADS as u64));
+                let store = blocking(move || Store::copy_of(&directory, local, catalogue)).await;
+                (store, Some(Arc::new(shared)))
+            }
+        };
+        let store = store.map_err(|status| opening(status.message.into()))??;
         Ok(Self(Arc::new(Inner {
             store: Arc::new(store),
-            limits: config.limits,
+            shared,
+            limits,
             inspector: config.inspector,
             uploads: Mutex::default(),
             places: Arc::new(Semaphore::new(UPLOADS)),
@@ -148,8 +170,30 @@ impl Registry {
         }
     }
 
-    /// Gives up uploads that nobody goes on with, until the end.
+    /// Has nothing happen to images until the answer goes on: for a backup that is of one moment with another's.
+    pub fn stand_still(&self) -> archive::Still<'_> {
+        self.0.store.stand_still()
+    }
+
+    /// Gives up uploads that nobody goes on with, and follows what others do, until the end.
     pub async fn run(self, shutdown: CancellationToken) {
+        let following = async {
+            match &self.0.shared {
+                Some(shared) => match shared.follow(&self.0.store).await {},
+                None => std::future::pending().await,
+            }
+        };
+        let sweeping = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                if let Some(shared) = &self.0.shared
+                    && let Err(error) = shared.sweep().await
+                {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "content that no image needs was not looked for");
+                }
+            }
+        };
         let rounds = async {
             loop {
                 tokio::time::sleep(ROUND).await;
@@ -161,7 +205,14 @@ impl Registry {
                 let _ = tokio::task::spawn_blocking(move || store.tidy()).await;
             }
         };
-        let _ = shutdown.run_until_cancelled(rounds).await;
+        let all = async {
+            tokio::select! {
+                () = following => {}
+                () = sweeping => {}
+                () = rounds => {}
+            }
+        };
+        let _ = shutdown.run_until_cancelled(all).await;
     }
 }
 
@@ -205,24 +256,73 @@ impl Inner {
     /// Makes an image of content that is here.
     async fn commit(&self, made: Made<'_>) -> Result<(), Status> {
         let manifest = Manifest {
-            media_type: made.artifact.media_type,
+            media_type: made.artifact.media_type.clone(),
             size: made.size,
-            config: made.artifact.config,
-            layer: made.artifact.layer,
-            program: made.program,
+            config: made.artifact.config.clone(),
+            layer: made.artifact.layer.clone(),
+            program: made.program.clone(),
             pushed_by: made.by.to_owned(),
         };
+        if let Some(shared) = &self.shared {
+            return self.share(shared, &made, &manifest).await;
+        }
         let (store, repository, target) = (self.store.clone(), made.repository.clone(), made.target.clone());
         let (document, now) = (made.document, made.now);
         self.stored(move || store.commit(&repository, &target, &document, manifest, now))
             .await
     }
 
+    /// Makes an image in the shared store; what of it was brought to another control plane is fetched first.
+    async fn share(&self, shared: &Shared, made: &Made<'_>, manifest: &Manifest) -> Result<(), Status> {
+        let content = [
+            made.document.clone(),
+            manifest.config.digest.clone(),
+            manifest.layer.digest.clone(),
+        ];
+        for digest in &content {
+            let found = self.content(made.repository, digest).await?;
+            found.ok_or_else(|| failed(StoreError::Gone))?;
+        }
+        let making = Making {
+            repository: made.repository,
+            target: made.target,
+            document: &made.document,
+            manifest,
+            now: made.now,
+        };
+        shared.commit(&self.store, making).await.map_err(failed)?;
+        self.store.await_no_more(made.repository, &content);
+        Ok(())
+    }
+
     /// Removes a name; 404 where there is no such.
     async fn remove(&self, repository: &Repository, target: &Target, now: Timestamp) -> Result<(), Status> {
         let (store, of, what) = (self.store.clone(), repository.clone(), target.clone());
-        let removed = self.stored(move || store.remove(&of, &what, now)).await?;
+        let removed = match &self.shared {
+            Some(shared) => shared.remove(repository, target, now).await.map_err(failed)?,
+            None => self.stored(move || store.remove(&of, &what, now)).await?,
+        };
         removed.ok_or_else(|| status::not_found(&format!("{}{}", repository.name, target.suffix())))
+    }
+
+    /// Waits until what others did is known here.
+    async fn fresh(&self) -> Result<(), Status> {
+        match &self.shared {
+            Some(shared) => shared.fresh().await.map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    /// Content of a repository, opened for reading; `None` where it is not there.
+    async fn content(&self, repository: &Repository, digest: &Digest) -> Result<Option<std::fs::File>, Status> {
+        let (store, wanted) = (self.store.clone(), digest.clone());
+        if let Ok(file) = blocking(move || store.open_blob(&wanted)).await? {
+            return Ok(Some(file));
+        }
+        match &self.shared {
+            Some(shared) => shared.fetch(&self.store, repository, digest).await.map_err(failed),
+            None => Ok(None),
+        }
     }
 
     fn named(&self, repository: &Repository, target: &Target) -> Result<Named, Status> {
@@ -236,6 +336,10 @@ impl Inner {
     ) -> Result<T, Status> {
         blocking(work).await?.map_err(|error| status::of_store(&error))
     }
+}
+
+fn failed(error: StoreError) -> Status {
+    status::of_store(&error)
 }
 
 /// An image to be made.

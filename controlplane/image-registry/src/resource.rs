@@ -37,6 +37,7 @@ impl Virtual for Endpoint {
             return distribution::answer(&self.0, &cx, place, request).await;
         }
         let asked = Asked::of(&request)?;
+        self.0.fresh().await?;
         match cx.verb {
             "get" => {
                 let (repository, target) = image(&cx)?;

@@ -21,6 +21,17 @@ pub(crate) fn of_store(error: &StoreError) -> Status {
         StoreError::Full(full) => insufficient(&full.to_string()),
         StoreError::Many => insufficient(&error.to_string()),
         StoreError::Gone => Status::bad_request(error.to_string()),
+        StoreError::Away(full @ ::store::Error::Full { .. }) => insufficient(&full.to_string()),
+        StoreError::Away(source) => {
+            let source = source as &dyn std::error::Error;
+            tracing::warn!(error = source, "the store of the image registry failed");
+            Status::service_unavailable("the store of the image registry does not answer; try again")
+        }
+        StoreError::Damaged(_) => {
+            let mut status = Status::internal("");
+            status.message = error.to_string();
+            status
+        }
         StoreError::Io(source) => {
             tracing::error!(
                 error = source as &dyn std::error::Error,

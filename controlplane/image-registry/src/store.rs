@@ -4,7 +4,7 @@
 //! Content is whole and durable before the catalogue names it, and the catalogue is replaced as a whole: a crash leaves at
 //! worst content that no image needs, which the next start removes, as it does uploads. Only this process writes here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::time::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::catalogue::{Blob, Catalogue, Change, Manifest, Named, Newer};
@@ -26,12 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Changes that are kept for those who watch.
 const HISTORY: usize = 1000;
 /// Images of all namespaces together.
-const MOST: usize = 10_000;
+pub(crate) const MOST: usize = 10_000;
+
+/// Where what is within the directory.
+pub(crate) const INDEX: &str = "index.json";
+pub(crate) const BLOBS: &str = "blobs/sha256";
+const UPLOADS: &str = "uploads";
 
 /// What is stored, and where.
 #[derive(Debug)]
 pub(crate) struct Store {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
     pub(crate) room: Arc<Room>,
     state: Mutex<State>,
     /// The revision of the catalogue, for those who watch.
@@ -43,9 +48,43 @@ struct State {
     catalogue: Catalogue,
     /// Content without an image yet, by who may make one of it.
     waiting: HashMap<(Repository, Digest), (u64, Instant)>,
+    /// Content that a backup reads, by how many do.
+    pinned: HashMap<Digest, usize>,
     history: VecDeque<Change>,
     /// What was told before the history begins.
     told: u64,
+}
+
+/// A registry in which nothing happens while this is there.
+pub(crate) struct Held<'a> {
+    store: &'a Arc<Store>,
+    state: MutexGuard<'a, State>,
+}
+
+/// What a registry held at one moment, kept until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) store: Arc<Store>,
+    pub(crate) catalogue: Catalogue,
+}
+
+impl Held<'_> {
+    pub(crate) fn pin(mut self) -> Pinned {
+        let catalogue = self.state.catalogue.clone();
+        for digest in catalogue.needs() {
+            *self.state.pinned.entry(digest).or_default() += 1;
+        }
+        Pinned {
+            store: self.store.clone(),
+            catalogue,
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.store.unpin(&self.catalogue.needs());
+    }
 }
 
 /// The directory cannot be used.
@@ -69,6 +108,8 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error("the images that control planes share cannot be read")]
+    Shared(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why something was not stored.
@@ -80,6 +121,10 @@ pub(crate) enum StoreError {
     Many,
     #[error("content of the image was deleted meanwhile; push it again")]
     Gone,
+    #[error("{0} is damaged in the store of the image registry; push the image again")]
+    Damaged(String),
+    #[error("the store of the image registry failed")]
+    Away(#[from] ::store::Error),
     #[error("the image registry cannot be written")]
     Io(#[source] io::Error),
 }
@@ -108,16 +153,20 @@ impl Drop for Arriving {
 impl Store {
     /// Opens the directory, or makes it, and removes what no image needs. At most `limit` bytes are stored.
     pub(crate) fn open(root: &Path, limit: u64) -> Result<Self, OpenError> {
+        Self::copy_of(root, limit, load(&root.join(INDEX))?)
+    }
+
+    /// Opens the directory as a copy of what is kept elsewhere.
+    pub(crate) fn copy_of(root: &Path, limit: u64, catalogue: Catalogue) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Io {
             path: root.to_owned(),
             source,
         };
-        for directory in ["blobs/sha256", "uploads"] {
+        for directory in [BLOBS, UPLOADS] {
             fs::create_dir_all(root.join(directory)).map_err(failed)?;
         }
-        let catalogue = load(&root.join("index.json"))?;
-        empty(&root.join("uploads")).map_err(failed)?;
-        let used = sweep(&root.join("blobs/sha256"), &catalogue).map_err(failed)?;
+        empty(&root.join(UPLOADS)).map_err(failed)?;
+        let used = sweep(&root.join(BLOBS), &catalogue).map_err(failed)?;
         let told = catalogue.revision;
         Ok(Self {
             room: Room::new(root.to_owned(), limit, used),
@@ -125,6 +174,7 @@ impl Store {
             state: Mutex::new(State {
                 catalogue,
                 waiting: HashMap::new(),
+                pinned: HashMap::new(),
                 history: VecDeque::new(),
                 told,
             }),
@@ -136,7 +186,7 @@ impl Store {
     pub(crate) fn arriving(&self) -> Arriving {
         let name = uuid::Uuid::new_v4().to_string();
         Arriving {
-            path: self.root.join("uploads").join(name),
+            path: self.root.join(UPLOADS).join(name),
             taken: Some(self.room.taken()),
         }
     }
@@ -286,8 +336,13 @@ impl Store {
             return Ok(None);
         };
         let bytes = serde_json::to_vec(&next).map_err(|error| self.failed(error.into()))?;
-        replace(&self.root.join("index.json"), &bytes).map_err(|error| self.failed(error))?;
+        replace(&self.root.join(INDEX), &bytes).map_err(|error| self.failed(error))?;
         state.catalogue = next;
+        self.tell(state, changes);
+        Ok(Some(()))
+    }
+
+    fn tell(&self, state: &mut State, changes: Vec<Change>) {
         for change in changes {
             if state.history.len() >= HISTORY
                 && let Some(oldest) = state.history.pop_front()
@@ -297,7 +352,64 @@ impl Store {
             state.history.push_back(change);
         }
         self.revision.send_replace(state.catalogue.revision);
-        Ok(Some(()))
+    }
+
+    /// Has repositories be as they are elsewhere since a revision, and removes what no image needs any more.
+    pub(crate) fn mirror(&self, parts: Vec<(Repository, Option<Catalogue>)>, at: u64) {
+        let mut state = self.state.lock();
+        let before = state.catalogue.needs();
+        for (repository, part) in parts {
+            let changes = state.catalogue.replace(&repository, part.as_ref(), at);
+            self.tell(&mut state, changes);
+        }
+        let after = state.catalogue.needs();
+        self.free(&state, before.difference(&after));
+    }
+
+    /// Keeps content that was fetched from elsewhere, and opens it.
+    pub(crate) fn keep(&self, mut arriving: Arriving, digest: &Digest) -> Result<File, StoreError> {
+        let place = self.place(digest);
+        let state = self.state.lock();
+        // It may have been pushed here meanwhile.
+        if let Ok(file) = File::open(&place) {
+            return Ok(file);
+        }
+        let keep = || {
+            let file = File::open(&arriving.path)?;
+            file.sync_all()?;
+            fs::rename(&arriving.path, &place)?;
+            sync_directory(&place)?;
+            Ok(file)
+        };
+        let file = keep().map_err(|error| self.failed(error))?;
+        if let Some(taken) = arriving.taken.take() {
+            taken.keep();
+        }
+        // Whoever has just deleted it did not find it here.
+        let needed = state.catalogue.needs();
+        self.free(
+            &state,
+            std::iter::once(digest).filter(|digest| !needed.contains(digest)),
+        );
+        Ok(file)
+    }
+
+    /// Content that waits for an image is not awaited any more.
+    pub(crate) fn await_no_more(&self, repository: &Repository, content: &[Digest]) {
+        let mut state = self.state.lock();
+        for digest in content {
+            state.waiting.remove(&(repository.clone(), digest.clone()));
+        }
+    }
+
+    pub(crate) fn repositories(&self) -> BTreeSet<Repository> {
+        self.state.lock().catalogue.repositories()
+    }
+
+    /// Bytes of all content where repositories share none, and how many images there are.
+    pub(crate) fn held(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.catalogue.held(), state.catalogue.count())
     }
 
     /// Removes content that was brought for an image that is not made now.
@@ -326,10 +438,32 @@ impl Store {
         self.free(state, unneeded.filter(|digest| !needed.contains(digest)));
     }
 
-    /// Removes content that no image needs, unless it waits for one.
+    /// Has nothing happen until the answer is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held<'_> {
+        Held {
+            store: self,
+            state: self.state.lock(),
+        }
+    }
+
+    fn unpin(&self, content: &BTreeSet<Digest>) {
+        let mut state = self.state.lock();
+        for digest in content {
+            if let Some(count) = state.pinned.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    state.pinned.remove(digest);
+                }
+            }
+        }
+        let needed = state.catalogue.needs();
+        self.free(&state, content.difference(&needed));
+    }
+
+    /// Removes content that no image needs, unless it waits for one or a backup reads it.
     fn free<'d>(&self, state: &State, unneeded: impl Iterator<Item = &'d Digest>) {
         for digest in unneeded {
-            if state.waiting.keys().any(|(_, waiting)| waiting == digest) {
+            if state.pinned.contains_key(digest) || state.waiting.keys().any(|(_, waiting)| waiting == digest) {
                 continue;
             }
             let place = self.place(digest);
@@ -342,7 +476,7 @@ impl Store {
     }
 
     fn place(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.root.join(BLOBS).join(digest.hex())
     }
 
     /// A disk that is full says so in words.
@@ -359,7 +493,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-fn load(path: &Path) -> Result<Catalogue, OpenError> {
+pub(crate) fn load(path: &Path) -> Result<Catalogue, OpenError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Catalogue::default()),
@@ -381,7 +515,7 @@ fn load(path: &Path) -> Result<Catalogue, OpenError> {
 }
 
 /// Replaces a file durably: it is old or new after a crash.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -395,7 +529,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
-fn sync_directory(of: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(of: &Path) -> io::Result<()> {
     match of.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),

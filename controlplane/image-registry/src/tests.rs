@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::manifest::OCI_MANIFEST;
 
+mod shared;
+
 /// Believes what the binary says: `ok` runs, all else does not.
 #[derive(Debug)]
 struct Fake;
@@ -112,13 +114,19 @@ impl Answer {
 }
 
 impl World {
-    fn new(limits: Limits) -> Self {
+    async fn new(limits: Limits) -> Self {
+        Self::sharing(limits, None).await
+    }
+
+    async fn sharing(limits: Limits, sharing: Option<Sharing>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let registry = Registry::open(Config {
             directory: directory.path().to_owned(),
             limits,
             inspector: Arc::new(Fake),
+            sharing,
         });
+        let registry = registry.await;
         let namespace = |value| Arc::new(Object::from_value(value).expect("an object"));
         let namespaces = BTreeMap::from([
             ("team", namespace(json!({"metadata": {"name": "team"}}))),
@@ -229,7 +237,7 @@ const IMAGES: &str = "/apis/registry.wherry.dev/v1/namespaces/team/images";
 
 #[tokio::test]
 async fn an_upload_is_an_image_that_nodes_pull() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     let made = world.upload("hello:1", b"ok program").await;
     assert_eq!(made.code, 201, "{}", made.json());
     assert_eq!(made.json()["status"]["image"], "wherry.internal/team/hello:1");
@@ -267,7 +275,7 @@ async fn an_upload_is_an_image_that_nodes_pull() {
 
 #[tokio::test]
 async fn what_cannot_run_is_named_and_not_stored() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     let refused = world.upload("hello:1", b"bad program").await;
     assert_eq!(refused.code, 422);
     let message = refused.json()["message"].as_str().expect("words").to_owned();
@@ -307,7 +315,7 @@ async fn what_cannot_run_is_named_and_not_stored() {
 
 #[tokio::test]
 async fn a_push_is_taken_in_pieces_and_checked() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     let (config, layer) = ("{\"a\": 1}", "ok pushed");
     let manifest = document(config, layer, "x.wasm").to_string();
     let put = || {
@@ -362,7 +370,7 @@ async fn a_push_is_taken_in_pieces_and_checked() {
 
 #[tokio::test]
 async fn limits_are_told_and_nothing_of_what_is_too_much_stays() {
-    let world = World::new(Limits { image: 20, total: 600 });
+    let world = World::new(Limits { image: 20, total: 600 }).await;
     let large = world.upload("hello:1", b"ok and a good deal too long").await;
     assert_eq!(large.code, 413);
     assert!(
@@ -391,7 +399,7 @@ async fn limits_are_told_and_nothing_of_what_is_too_much_stays() {
 
 #[tokio::test]
 async fn names_and_namespaces_are_checked() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     for name in ["", "Hello:1", "a/b:1", "hello:.x", "hello@sha256:00"] {
         assert_eq!(world.upload(name, b"ok").await.code, 400, "{name}");
     }
@@ -420,7 +428,7 @@ async fn names_and_namespaces_are_checked() {
 
 #[tokio::test]
 async fn deleting_frees_the_content_and_watchers_hear_of_it() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     let from = world.get(IMAGES).await.json()["metadata"]["resourceVersion"]
         .as_str()
         .expect("a revision")
@@ -470,7 +478,7 @@ async fn deleting_frees_the_content_and_watchers_hear_of_it() {
 
 #[tokio::test]
 async fn downloads_go_on_where_they_stopped() {
-    let world = World::new(Limits::default());
+    let world = World::new(Limits::default()).await;
     world.upload("hello:1", b"ok 0123456789").await;
     let path = format!("/v2/team/hello/blobs/{}", Digest::of(b"ok 0123456789"));
     let part = |range: &'static str| {

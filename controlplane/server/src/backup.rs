@@ -2,6 +2,8 @@
 //!
 //! A backup of the embedded store holds the cluster's identity as well: its authorities, the key that signs service account
 //! tokens, and the encryption keys, without which its Secrets could not be read. It is as secret as the data directory.
+//! Behind the store come the images of the cluster's own registry, as they were at the moment that the store is of. A backup
+//! of before there were images ends with the store, and is restored as ever.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,9 +12,21 @@ use std::{
     path::Path,
 };
 
-use store_redb::{Redb, backup::Summary};
+use image_registry::archive;
+use store_redb::{OpenError, Redb};
 
-use crate::{control, identity};
+use crate::{IMAGES, control, identity};
+
+/// What a backup holds, or what was made of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The store's revision, or where the restored one goes on.
+    pub revision: store::Revision,
+    /// How many keys.
+    pub keys: u64,
+    /// Images of the cluster's own registry; `None` in a backup of before there were any.
+    pub images: Option<archive::Summary>,
+}
 
 /// Why there is no backup, or none is restored. Each message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +50,9 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store_redb::backup::Error),
     #[error(transparent)]
-    Open(#[from] store_redb::OpenError),
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Images(#[from] archive::ArchiveError),
     #[error(transparent)]
     Identity(#[from] identity::Error),
     #[error(transparent)]
@@ -71,30 +87,76 @@ pub fn take_running(data_dir: &Path, file: &Path) -> Result<Summary, Error> {
 pub fn take_stopped(data_dir: &Path, store: &Path, file: &Path) -> Result<Summary, Error> {
     let identity = control::backed_up_identity(data_dir).map_err(Box::new)?;
     let redb = Redb::open(store, store_redb::Options::default())?;
-    let mut taken = None;
+    let mut failure = None;
     let summary = write(file, |out| {
-        taken = Some(redb.backup(&identity, out));
+        let taken = redb.backup(&identity, &mut *out, || ()).map_err(Error::from);
+        let taken = taken.and_then(|_| Ok(archive::write_stopped(&data_dir.join(IMAGES), out)?));
+        failure = taken.err();
         Ok(())
     });
-    match taken {
-        Some(Err(error)) => Err(error.into()),
-        _ => summary,
+    match failure {
+        Some(error) => Err(error),
+        None => summary,
     }
 }
 
-/// Makes the store at `store` and the identity in `data_dir` of a backup.
+/// Makes the store at `store`, and the identity and the images in `data_dir`, of a backup. The store comes last: where it is,
+/// all is.
 pub fn restore(file: &Path, data_dir: &Path, store: &Path) -> Result<Summary, Error> {
+    if store.exists() {
+        let path = store.to_owned();
+        return Err(OpenError::Exists { path }.into());
+    }
     let input = File::open(file).map_err(|source| Error::Input {
         file: file.display().to_string(),
         source,
     })?;
-    let (summary, attached) = Redb::restore(store, BufReader::new(&input))?;
-    let installed = identity::from_json(&attached).and_then(|files| identity::install(data_dir, &files));
-    if let Err(error) = installed {
-        let _ = std::fs::remove_file(store);
-        return Err(error.into());
+    let making = store.with_extension("restoring");
+    let failed = |source| Error::Output {
+        file: making.display().to_string(),
+        source,
+    };
+    // What a restore left that was killed.
+    match std::fs::remove_file(&making) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
     }
-    Ok(summary)
+    let made = make(BufReader::new(input), data_dir, &making).and_then(|summary| {
+        std::fs::rename(&making, store).map_err(failed)?;
+        sync_directory(store).map_err(failed)?;
+        Ok(summary)
+    });
+    if made.is_err() {
+        let _ = std::fs::remove_file(&making);
+    }
+    made
+}
+
+fn make(mut input: impl Read, data_dir: &Path, store: &Path) -> Result<Summary, Error> {
+    let (summary, attached) = Redb::restore(store, &mut input)?;
+    let files = identity::from_json(&attached)?;
+    identity::install(data_dir, &files)?;
+    let images = archive::restore(input, &data_dir.join(IMAGES))?;
+    Ok(Summary {
+        revision: summary.revision,
+        keys: summary.keys,
+        images,
+    })
+}
+
+fn sync_directory(of: &Path) -> io::Result<()> {
+    of.parent()
+        .map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+/// Reads a backup to its end, to see whether it is whole.
+fn check(mut input: impl Read) -> Result<Summary, Error> {
+    let store = store_redb::backup::check(&mut input)?;
+    Ok(Summary {
+        revision: store.revision,
+        keys: store.keys,
+        images: archive::check(input)?,
+    })
 }
 
 /// Writes beside the file's place, checks what was written, and moves it there.
@@ -117,7 +179,7 @@ fn write(file: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>)
         .map_err(failed)
         .and_then(|()| {
             let input = File::open(&unfinished).map_err(failed)?;
-            Ok(store_redb::backup::check(BufReader::new(input))?)
+            check(BufReader::new(input))
         })
         .and_then(|summary| std::fs::rename(&unfinished, file).map_err(failed).map(|()| summary));
     if written.is_err() {

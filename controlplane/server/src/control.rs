@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use image_registry::Registry;
+use store_redb::Redb;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -19,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, identity, in_full,
+    Error, backup, identity, in_full,
     stores::{Medium, Stores},
 };
 
@@ -37,19 +39,26 @@ pub(crate) fn socket(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
+/// What a control plane keeps.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) stores: Arc<Stores>,
+    pub(crate) images: Registry,
+}
+
 /// Serves the socket until `shutdown`.
-pub(crate) fn serve(stores: &Arc<Stores>, tasks: &TaskTracker, shutdown: &CancellationToken) -> io::Result<()> {
-    let path = socket(&stores.data_dir);
+pub(crate) fn serve(kept: Kept, tasks: &TaskTracker, shutdown: &CancellationToken) -> io::Result<()> {
+    let path = socket(&kept.stores.data_dir);
     // What a killed process left; the data directory is ours alone.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let (stores, shutdown, spawner) = (stores.clone(), shutdown.clone(), tasks.clone());
+    let (shutdown, spawner) = (shutdown.clone(), tasks.clone());
     tasks.spawn(async move {
         while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
             if let Ok((stream, _)) = accepted {
-                let (stores, shutdown) = (stores.clone(), shutdown.clone());
-                spawner.spawn(async move { shutdown.run_until_cancelled(answer(stream, &stores)).await });
+                let (kept, shutdown) = (kept.clone(), shutdown.clone());
+                spawner.spawn(async move { shutdown.run_until_cancelled(answer(stream, &kept)).await });
             }
         }
         let _ = std::fs::remove_file(&path);
@@ -57,7 +66,7 @@ pub(crate) fn serve(stores: &Arc<Stores>, tasks: &TaskTracker, shutdown: &Cancel
     Ok(())
 }
 
-async fn answer(stream: UnixStream, stores: &Arc<Stores>) {
+async fn answer(stream: UnixStream, kept: &Kept) {
     let (from, mut to) = stream.into_split();
     let mut word = String::new();
     let mut from = BufReader::new(from.take(LONGEST));
@@ -66,8 +75,8 @@ async fn answer(stream: UnixStream, stores: &Arc<Stores>) {
         return;
     }
     let answered = match word.trim() {
-        "backup" => backup(stores, &mut to).await,
-        "rotate-encryption-key" => rotate(stores).await,
+        "backup" => backup(kept, &mut to).await,
+        "rotate-encryption-key" => rotate(&kept.stores).await,
         other => Err(format!(
             "unknown command \"{other}\"; is this program older than the command?"
         )),
@@ -90,15 +99,15 @@ async fn rotate(stores: &Stores) -> Result<String, String> {
 }
 
 /// Sends the backup as it is made; a command that reads slowly slows it down.
-async fn backup(stores: &Arc<Stores>, to: &mut (impl AsyncWriteExt + Unpin)) -> Result<String, String> {
-    let Medium::Redb(redb) = stores.medium.clone() else {
+async fn backup(kept: &Kept, to: &mut (impl AsyncWriteExt + Unpin)) -> Result<String, String> {
+    let Medium::Redb(redb) = kept.stores.medium.clone() else {
         return Err("the store is on etcd: take its backup there, with: etcdctl snapshot save FILE".to_owned());
     };
-    let identity = backed_up_identity(&stores.data_dir).map_err(|error| in_full(&error))?;
+    let identity = backed_up_identity(&kept.stores.data_dir).map_err(|error| in_full(&error))?;
     let (pieces, mut made) = mpsc::channel(PIECES);
+    let images = kept.images.clone();
     let making = tokio::task::spawn_blocking(move || {
-        let out = io::BufWriter::with_capacity(PIECE, Pieces(pieces));
-        redb.backup(&identity, out)
+        write(&redb, &identity, &images, Pieces(pieces)).map_err(|error| in_full(&error))
     });
     while let Some(piece) = made.recv().await {
         if to.write_all(&piece).await.is_err() {
@@ -107,10 +116,21 @@ async fn backup(stores: &Arc<Stores>, to: &mut (impl AsyncWriteExt + Unpin)) -> 
     }
     drop(made);
     match making.await {
-        Ok(Ok(_)) => Ok(String::new()),
-        Ok(Err(error)) => Err(in_full(&error)),
+        Ok(Ok(())) => Ok(String::new()),
+        Ok(Err(reason)) => Err(reason),
         Err(error) => Err(in_full(&error)),
     }
+}
+
+/// Writes the store and the images of one moment: the registry stands still until the store's snapshot is taken.
+fn write(redb: &Redb, identity: &[u8], images: &Registry, out: impl Write) -> Result<(), backup::Error> {
+    let mut out = io::BufWriter::with_capacity(PIECE, out);
+    let (still, mut moment) = (images.stand_still(), None);
+    redb.backup(identity, &mut out, || moment = Some(still.go_on()))?;
+    if let Some(moment) = moment {
+        moment.write(&mut out)?;
+    }
+    Ok(())
 }
 
 /// What a backup holds beside the objects: what reads them, and what clients know the cluster by.

@@ -65,8 +65,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// Whom the link of `wherry up` signs in, as its kubeconfig does.
 const ADMINISTRATOR: &str = "kubernetes-admin";
+/// Where the images of the cluster's own registry are in a data directory.
+const IMAGES: &str = "registry";
 /// Keys that hold Secrets.
 const SECRETS: &str = "core/secrets/";
+
+/// Whether a value is encrypted at rest.
+fn is_sealed(key: &str) -> bool {
+    key.starts_with(SECRETS) || key.starts_with(image_registry::shared::PREFIX)
+}
 
 /// What a control plane is told.
 #[derive(Clone, Debug)]
@@ -99,7 +106,7 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Prefix length of a node's pod range.
     pub node_prefix: u8,
-    /// The images that it keeps for its nodes, unless it shares its store.
+    /// The images that it keeps for its nodes.
     pub images: Images,
     /// What is written down of requests, and where.
     pub audit: Option<AuditConfig>,
@@ -230,10 +237,12 @@ impl Server {
         let authorization = config.authorization.start(&caches.0, &caches.1)?;
         let bootstrapped = Arc::new(AtomicBool::new(false));
         let components = Arc::new(Components::default());
-        let images = images(&config, &store)?;
-        if let Some(images) = images.clone() {
-            caches.0.spawn(images.run(caches.1.clone()));
-        }
+        let images = images(&config, &store, &clock).await?;
+        let kept = control::Kept {
+            stores: store.clone(),
+            images: images.clone(),
+        };
+        caches.0.spawn(images.clone().run(caches.1.clone()));
         let api = ApiServer::start(
             apiserver::Config {
                 backend,
@@ -259,7 +268,7 @@ impl Server {
                 service_range: config.service_range,
                 kubernetes_address,
                 node_ports: config.node_ports.clone(),
-                admission: vec![Arc::new(image_registry::admission::Images { kept: images.is_some() })],
+                admission: vec![Arc::new(image_registry::admission::Images)],
                 virtuals: virtuals(&pki, &clock, &caches, components.clone(), images)?,
                 checks: store
                     .check()
@@ -289,7 +298,7 @@ impl Server {
         };
         server.serve(std::iter::once(listener).chain(for_pods))?;
         server.store.keep(&server.serving.0, &server.serving.1);
-        if let Err(error) = control::serve(&server.store, &server.serving.0, &server.serving.1) {
+        if let Err(error) = control::serve(kept, &server.serving.0, &server.serving.1) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "backups cannot be taken while this runs"
@@ -512,17 +521,23 @@ fn pages() -> Option<apiserver::Pages> {
     None
 }
 
-/// The image registry, where this control plane has its store for itself: others that share one would keep other images.
-fn images(config: &Config, store: &Stores) -> Result<Option<image_registry::Registry>, image_registry::OpenError> {
-    if store.is_shared() {
-        return Ok(None);
-    }
-    let registry = image_registry::Registry::open(image_registry::Config {
-        directory: config.data_dir.join("registry"),
+/// The image registry: in the data directory, or in the store where others share that.
+async fn images(
+    config: &Config,
+    store: &Stores,
+    clock: &Clock,
+) -> Result<image_registry::Registry, image_registry::OpenError> {
+    let sharing = store.is_shared().then(|| image_registry::shared::Sharing {
+        backend: store.backend(),
+        clock: api_clock(clock),
+    });
+    let config = image_registry::Config {
+        directory: config.data_dir.join(IMAGES),
         limits: config.images.limits,
         inspector: config.images.inspector.clone(),
-    })?;
-    Ok(Some(registry))
+        sharing,
+    };
+    image_registry::Registry::open(config).await
 }
 
 /// Endpoints that reach beyond the store.
@@ -531,7 +546,7 @@ fn virtuals(
     clock: &Clock,
     (tasks, shutdown): &(TaskTracker, CancellationToken),
     components: Arc<Components>,
-    images: Option<image_registry::Registry>,
+    images: image_registry::Registry,
 ) -> Result<apiserver::Virtuals, tls::Error> {
     let kubelets = tls::client(&pki.kubelet_client, &pki.ca)?;
     let (clock, tasks, shutdown) = (api_clock(clock), tasks.clone(), shutdown.clone());
@@ -543,9 +558,9 @@ fn virtuals(
         ];
         routes.extend(apiserver::pods::stream::routes(&dialer, &tasks));
         routes.extend(apiserver::proxy::routes(&dialer, &tasks));
+        routes.extend(apiserver::history::routes(&dialer, &tasks, &shutdown));
         routes.extend(apiserver::usage::routes(&deps.reader, &dialer, clock, &tasks, shutdown));
-        routes.extend(apiserver::history::routes(&dialer, &tasks));
-        routes.extend(images.map(|images| images.route()));
+        routes.push(images.route());
         routes
     }))
 }

@@ -19,9 +19,9 @@ use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Error, SECRETS, history,
+    Error, history,
     identity::{self, Token},
-    keys,
+    is_sealed, keys,
     kms::Kms,
 };
 
@@ -95,7 +95,7 @@ impl Stores {
             }
         };
         let keyring = Keyring::from(file.open(kms.as_ref()).await?);
-        let encrypted = Encrypted::new(medium.backend(), keyring.clone(), |key| key.starts_with(SECRETS));
+        let encrypted = Encrypted::new(medium.backend(), keyring.clone(), is_sealed);
         let stores = Stores {
             medium,
             encrypted: Arc::new(encrypted),

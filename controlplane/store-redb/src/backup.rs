@@ -62,9 +62,13 @@ pub enum Error {
 }
 
 impl Redb {
-    /// Writes everything as it is now, and `attachment`; blocks for as long as that takes.
-    pub fn backup(&self, attachment: &[u8], out: impl Write) -> Result<Summary, Error> {
-        let written = self.engine.with_snapshot(|snapshot| write(snapshot, attachment, out));
+    /// Writes everything as it is now, and `attachment`; blocks for as long as that takes. `taken` is called as soon as
+    /// the moment is fixed that the backup is of, and before anything is written.
+    pub fn backup(&self, attachment: &[u8], out: impl Write, taken: impl FnOnce()) -> Result<Summary, Error> {
+        let written = self.engine.with_snapshot(|snapshot| {
+            taken();
+            write(snapshot, attachment, out)
+        });
         written.map_err(|_| Error::Closed)?
     }
 
@@ -307,7 +311,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = filled(&directory.path().join("a")).await;
         let mut backup = Vec::new();
-        let taken = store.backup(b"with it", &mut backup).unwrap();
+        let taken = store.backup(b"with it", &mut backup, || ()).unwrap();
         store.write(store::Write::put("k/0", "later")).await.unwrap();
         assert_eq!((taken.keys, taken.revision), (51, Revision(52)));
 
@@ -343,7 +347,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = filled(&directory.path().join("a")).await;
         let mut backup = Vec::new();
-        store.backup(b"", &mut backup).unwrap();
+        store.backup(b"", &mut backup, || ()).unwrap();
         let path = directory.path().join("b");
         let says = |input: &[u8]| {
             let error = Redb::restore(&path, input).unwrap_err().to_string();

@@ -17,7 +17,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("store-redb", &["store"]),
     ("store-etcd", &["store"]),
     ("apiserver", &["api", "schema", "store"]),
-    ("image-registry", &["api", "apiserver"]),
+    ("image-registry", &["api", "apiserver", "store"]),
     ("client", &["api"]),
     ("scheduler", &["api", "client"]),
     ("controllers", &["api", "client"]),

@@ -6,6 +6,14 @@ use e2e::{Cluster, control_plane, need_root, run, until};
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// Pushes the example's program to the cluster's own registry.
+fn push(cluster: &Cluster, name: &str) {
+    let mut command = cluster.wherry("image push");
+    command.arg("--kubeconfig").arg(cluster.kubeconfig());
+    command.arg(e2e::repository().join("examples/hello/hello.wasm"));
+    run(command.arg(format!("wherry.internal/default/{name}")), "").ok();
+}
+
 #[test]
 fn what_was_backed_up_comes_back_and_what_came_later_does_not() {
     need_root!();
@@ -18,10 +26,15 @@ fn what_was_backed_up_comes_back_and_what_came_later_does_not() {
         said.contains("key \"key2\" seals now; ") && said.contains("sealed anew"),
         "{said}"
     );
+    push(&cluster, "kept:1");
     let file = cluster.scratch().join("backup");
     let said = run(cluster.wherry("backup").arg(&file), "").ok();
-    assert!(said.contains("keys at revision"), "{said}");
+    assert!(
+        said.contains("keys at revision") && said.contains(" and 1 images ("),
+        "{said}"
+    );
     cluster.kubectl(&["create", "configmap", "later"]).ok();
+    push(&cluster, "later:1");
     let before = cluster
         .kubectl(&[
             "get",
@@ -36,9 +49,23 @@ fn what_was_backed_up_comes_back_and_what_came_later_does_not() {
     let said = run(cluster.wherry("restore").arg(&file), "").err();
     assert!(said.contains("move it away"), "{said}");
     std::fs::remove_file(cluster.data().join("store.redb")).expect("our own file");
+    let said = run(cluster.wherry("restore").arg(&file), "").err();
+    assert!(
+        said.contains("registry holds images already; move it away") && !cluster.data().join("store.redb").exists(),
+        "{said}"
+    );
+    std::fs::rename(cluster.data().join("registry"), cluster.scratch().join("registry")).expect("our own directory");
+    // What a restore that was killed has left is in nobody's way.
+    std::fs::write(cluster.data().join("store.restoring"), "half").expect("our own file");
+    std::fs::create_dir_all(cluster.data().join("registry.unfinished/blobs")).expect("our own directory");
     let said = run(cluster.wherry("restore").arg(&file), "").ok();
-    assert!(said.contains("goes on at revision"), "{said}");
+    assert!(
+        said.contains("goes on at revision") && said.contains("1 images"),
+        "{said}"
+    );
     cluster.up();
+    let images = cluster.kubectl(&["get", "images", "-o", "name"]).ok();
+    assert_eq!(images.trim(), "image.registry.wherry.dev/kept:1");
     let kept = cluster
         .kubectl(&["get", "secret", "kept", "-o", "jsonpath={.data.p}"])
         .ok();
@@ -68,5 +95,7 @@ fn what_was_backed_up_comes_back_and_what_came_later_does_not() {
             .arg(&other),
         "",
     );
-    foreign.ok();
+    let said = foreign.ok();
+    assert!(said.contains("1 images"), "{said}");
+    assert!(cluster.scratch().join("fresh/registry/index.json").is_file());
 }

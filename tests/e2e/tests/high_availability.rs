@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Output, Reader, etcd, kill, need_root, run, until};
+use e2e::{Output, Reader, etcd, kill, need_root, repository, run, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -136,6 +136,12 @@ fn one_member_and_two_control_planes_are_not_missed() {
     let secret = get(&reader, 3, &["get", "secret", "s"]).expect("another control plane reads it");
     assert_eq!(secret["data"]["p"], "aHVudGVyMg==");
 
+    let mut push = reader.command("wherry");
+    push.args(["image", "push", "--kubeconfig", "wherry-1/kubeconfig"]);
+    push.arg(repository().join("examples/hello/hello.wasm"));
+    run(push.arg("wherry.internal/default/hello:1"), "").ok();
+    assert_eq!(pulled(&reader, 2), hello(), "the image is in the store");
+
     let stop = Arc::new(AtomicBool::new(false));
     let writing = client(reader.clone(), stop.clone());
     let first = *members(&reader).keys().next().expect("members run");
@@ -157,6 +163,9 @@ fn one_member_and_two_control_planes_are_not_missed() {
             other => Err(format!("{other:?}")),
         }
     });
+    // Nobody has asked this one for it while the one that took it lived.
+    assert_eq!(pulled(&reader, 3), hello(), "an image outlives who took it");
+    kubectl(&reader, 3, &["delete", "image", "hello:1"]).ok();
     for lease in ["kube-scheduler", "kube-controller-manager"] {
         holder(&reader, 3, lease).expect("the one that is left holds it");
     }
@@ -179,6 +188,44 @@ fn one_member_and_two_control_planes_are_not_missed() {
             "map-{n:04} was acknowledged ({leader} led first)"
         );
     }
+}
+
+fn hello() -> Vec<u8> {
+    std::fs::read(repository().join("examples/hello/hello.wasm")).expect("the example's program")
+}
+
+/// The program of the image, as a node pulls it from control plane `nth`.
+fn pulled(reader: &Reader, nth: usize) -> Vec<u8> {
+    let manifest = kubectl(reader, nth, &["get", "--raw", "/v2/default/hello/manifests/1"]).ok();
+    let manifest: Value = serde_json::from_str(&manifest).expect("a manifest");
+    let digest = manifest["layers"][0]["digest"].as_str().expect("a digest");
+    kubectl(reader, nth, &["create", "serviceaccount", &format!("puller-{nth}")]).ok();
+    let role = format!("--serviceaccount=default:puller-{nth}");
+    let binding = [
+        "create",
+        "rolebinding",
+        &format!("puller-{nth}"),
+        "--clusterrole=view",
+        &role,
+    ];
+    kubectl(reader, nth, &binding).ok();
+    let token = kubectl(reader, nth, &["create", "token", &format!("puller-{nth}")]).ok();
+    let mut curl = reader.command("curl");
+    curl.args([
+        "-sSf",
+        "--max-time",
+        "20",
+        "--cacert",
+        &format!("wherry-{nth}/pki/ca.crt"),
+        "-u",
+    ]);
+    curl.arg(format!("any:{}", token.trim())).args(["-o", "pulled"]);
+    run(
+        curl.arg(format!("https://127.0.0.{nth}:6443/v2/default/hello/blobs/{digest}")),
+        "",
+    )
+    .ok();
+    std::fs::read(reader.path("work/pulled")).expect("curl wrote it")
 }
 
 /// Creates a deployment of two replicas as a client that retries. A store that loses a member meanwhile may not say

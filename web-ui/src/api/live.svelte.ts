@@ -65,6 +65,7 @@ abstract class Live<T> {
       if (--this.users > 0) return;
       this.stopping?.abort();
       clearTimeout(this.flushing);
+      this.flushing = undefined;
       this.released();
     };
   }

@@ -4,6 +4,8 @@ import type { Kind } from '../api/discovery';
 export interface Section {
   name: string;
   kinds: Kind[];
+  /** What people seldom look at: folded away until it is asked for. */
+  more: boolean;
 }
 
 const PLACES: [string, string[]][] = [
@@ -15,12 +17,16 @@ const PLACES: [string, string[]][] = [
   ['Cluster', ['nodes', 'namespaces', 'events', 'leases.coordination.k8s.io', 'customresourcedefinitions.apiextensions.k8s.io', 'apiservices.apiregistration.k8s.io']],
 ];
 
+/** Groups of Kubernetes' own, and of this server. */
+const builtIn = (group: string): boolean => !group.includes('.') || /(^|\.)(k8s\.io|wherry\.dev)$/.test(group);
+
 const nameOf = (kind: Kind): string => (kind.group ? `${kind.plural}.${kind.group}` : kind.plural);
 
 export function sections(kinds: Kind[]): Section[] {
   const listed = new Map(kinds.filter((kind) => kind.verbs.includes('list')).map((kind) => [nameOf(kind), kind]));
   const known: Section[] = PLACES.map(([name, members]) => ({
     name,
+    more: false,
     kinds: members.flatMap((member) => {
       const kind = listed.get(member);
       listed.delete(member);
@@ -31,6 +37,7 @@ export function sections(kinds: Kind[]): Section[] {
   for (const known of ['events.events.k8s.io', 'pods.metrics.k8s.io', 'nodes.metrics.k8s.io']) listed.delete(known);
   const rest = new Map<string, Kind[]>();
   for (const kind of listed.values()) rest.set(kind.group, [...(rest.get(kind.group) ?? []), kind]);
-  const more = [...rest].sort(([a], [b]) => a.localeCompare(b)).map(([group, members]) => ({ name: group || 'core', kinds: members }));
-  return [...known, ...more].filter((section) => section.kinds.length > 0);
+  const more = [...rest].sort(([a], [b]) => a.localeCompare(b)).map(([group, members]) => ({ name: group || 'core', kinds: members, more: builtIn(group) }));
+  // What was installed comes before what every cluster has.
+  return [...known, ...more.filter((section) => !section.more), ...more.filter((section) => section.more)].filter((section) => section.kinds.length > 0);
 }

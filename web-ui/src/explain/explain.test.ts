@@ -160,7 +160,20 @@ describe('workloads', () => {
 describe('others', () => {
   const conditions = (kind: string, type: string, status: string, more: Tree = {}): Obj => ({ kind, metadata: { name: 'x' }, status: { conditions: [{ type, status, ...more }] } });
   test('a job fails', () => expect(what(conditions('Job', 'Failed', 'True', { reason: 'BackoffLimitExceeded' }))).toContain('backoffLimit'));
+  test('what no controller looks at', () => {
+    const old = { name: 'x', creationTimestamp: before(60) };
+    for (const kind of ['Job', 'StatefulSet', 'DaemonSet', 'Deployment']) expect(what({ kind, metadata: old, spec: {}, status: {} })).toBe('No controller has looked at it, so nothing comes of it.');
+    expect(what({ kind: 'Job', metadata: { ...old, creationTimestamp: before(5) }, spec: {} })).toBe('nothing');
+    expect(what({ kind: 'Job', metadata: old, spec: {}, status: { startTime: before(50) } })).toBe('nothing');
+    expect(what({ kind: 'Deployment', metadata: old, spec: {}, status: { observedGeneration: 1, readyReplicas: 1 } })).toBe('nothing');
+  });
   test('a job is suspended', () => expect(what({ kind: 'Job', metadata: { name: 'j' }, spec: { suspend: true } })).toBe('It is suspended.'));
+  test('a schedule is suspended, or cannot begin a run', () => {
+    const cron: Obj = { kind: 'CronJob', metadata: { name: 'c' }, spec: { suspend: true } };
+    expect(what(cron)).toBe('It is suspended: no run begins.');
+    expect(what(cron, [happened('FailedCreate', 'quota')])).toBe('It could not begin a run: quota');
+    expect(what({ ...cron, spec: {} }, [happened('FailedCreate', 'quota', 7200)])).toBe('nothing');
+  });
   test('a node is gone', () => expect(what(conditions('Node', 'Ready', 'Unknown'))).toContain('stopped answering'));
   test('a node is not ready', () => expect(what(conditions('Node', 'Ready', 'False', { message: 'no runtime.' }))).toBe('It is not ready: no runtime.'));
   test('pressure', () => expect(what({ kind: 'Node', metadata: { name: 'n' }, status: { conditions: [{ type: 'Ready', status: 'True' }, { type: 'DiskPressure', status: 'True' }] } })).toContain('runs out of disk'));

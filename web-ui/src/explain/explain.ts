@@ -23,6 +23,7 @@ export function explain(object: Obj, events: Obj[], now: number): Finding | null
     StatefulSet: explainWorkload,
     DaemonSet: explainWorkload,
     Job: explainJob,
+    CronJob: explainCron,
     PersistentVolumeClaim: explainClaim,
     HorizontalPodAutoscaler: explainAutoscaler,
     Namespace: explainNamespace,
@@ -110,6 +111,7 @@ export function refused(message: string): Finding {
 
 export function explainWorkload(workload: Obj, events: Obj[], now: number): Finding | null {
   const { spec = {}, status = {} } = workload;
+  if (Object.values(status).every((value) => !value) && age(workload, now) > UNSEEN) return unseen(workload.kind ?? '');
   const wanted: number = workload.kind === 'DaemonSet' ? (status.desiredNumberScheduled ?? 0) : (spec.replicas ?? 1);
   const ready: number = workload.kind === 'DaemonSet' ? (status.numberReady ?? 0) : (status.readyReplicas ?? 0);
   const failure = condition(workload, 'ReplicaFailure');
@@ -125,7 +127,12 @@ export function explainWorkload(workload: Obj, events: Obj[], now: number): Find
   return wait(`${ready} of ${wanted} pods are ready.`, 'See why its pods are not.');
 }
 
-function explainJob(job: Obj): Finding | null {
+/** How long a controller may take until it looks at something new. */
+const UNSEEN = 30_000;
+const age = (object: Obj, now: number): number => now - Date.parse(object.metadata.creationTimestamp ?? '') || 0;
+const unseen = (kind: string): Finding => bad('No controller has looked at it, so nothing comes of it.', `See whether a controller of ${kind}s runs in this cluster: the server keeps the kind, and another program has to act on it.`);
+
+function explainJob(job: Obj, _events: Obj[], now: number): Finding | null {
   const fails = condition(job, 'Failed') ?? condition(job, 'FailureTarget');
   if (fails?.status === 'True') {
     const reasons: Record<string, string> = {
@@ -135,7 +142,15 @@ function explainJob(job: Obj): Finding | null {
     return bad(reasons[fails.reason ?? ''] ?? `It has failed: ${fails.message ?? fails.reason ?? ''}`, "Read its pods' logs.");
   }
   if (job.spec?.suspend) return wait('It is suspended.', 'Resume it by setting spec.suspend to false.');
-  return null;
+  const isSeen = job.status?.startTime || (job.status?.conditions ?? []).length > 0;
+  return !isSeen && age(job, now) > UNSEEN ? unseen('Job') : null;
+}
+
+function explainCron(cron: Obj, events: Obj[], now: number): Finding | null {
+  const failed = event(events, /^(FailedCreate|FailedNeedsStart|UnparseableSchedule|InvalidSchedule|UnknownTimeZone|TooManyMissedTimes|FailedDelete)$/);
+  if (failed && now - seenAt(failed as Obj) < 3_600_000) return bad(`It could not begin a run: ${failed.message}`, 'Change what the message names.');
+  if (cron.spec?.suspend) return wait('It is suspended: no run begins.', 'Resume it, or run it now by hand.');
+  return stuckDeleting(cron, now);
 }
 
 function explainClaim(claim: Obj, events: Obj[], now: number): Finding | null {

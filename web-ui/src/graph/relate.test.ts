@@ -25,7 +25,11 @@ test('from the ingress to the configuration', () => {
   const edges = graph.edges.map((edge) => `${edge.from} ${edge.how} ${edge.to}`);
   expect(edges).toContain('Deployment/a/web owns ReplicaSet/a/web-1');
   expect(edges).toContain('Ingress/a/front routes to Service/a/web');
-  expect(edges).toContain('Service/a/web routes to Pod/a/web-1-x');
+  expect(edges).toContain('Service/a/web owns EndpointSlice/a/web-abc');
+  expect(edges).toContain('EndpointSlice/a/web-abc lists Pod/a/web-1-x');
+  expect(edges).not.toContain('Service/a/web routes to Pod/a/web-1-x');
+  const without = around(objects.filter((one) => one.kind !== 'EndpointSlice'), deployment, 50);
+  expect(without.edges.map((edge) => `${edge.from} ${edge.how} ${edge.to}`)).toContain('Service/a/web routes to Pod/a/web-1-x');
   expect(edges).toContain('Pod/a/web-1-x reads Secret/a/db');
 });
 
@@ -44,4 +48,14 @@ test('there is a most', () => {
 test('owners in a circle end', () => {
   const circle = [make('A', 'x', { metadata: owned('B', 'y') }), make('B', 'y', { metadata: owned('A', 'x') })];
   expect(around(circle, circle[0]!, 10).things).toHaveLength(2);
+});
+
+test('what uses something but has no pods yet is found by its template', () => {
+  const spec = { volumes: [{ configMap: { name: 'settings' } }] };
+  const idle = make('Deployment', 'idle', { apiVersion: 'apps/v1', spec: { replicas: 0, selector: { matchLabels: { app: 'idle' } }, template: { spec } } });
+  const cron = make('CronJob', 'nightly', { apiVersion: 'batch/v1', spec: { jobTemplate: { spec: { template: { spec } } } } });
+  const edges = (all: Obj[]): string[] => around(all, make('ConfigMap', 'settings'), 50).edges.map((edge) => `${edge.from} ${edge.how}`);
+  expect(edges([idle, cron]).sort()).toEqual(['CronJob/a/nightly mounts', 'Deployment/a/idle mounts']);
+  const pod = make('Pod', 'idle-x', { metadata: { labels: { app: 'idle' } }, spec });
+  expect(edges([idle, pod])).toEqual(['Pod/a/idle-x mounts']);
 });

@@ -49,7 +49,16 @@ export function relate(objects: Obj[]): { things: Map<string, Thing>; edges: Edg
     owners(thing, link);
     KINDS[thing.kind]?.(thing, thing.object, link, objects);
   }
-  return { things, edges };
+  return { things, edges: withoutShortcuts(edges, things) };
+}
+
+/** A Service leads to its pods by its slices; what a slice lists needs no line of its own. */
+function withoutShortcuts(edges: Edge[], things: Map<string, Thing>): Edge[] {
+  const kind = (id: string): string => things.get(id)?.kind ?? '';
+  const slices = new Map<string, string[]>();
+  for (const { from, to } of edges) if (kind(from) === 'Service' && kind(to) === 'EndpointSlice') slices.set(from, [...(slices.get(from) ?? []), to]);
+  const listed = new Set(edges.filter(({ from }) => kind(from) === 'EndpointSlice').map(({ from, to }) => `${from} ${to}`));
+  return edges.filter(({ from, to }) => !(kind(from) === 'Service' && kind(to) === 'Pod' && slices.get(from)?.some((slice) => listed.has(`${slice} ${to}`))));
 }
 
 type Link = (from: string, kind: string, group: string, namespace: string | undefined, name: string | undefined, how: string, back?: boolean) => void;
@@ -76,12 +85,25 @@ const KINDS: Record<string, (thing: Thing, object: Obj, link: Link, all: Obj[]) 
     for (const tls of object.spec?.tls ?? []) link(thing.id, 'Secret', '', thing.namespace, tls.secretName, 'shows');
   },
   Pod: (thing, object, link) => pod(thing, object.spec ?? {}, link),
+  Deployment: template,
+  ReplicaSet: template,
+  StatefulSet: template,
+  DaemonSet: template,
+  Job: template,
+  CronJob: (thing, object, link) => pod(thing, object.spec?.jobTemplate?.spec?.template?.spec ?? {}, link),
   HorizontalPodAutoscaler: (thing, object, link) => {
     const target = object.spec?.scaleTargetRef;
     if (target) link(thing.id, target.kind, groupOf(target.apiVersion), thing.namespace, target.name, 'scales');
   },
   PersistentVolumeClaim: (thing, object, link) => link(thing.id, 'PersistentVolume', '', undefined, object.spec?.volumeName, 'is bound to'),
 };
+
+/** What the pods of a workload will use, while there are none that say so themselves. */
+function template(thing: Thing, object: Obj, link: Link, all: Obj[]): void {
+  const isOf = (one: Obj): boolean => one.kind === 'Pod' && one.metadata.namespace === thing.namespace && matches(object.spec?.selector?.matchLabels, one.metadata.labels);
+  // An old ReplicaSet of a Deployment wants no pods.
+  if (object.spec?.template?.spec && !all.some(isOf) && !(thing.kind === 'ReplicaSet' && (object.metadata.ownerReferences ?? []).length > 0)) pod(thing, object.spec.template.spec, link);
+}
 
 function pod(thing: Thing, spec: Tree, link: Link): void {
   const uses = (kind: string, name: string | undefined, how: string): void => link(thing.id, kind, '', thing.namespace, name, how);

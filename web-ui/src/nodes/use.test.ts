@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Obj } from '../api/types';
-import { requests, use } from './use';
+import { isReady, requests, use, worst } from './use';
 
 const pod = (cpu: string, phase = 'Running', init?: string): Obj => ({
   metadata: { name: 'p' },
@@ -17,4 +17,10 @@ test('pods that have ended take nothing', () => {
   const node: Obj = { metadata: { name: 'n' }, status: { allocatable: { cpu: '2', memory: '1Gi', pods: '110' } } };
   const [cpu, memory, pods] = use(node, [pod('500m'), pod('500m', 'Succeeded')]);
   expect([cpu!.words, memory!.words, pods!.words]).toEqual(['500m of 2', '0 B of 1 GiB', '1 of 110']);
+});
+
+test('nodes in trouble come first, then the fullest', () => {
+  const row = (name: string, ready: boolean, used: number) => ({ name, ready, uses: [{ name: 'Pods', used, has: 10, words: '' }, { name: 'CPU', used: 0, has: 0, words: '' }] });
+  expect(worst([row('a', true, 1), row('b', true, 9), row('c', false, 0)]).map(({ name }) => name)).toEqual(['c', 'b', 'a']);
+  expect([{ conditions: [{ type: 'Ready', status: 'True' }] }, { conditions: [{ type: 'Ready', status: 'Unknown' }] }, {}].map((status) => isReady({ metadata: { name: 'n' }, status }))).toEqual([true, false, false]);
 });

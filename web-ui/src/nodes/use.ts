@@ -27,3 +27,13 @@ export function use(node: Obj, pods: Obj[]): Use[] {
     of('Pods', alive.length, has('pods'), String),
   ];
 }
+
+export function isReady(node: Obj): boolean {
+  return (node.status?.conditions ?? []).some((one: Tree) => one.type === 'Ready' && one.status === 'True');
+}
+
+/** Those that are not ready first, then those of which the most is used. */
+export function worst<Row extends { ready: boolean; uses: Use[] }>(rows: Row[]): Row[] {
+  const share = ({ uses }: Row): number => Math.max(0, ...uses.map(({ used, has }) => (has > 0 ? used / has : 0)));
+  return [...rows].sort((a, b) => Number(a.ready) - Number(b.ready) || share(b) - share(a));
+}

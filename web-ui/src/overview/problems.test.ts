@@ -11,7 +11,7 @@ const crashing = (name: string, owner = 'web-1', created = OLD): Obj => ({
   spec: { nodeName: 'n', containers: [{ name: 'app' }] },
   status: { phase: 'Running', containerStatuses: [{ name: 'app', restartCount: 2, state: { waiting: { reason: 'CrashLoopBackOff' } }, lastState: { terminated: { exitCode: 1 } } }] },
 });
-const deployment: Obj = { kind: 'Deployment', metadata: { name: 'web', namespace: 'a', uid: 'd', creationTimestamp: OLD }, spec: { replicas: 2 }, status: {} };
+const deployment: Obj = { kind: 'Deployment', metadata: { name: 'web', namespace: 'a', uid: 'd', creationTimestamp: OLD }, spec: { replicas: 2 }, status: { observedGeneration: 1 } };
 
 test('the same cause of the same owner is told once', () => {
   const found = problems([crashing('web-1-x'), crashing('web-1-y'), crashing('db-0', 'db')], [], NOW);
@@ -35,6 +35,12 @@ test('what has just begun is not wrong, and what is bad comes first', () => {
   expect(problems([fresh], [], NOW)).toEqual([]);
   const paused: Obj = { ...deployment, metadata: { ...deployment.metadata, uid: 'e', namespace: 'b' }, spec: { replicas: 1, paused: true } };
   expect(problems([paused, crashing('x')], [], NOW).map((one) => one.finding.tone)).toEqual(['bad', 'wait']);
+});
+
+test('nodes with the same trouble are told of together', () => {
+  const node = (name: string, status: string): Obj => ({ kind: 'Node', metadata: { name, uid: name, creationTimestamp: OLD }, status: { conditions: [{ type: 'Ready', status, message: 'no runtime.' }] } });
+  const found = problems([node('a', 'Unknown'), node('b', 'False'), node('c', 'Unknown'), node('d', 'True')], [], NOW);
+  expect(found.map((one) => [one.object.metadata.name, one.count])).toEqual([['a', 2], ['b', 1]]);
 });
 
 test('tally', () => expect(tally([crashing('a'), crashing('b')], () => 'Running')).toEqual([['Running', 2]]));

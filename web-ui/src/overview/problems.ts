@@ -23,7 +23,9 @@ export function problems(objects: Obj[], events: Obj[], now: number): Problem[] 
     if (!finding || brief(object, finding, now)) continue;
     const reference = (object.metadata.ownerReferences ?? []).find((one) => one.controller);
     const owner = reference ? { kind: reference.kind, name: reference.name } : null;
-    const key = [object.metadata.namespace, owner?.name ?? object.metadata.uid, object.kind, general(finding.what, object)].join('\n');
+    // Of nodes it is the cause that counts, whichever they are.
+    const of = object.kind === 'Node' ? '' : (owner?.name ?? object.metadata.uid);
+    const key = [object.metadata.namespace, of, object.kind, general(finding.what, object)].join('\n');
     const known = found.get(key);
     if (known) known.count++;
     else found.set(key, { finding, object, owner, count: 1 });
@@ -40,7 +42,10 @@ function brief(object: Obj, finding: Finding, now: number): boolean {
 }
 
 /** Addresses differ from pod to pod though the cause is one. */
-const general = (what: string, object: Obj): string => what.replaceAll(object.metadata.name, '').replace(/\d+\.\d+\.\d+\.\d+/g, '');
+const general = (what: string, object: Obj): string => what.replace(wordOf(object.metadata.name), '').replace(/\d+\.\d+\.\d+\.\d+/g, '');
+
+/** A name where it stands by itself. */
+const wordOf = (name: string): RegExp => new RegExp(`(?<![\\w-])${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w-])`, 'g');
 
 /** A workload whose pods tell why says nothing new. */
 function withoutEchoes(sorted: Problem[]): Problem[] {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { asText, Buffer, plain, search, split } from './logs';
+import { asText, Buffer, marked, plain, search, split } from './logs';
 
 test.each([
   ['\u001b[31mred\u001b[0m', 'red'],
@@ -39,3 +39,11 @@ test('search and file', () => {
   expect(search(buffer.lines, 'error')).toHaveLength(1);
   expect(asText(buffer.lines, true)).toBe('[p/c] 2026-01-01T00:00:01Z Error: no\n[p/c] fine\n');
 });
+
+test.each([
+  ['one Error, two errors', 'error', ['one ', 'Error', ', two ', 'error', 's']],
+  ['nothing', 'x', ['nothing']],
+  ['aaa', 'aa', ['', 'aa', 'a']],
+  ['as it is', '', ['as it is']],
+  ['İstanbul', 'i', ['İstanbul']],
+])('%s has %s marked', (text, typed, parts) => expect(marked(text, typed)).toEqual(parts));

@@ -67,6 +67,20 @@ export function search(lines: Line[], typed: string): Line[] {
   return wanted === '' ? lines : lines.filter((line) => line.text.toLowerCase().includes(wanted));
 }
 
+/** A text in parts: every second one is what is searched for. */
+export function marked(text: string, typed: string): string[] {
+  const [haystack, needle] = [text.toLowerCase(), typed.toLowerCase()];
+  // Some letters are longer or shorter in lower case; then places would not fit.
+  if (needle === '' || haystack.length !== text.length) return [text];
+  const parts: string[] = [];
+  let at = 0;
+  for (let next = haystack.indexOf(needle); next >= 0; next = haystack.indexOf(needle, at)) {
+    parts.push(text.slice(at, next), text.slice(next, next + needle.length));
+    at = next + needle.length;
+  }
+  return [...parts, text.slice(at)];
+}
+
 /** As a file. */
 export function asText(lines: Line[], sources: boolean): string {
   return lines.map((line) => [sources ? `[${line.source}]` : '', line.time, line.text].filter(Boolean).join(' ') + '\n').join('');

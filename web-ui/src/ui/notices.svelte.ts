@@ -8,6 +8,8 @@ export interface Notice {
 }
 
 const LASTS = 6000;
+/** More would cover the page; what is bad stays until it is read. */
+const SHOWN = 3;
 
 class Notices {
   list = $state<Notice[]>([]);
@@ -15,7 +17,9 @@ class Notices {
 
   say(text: string, bad = false): void {
     const id = this.next++;
-    this.list.push({ id, text, bad });
+    const good = this.list.filter((notice) => !notice.bad);
+    const oldest = good.length >= SHOWN ? good[0] : undefined;
+    this.list = [...this.list.filter((notice) => notice !== oldest), { id, text, bad }];
     if (!bad) setTimeout(() => this.drop(id), LASTS);
   }
 

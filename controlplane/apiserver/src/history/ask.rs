@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Status;
+use async_trait::async_trait;
 use http::header::HOST;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -12,10 +13,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::gather::Ask;
+use super::merge::Told;
 use crate::http::dial::Dialer;
 
 /// How long a node may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes that it may say.
 const LIMIT: usize = 8 << 20;
 
@@ -37,7 +40,7 @@ impl Kubelets {
             tracing::debug!(node, path, why, "a node did not answer");
             Status::service_unavailable(format!("node {node:?} did not answer"))
         };
-        let asked = timeout(PATIENCE, self.ask(node, path)).await;
+        let asked = timeout(PATIENCE, self.send(node, path)).await;
         let (code, body) = asked.map_err(|_| failed("it takes too long"))??;
         match code {
             StatusCode::OK => serde_json::from_slice(&body)
@@ -48,7 +51,7 @@ impl Kubelets {
         }
     }
 
-    async fn ask(&self, node: &str, path: &str) -> Result<(StatusCode, bytes::Bytes), Status> {
+    async fn send(&self, node: &str, path: &str) -> Result<(StatusCode, bytes::Bytes), Status> {
         let connection = self.dialer.dial(node).await?;
         let lost = |error: &dyn std::error::Error| {
             Status::service_unavailable(format!("node {node:?} did not answer: {error}"))
@@ -70,5 +73,12 @@ impl Kubelets {
         let body =
             body.map_err(|error| Status::service_unavailable(format!("node {node:?} did not answer: {error}")))?;
         Ok((code, body.to_bytes()))
+    }
+}
+
+#[async_trait]
+impl Ask for Kubelets {
+    async fn ask(&self, node: &str, path: &str) -> Result<Option<Told>, Status> {
+        self.get(node, path).await
     }
 }

@@ -1,10 +1,11 @@
 //! `runtime.wherry.dev/v1`: what nodes know of what runs on them and Kubernetes has no API for. The last hour of CPU, memory
 //! and Wasm of a node, a namespace, a pod and the cluster; and what the Wasm programs of a pod say of themselves.
 //!
-//! Nothing is kept or sampled here: each kubelet keeps an hour of its own (`kubelet/src/history`), and is asked when somebody
-//! asks. What comes of several nodes is added up ([`merge`]). RBAC decides, by the usual rules; `view` may read all of it.
+//! Nothing is sampled here: each kubelet keeps an hour of its own (`kubelet/src/history`), and is asked when somebody asks, once
+//! for all who do ([`gather`]). What comes of several nodes is added up ([`merge`]). RBAC decides, by the usual rules; `view` may read all of it.
 
 mod ask;
+mod gather;
 mod merge;
 
 use std::collections::BTreeSet;
@@ -13,12 +14,12 @@ use std::sync::Arc;
 use api::names::GroupResource;
 use api::{Object, Status, time};
 use async_trait::async_trait;
-use futures::{StreamExt, stream};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::ask::Kubelets;
+use self::gather::{Gathered, Gatherer};
 use self::merge::{Told, sum};
 use crate::http::dial::Dialer;
 use crate::http::query::Query;
@@ -30,8 +31,6 @@ const VERSION: &str = "v1";
 const CURRENT: &str = "current";
 /// Seconds that are kept.
 const HOUR: i64 = 3600;
-/// Nodes that are asked at once.
-const AT_ONCE: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
@@ -57,14 +56,15 @@ impl Of {
 struct History {
     of: Of,
     kubelets: Kubelets,
+    gatherer: Gatherer,
 }
 
 struct Programs {
     kubelets: Kubelets,
 }
 
-/// The routes; kubelets are asked through the dialer, their connections are tasks of `tasks`.
-pub fn routes(dialer: &Arc<dyn Dialer>, tasks: &TaskTracker) -> Vec<VirtualRoute> {
+/// The routes; kubelets are asked through the dialer by tasks of `tasks`, until `shutdown`.
+pub fn routes(dialer: &Arc<dyn Dialer>, tasks: &TaskTracker, shutdown: &CancellationToken) -> Vec<VirtualRoute> {
     let kubelets = Kubelets::new(dialer.clone(), tasks.clone());
     let route = |resource, subresource, namespaced, kind, handler| VirtualRoute {
         group: GROUP,
@@ -79,15 +79,16 @@ pub fn routes(dialer: &Arc<dyn Dialer>, tasks: &TaskTracker) -> Vec<VirtualRoute
         passing: Passing::Unseen,
         handler,
     };
+    let gatherer = Gatherer::new(Arc::new(kubelets.clone()), tasks.clone(), shutdown.clone());
     let histories = Of::ALL.map(|of| {
         let namespaced = matches!(of, Of::Namespace | Of::Pod);
-        let kubelets = kubelets.clone();
+        let (kubelets, gatherer) = (kubelets.clone(), gatherer.clone());
         route(
             of.plural(),
             None,
             namespaced,
             "History",
-            Arc::new(History { of, kubelets }),
+            Arc::new(History { of, kubelets, gatherer }),
         )
     });
     let programs = Arc::new(Programs {
@@ -124,12 +125,15 @@ impl Virtual for History {
             ),
             _ => return Err(self.missing(&cx)),
         };
-        let (told, silent) = self.ask(&nodes, &format!("/history{place}?seconds={seconds}")).await;
-        // Of a single node that does not answer there is nothing to tell.
-        if let (true, [(_, status)]) = (nodes.len() == 1, silent.as_slice()) {
-            return Err(status.clone());
-        }
-        let silent: Vec<String> = silent.into_iter().map(|(node, _)| node).collect();
+        let path = format!("/history{place}?seconds={seconds}");
+        let Gathered { told, silent } = match (self.of, nodes.first()) {
+            // Of a single node that does not answer there is nothing to tell.
+            (Of::Node | Of::Pod, Some(node)) => Gathered {
+                told: self.kubelets.get(node, &path).await?.into_iter().collect(),
+                silent: Vec::new(),
+            },
+            _ => self.gatherer.gather(&nodes, &path).await,
+        };
         let now = u64::try_from(cx.now.as_second()).unwrap_or_default();
         answer("History", &cx, status(sum(told, now), &silent))
     }
@@ -138,27 +142,6 @@ impl Virtual for History {
 impl History {
     fn missing(&self, cx: &VirtualContext) -> Status {
         Status::not_found(&GroupResource::new(GROUP, self.of.plural()), &cx.name)
-    }
-
-    /// Asks nodes; those that know nothing of it say nothing.
-    async fn ask(&self, nodes: &BTreeSet<String>, path: &str) -> (Vec<Told>, Vec<(String, Status)>) {
-        let asked = stream::iter(nodes.clone()).map(|node| {
-            let (kubelets, path) = (self.kubelets.clone(), path.to_owned());
-            async move {
-                let answer = kubelets.get::<Told>(&node, &path).await;
-                (node, answer)
-            }
-        });
-        let mut answers = asked.buffer_unordered(AT_ONCE);
-        let (mut told, mut silent) = (Vec::new(), Vec::new());
-        while let Some((node, answer)) = answers.next().await {
-            match answer {
-                Ok(found) => told.extend(found),
-                Err(status) => silent.push((node, status)),
-            }
-        }
-        silent.sort_by(|a, b| a.0.cmp(&b.0));
-        (told, silent)
     }
 }
 

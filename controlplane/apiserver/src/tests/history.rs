@@ -59,7 +59,9 @@ fn answer(target: &str) -> (StatusCode, Value) {
 async fn world(nodes: &[&str]) -> (Fixture, Nodes) {
     let dialer = Nodes::default();
     let given: Arc<dyn Dialer> = Arc::new(dialer.clone());
-    let virtuals = Box::new(move |_: &crate::registry::Deps| crate::history::routes(&given, &TaskTracker::new()));
+    let virtuals = Box::new(move |_: &crate::registry::Deps| {
+        crate::history::routes(&given, &TaskTracker::new(), &CancellationToken::new())
+    });
     let fixture = Fixture::with(Arc::default(), Vec::new(), virtuals).await;
     for name in nodes {
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
