@@ -196,6 +196,10 @@ pub(crate) struct Up {
     /// Run the pods that the files of this directory describe, whatever the API says (static pods).
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// Where storage drivers (CSI) find the kubelet: holds plugins_registry/, plugins/ and the volumes they mount for pods
+    /// [default: the data directory]. Drivers made for other kubelets look below /var/lib/kubelet.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) kubelet_dir: Option<PathBuf>,
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,

@@ -69,6 +69,7 @@ async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
     let (others, used) = containers::start_to_end(directory.path(), &tasks, &quit).await?;
     let ended = agent::down(agent::Leftovers {
         data_dir: directory.path().to_owned(),
+        drivers_dir: machine::drivers_dir(directory.path(), None)?,
         service_proxies: machine::service_proxies(directory.path()),
         cluster_dns: machine::cluster_dns(directory.path()),
         cluster_id: machine::makes_networks().then(|| machine::cluster_id(directory.path())),

@@ -45,6 +45,26 @@ pub(crate) fn first_subnet(cluster: Ipv4Net, prefix: u8) -> anyhow::Result<Ipv4N
         .with_context(|| format!("the pod range {cluster} is empty"))
 }
 
+/// Where the name of the kubelet's directory is kept, for as long as volumes may be there.
+const KUBELET_DIR: &str = "kubelet-dir";
+
+/// Where storage drivers find the kubelet: as the command line says, as it said before, or the data directory.
+pub(crate) fn drivers_dir(data_dir: &Path, given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let file = data_dir.join(KUBELET_DIR);
+    if let Some(given) = given {
+        let path = std::path::absolute(given).context("--kubelet-dir is no path")?;
+        std::fs::write(&file, format!("{}\n", path.display())).context("cannot remember --kubelet-dir")?;
+        return Ok(path);
+    }
+    match std::fs::read_to_string(&file) {
+        Ok(known) if !known.trim_end().is_empty() => Ok(known.trim_end().into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("cannot read where the kubelet's directory is")
+        }
+        _ => Ok(data_dir.to_owned()),
+    }
+}
+
 /// Tells the clusters of one machine apart: eight letters that follow from the data directory (FNV-1a, so that a name of
 /// a link never changes with a library).
 pub(crate) fn cluster_id(data_dir: &Path) -> String {

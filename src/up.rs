@@ -146,6 +146,7 @@ impl Node<'_> {
         let user = format!("system:node:{}", self.name);
         let config = agent::Config {
             data_dir: path.to_owned(),
+            drivers_dir: machine::drivers_dir(path, self.options.kubelet_dir.as_deref())?,
             client: control_plane.client(&user, &["system:nodes"]),
             clock: Clock::system(),
             node_name: self.name,

@@ -29,6 +29,9 @@ pub static PERSISTENT_VOLUME: Kind = Kind::cluster("", "v1", "PersistentVolume",
 pub static PERSISTENT_VOLUME_CLAIM: Kind =
     Kind::namespaced("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");
 pub static STORAGE_CLASS: Kind = Kind::cluster("storage.k8s.io", "v1", "StorageClass", "storageclasses");
+pub static CSI_DRIVER: Kind = Kind::cluster("storage.k8s.io", "v1", "CSIDriver", "csidrivers");
+pub static CSI_NODE: Kind = Kind::cluster("storage.k8s.io", "v1", "CSINode", "csinodes");
+pub static VOLUME_ATTACHMENT: Kind = Kind::cluster("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments");
 pub static VOLUME_ATTRIBUTES_CLASS: Kind = Kind::cluster(
     "storage.k8s.io",
     "v1",

@@ -4,6 +4,7 @@
 //! All read through one set of shared informers, as one identity, and each writes as its own service account, whose RBAC
 //! role is the bound of what a mistake in it can do.
 
+mod attach_detach;
 mod bootstrap_tokens;
 mod certificates;
 mod cluster_dns;
@@ -82,6 +83,11 @@ struct Controller {
 
 /// All controllers.
 static CATALOGUE: &[Controller] = &[
+    Controller {
+        name: "persistentvolume-attach-detach-controller",
+        service_account: "attachdetach-controller",
+        run: |context| Box::pin(attach_detach::run(context)),
+    },
     Controller {
         name: "bootstrap-signer-controller",
         service_account: "bootstrap-signer",

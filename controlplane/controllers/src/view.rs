@@ -15,7 +15,10 @@ pub(crate) use self::{
     core::{ClaimVolume, Namespace, Node, NodeCondition, Pod, Taint},
     network::{Endpoint, EndpointSlice, Endpoints, For, Hints, Port, Service, ServicePort, TargetRef},
     policy::{BudgetCondition, BudgetStatus, PodDisruptionBudget},
-    storage::{ClaimRef, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttributesClass},
+    storage::{
+        ClaimRef, CsiDriver, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+        VolumeAttributesClass,
+    },
 };
 
 /// A `metav1.LabelSelector`, parsed. Absent or invalid ones select nothing.

@@ -91,10 +91,18 @@ impl Writer {
                 .client
                 .patch(&kinds::PERSISTENT_VOLUME_CLAIM, at, None, patch)
                 .await;
-            patched.map_err(|error| format!("binding volumes: {}", cause(&error)))?;
+            let patched = patched.map_err(|error| format!("binding volumes: {}", cause(&error)))?;
+            let seen = self.claims.wait_written(&patched);
+            let _ = tokio::time::timeout(PATIENCE, seen).await; // what follows has a time of its own
         }
-        let bound = self.claims.wait_until(at, |claim| claim.is_none_or(Claim::is_bound));
-        match tokio::time::timeout(PATIENCE, bound).await {
+        let settled = self.claims.wait_until(at, |claim| {
+            claim.is_none_or(|claim| claim.is_bound() || claim.selected_node() != Some(node))
+        });
+        match tokio::time::timeout(PATIENCE, settled).await {
+            // Who makes the volume could not on this node, and takes the choice back.
+            Ok(()) if self.claims.get(at).is_some_and(|claim| !claim.is_bound()) => {
+                Err(format!("binding volumes: provisioning failed for PVC \"{}\"", at.name))
+            }
             Ok(()) => Ok(()),
             Err(_elapsed) => Err(format!(
                 "binding volumes: persistentvolumeclaim \"{}\" is not bound after {}s",

@@ -12,6 +12,8 @@ const AT_ONCE: usize = 32;
 /// What a node leaves behind when its agent has ended.
 pub struct Leftovers {
     pub data_dir: PathBuf,
+    /// Where volumes of storage drivers are.
+    pub drivers_dir: PathBuf,
     /// Names the pod network; `None` without root, where there is none.
     pub cluster_id: Option<String>,
     /// The directory of the processes that listen for Services.
@@ -29,7 +31,7 @@ pub struct Leftovers {
 /// Something could not be ended or removed; trying again goes on where it stopped.
 pub async fn down(left: Leftovers) -> Result<(), Error> {
     end_pods(&left.runtime).await.map_err(Error::EndPods)?;
-    kubelet::remove_pod_directories(&left.data_dir);
+    kubelet::remove_pod_directories(&left.data_dir, &left.drivers_dir);
     proxy::end_processes(&left.service_proxies)
         .await
         .map_err(Error::RemoveServices)?;
@@ -79,6 +81,7 @@ mod tests {
             let runtime: cri::SharedRuntime = Arc::new(runtime.clone());
             let left = Leftovers {
                 data_dir: dir.path().to_owned(),
+                drivers_dir: dir.path().to_owned(),
                 cluster_id: None,
                 service_proxies: dir.path().join("service-proxy"),
                 cluster_dns: dir.path().join("cluster-dns"),

@@ -29,6 +29,8 @@ use crate::network::{NoNetwork, SharedNetwork};
 pub struct Config {
     /// Holds everything of this node; 0700.
     pub data_dir: PathBuf,
+    /// Where storage drivers find this node's kubelet; the data directory unless told otherwise.
+    pub drivers_dir: PathBuf,
     /// The API, as this node's identity.
     pub client: Client,
     pub clock: Clock,
@@ -146,6 +148,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<Ended, E
     let informers = Informers::new(config.client.clone(), config.tasks.clone(), quit.clone());
     let left = Leftovers {
         data_dir: config.data_dir.clone(),
+        drivers_dir: config.drivers_dir.clone(),
         cluster_id: config.network.as_ref().map(|network| network.cluster_id.clone()),
         service_proxies: config.service_proxy.directory.clone(),
         cluster_dns: config.dns.process.directory.clone(),
@@ -210,6 +213,7 @@ fn kubelet_config(
         max_pods: config.max_pods,
         version: config.version,
         data_dir: config.data_dir,
+        drivers_dir: config.drivers_dir,
         dns: kubelet::Dns {
             servers: known_servers,
             domain: config.dns.domain,

@@ -10,6 +10,7 @@ mod blocking;
 mod certificates;
 mod cgroups;
 mod cluster;
+mod csi;
 mod dns;
 mod env;
 mod events;
@@ -80,6 +81,9 @@ pub struct Config {
     pub version: String,
     /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
     pub data_dir: PathBuf,
+    /// Where storage drivers find this kubelet: holds `plugins_registry/`, `plugins/` and the volumes that drivers mount for
+    /// pods. Others' kubelets have `/var/lib/kubelet`.
+    pub drivers_dir: PathBuf,
     pub dns: Dns,
     /// What else of this node `/metrics` tells.
     pub metrics: Vec<Arc<dyn Metrics>>,
@@ -238,6 +242,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         dns: config.dns,
         metrics: config.metrics,
         cgroups,
+        csi: csi::Csi::new(config.drivers_dir.clone()),
         evictions: eviction::Evictions::default(),
         probes: probes::Tally::default(),
         users: user_namespaces::UserNamespaces::default(),
@@ -274,6 +279,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         version: config.version,
         labels: config.labels,
         data_dir: config.data_dir,
+        drivers_dir: config.drivers_dir,
         machine,
         capacity,
         network: config.network,
@@ -290,6 +296,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(images::collect(shared.clone(), quit.clone())),
         tasks.spawn(eviction::run(shared.clone(), quit.clone())),
         tasks.spawn(history::run(shared.clone(), quit.clone())),
+        tasks.spawn(csi::run(shared.clone(), quit.clone())),
+        tasks.spawn(csi::control(shared.clone(), quit.clone())),
     ];
     observer.fresh_or(quit).await;
     let files = config.static_pods.map(|directory| {
@@ -319,9 +327,12 @@ pub fn remove_cgroups(prefix: &str) {
     cgroups::remove_all(std::path::Path::new(cgroups::MOUNT), prefix);
 }
 
-/// Removes the directories and mounts of all pods, when all pods have ended. What cannot be removed is left to the next
-/// kubelet, which sweeps up what belongs to no pod.
-pub fn remove_pod_directories(data_dir: &std::path::Path) {
+/// Removes the directories and mounts of all pods, when all pods have ended, and with them the drivers that ran as such. What
+/// cannot be removed is left to the next kubelet, which sweeps up what belongs to no pod.
+pub fn remove_pod_directories(data_dir: &std::path::Path, drivers_dir: &std::path::Path) {
+    if let Err(error) = csi::detach_all(drivers_dir) {
+        tracing::warn!(%error, "cannot unmount the volumes of storage drivers");
+    }
     for uid in orphan::directories(data_dir) {
         if let Err(error) = volumes::remove(data_dir, &uid) {
             tracing::warn!(%uid, %error, "cannot remove the directories of a pod");

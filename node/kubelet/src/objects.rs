@@ -123,6 +123,13 @@ struct SecretWire {
     type_: String,
 }
 
+impl Secret {
+    /// What it holds.
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+}
+
 impl From<SecretWire> for Secret {
     fn from(wire: SecretWire) -> Self {
         let data = wire.data.into_iter().map(|(key, value)| (key, value.0));

@@ -8,8 +8,8 @@ use crate::{observed::Observed, shared::Shared, volumes};
 const GRACE: u64 = 30;
 
 /// UIDs of pods that have directories.
-pub(crate) fn directories(data_dir: &Path) -> Vec<Arc<str>> {
-    let entries = std::fs::read_dir(data_dir.join("pods")).into_iter().flatten().flatten();
+pub(crate) fn directories(of: &Path) -> Vec<Arc<str>> {
+    let entries = std::fs::read_dir(of.join("pods")).into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .map(Arc::from)
@@ -28,6 +28,14 @@ pub(crate) async fn end(shared: &Shared, uid: &str) {
     }
     shared.observer.fresh().await;
     if !shared.observer.pod(uid).is_empty() {
+        return;
+    }
+    if let Err(error) = shared.csi.unmount(uid).await {
+        tracing::warn!(
+            uid,
+            error = &error as &dyn std::error::Error,
+            "cannot unmount the volumes of a pod that the API does not know"
+        );
         return;
     }
     let (data_dir, uid) = (shared.data_dir.clone(), uid.to_owned());

@@ -285,7 +285,9 @@ impl Pods {
         }
         let unowned = |uid: &Arc<str>| !self.workers.contains_key(uid) && !self.orphans.contains(uid);
         let mut found: Vec<Arc<str>> = self.shared.observer.uids().into_iter().filter(unowned).collect();
-        found.extend(orphan::directories(&self.shared.data_dir).into_iter().filter(unowned));
+        for of in [&*self.shared.data_dir, self.shared.csi.root()] {
+            found.extend(orphan::directories(of).into_iter().filter(unowned));
+        }
         found.sort();
         found.dedup();
         if found.is_empty() || cluster.verify(&self.shared.client).await != Verdict::Ours {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::{
     Metrics,
     cgroups::Cgroups,
+    csi::Csi,
     dns::Dns,
     env::Service,
     eviction::Evictions,
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     /// What else of the node has metrics.
     pub(crate) metrics: Vec<Arc<dyn Metrics>>,
     pub(crate) cgroups: Option<Cgroups>,
+    /// Volumes of storage drivers.
+    pub(crate) csi: Csi,
     pub(crate) evictions: Evictions,
     pub(crate) probes: Tally,
     pub(crate) users: UserNamespaces,

@@ -21,6 +21,8 @@ use tokio_util::sync::DropGuard;
 use super::*;
 use crate::testing::FakeRuntime;
 
+mod csi;
+
 /// A network that is as the test says.
 #[derive(Default)]
 struct Network {
@@ -70,7 +72,22 @@ struct Node {
     address: std::net::SocketAddr,
     ready: watch::Receiver<bool>,
     dir: tempfile::TempDir,
+    tasks: TaskTracker,
     _quit: DropGuard,
+}
+
+/// What a kubelet that was killed has left.
+struct Dead {
+    api: Fake,
+    runtime: FakeRuntime,
+    dir: tempfile::TempDir,
+}
+
+impl Dead {
+    fn again(self) -> Node {
+        let clock = Clock::system();
+        Node::with(self.api, Network::default(), self.runtime, clock, self.dir)
+    }
 }
 
 const NODE: &str = "n1";
@@ -90,13 +107,33 @@ impl Node {
     }
 
     fn on(api: Fake, network: Network) -> Self {
+        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
+        let runtime = FakeRuntime::new(clock.clone(), &["i"]);
+        Self::with(api, network, runtime, clock, tempfile::tempdir().expect("dir"))
+    }
+
+    /// The next kubelet, after this one was killed: what it left is there.
+    async fn killed(self) -> Dead {
+        let Self {
+            api,
+            runtime,
+            dir,
+            tasks,
+            _quit,
+            ..
+        } = self;
+        drop(_quit);
+        tasks.close();
+        within(tasks.wait()).await;
+        Dead { api, runtime, dir }
+    }
+
+    fn with(api: Fake, network: Network, runtime: FakeRuntime, clock: Clock, dir: tempfile::TempDir) -> Self {
         api.put(
             &kinds::NAMESPACE,
             json!({"metadata": {"name": "kube-system", "uid": "cluster-a"}}),
         );
-        let clock = Clock::anchored(Timestamp::from_second(1_000_000).expect("time"));
-        let runtime = FakeRuntime::new(clock.clone(), &["i"]);
-        let (dir, authority) = (tempfile::tempdir().expect("dir"), Authority::new());
+        let authority = Authority::new();
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let address = listener.local_addr().expect("address");
         let (certificate, key) = authority.issue("system:node:n1", Some("system:nodes"));
@@ -114,6 +151,7 @@ impl Node {
             max_pods: 500,
             version: "v1.36.0+wherry".into(),
             data_dir: dir.path().to_owned(),
+            drivers_dir: dir.path().to_owned(),
             dns: Dns::default(),
             metrics: Vec::new(),
             cgroup_prefix: None,
@@ -140,6 +178,7 @@ impl Node {
             address,
             ready,
             dir,
+            tasks,
             _quit: quit.drop_guard(),
         }
     }

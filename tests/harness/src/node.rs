@@ -66,6 +66,7 @@ impl Node {
             max_pods: 110,
             version: "v1.36.2+wherry".into(),
             data_dir: self.disk.path().to_owned(),
+            drivers_dir: self.disk.path().to_owned(),
             dns: kubelet::Dns::default(),
             metrics: Vec::new(),
             cgroup_prefix: None,

@@ -201,9 +201,17 @@ pub(crate) struct NodeSpec {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct NodeStatus {
     pub(crate) conditions: Box<[NodeCondition]>,
+    pub(crate) volumes_attached: Box<[AttachedVolume]>,
+    pub(crate) volumes_in_use: Box<[Box<str>]>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct AttachedVolume {
+    pub(crate) name: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

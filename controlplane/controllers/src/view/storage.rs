@@ -92,6 +92,62 @@ pub(crate) struct VolumeSpec {
     pub(crate) volume_mode: Box<str>,
     pub(crate) node_affinity: Option<NodeAffinity>,
     pub(crate) volume_attributes_class_name: Box<str>,
+    pub(crate) csi: Option<CsiSource>,
+}
+
+/// Of a driver's volume, what names it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CsiSource {
+    pub(crate) driver: Box<str>,
+    pub(crate) volume_handle: Box<str>,
+}
+
+/// A storage driver as the cluster knows it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CsiDriver {
+    pub(crate) spec: CsiDriverSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CsiDriverSpec {
+    pub(crate) attach_required: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct VolumeAttachment {
+    pub(crate) metadata: Meta,
+    pub(crate) spec: AttachmentSpec,
+    pub(crate) status: AttachmentStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AttachmentSpec {
+    pub(crate) node_name: Box<str>,
+    pub(crate) source: AttachmentSource,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AttachmentSource {
+    pub(crate) persistent_volume_name: Box<str>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AttachmentStatus {
+    pub(crate) attached: bool,
+    pub(crate) attach_error: Option<AttachError>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AttachError {
+    pub(crate) message: Box<str>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

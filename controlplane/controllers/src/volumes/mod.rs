@@ -3,7 +3,8 @@
 //! given away twice.
 //!
 //! The data of a provisioned volume is a directory of a node, which its kubelet makes and, once the volume's object is gone,
-//! removes. Deliberately absent: snapshots, expansion, and attachment, which have nothing to do for a directory.
+//! removes. Volumes of other classes are made by others, who are told by an annotation. Deliberately absent: snapshots and
+//! expansion.
 
 pub(crate) mod ephemeral;
 mod plan;
@@ -19,7 +20,9 @@ use client::{
 };
 use serde_json::{Value, json};
 
-use self::plan::{BOUND_BY_US, COMPLETED, ClaimStep, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, STORAGE, VolumeStep};
+use self::plan::{
+    ASKED, BOUND_BY_US, COMPLETED, ClaimStep, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, STORAGE, VolumeStep,
+};
 use crate::{
     Context, RESYNC,
     view::{Node, PersistentVolume, PersistentVolumeClaim, StorageClass},
@@ -125,6 +128,11 @@ impl Binder {
                 self.tell(&claim.metadata, Type::Warning, reason, why);
                 self.claim_phase(&claim, "Lost").await
             }
+            ClaimStep::Ask(provisioner, why) => {
+                self.tell(&claim.metadata, Type::Normal, "ExternalProvisioning", why);
+                self.ask(&claim, &provisioner).await?;
+                self.claim_phase(&claim, "Pending").await
+            }
             ClaimStep::Bind(name) => match volumes.iter().find(|v| *v.metadata.name == *name) {
                 Some(volume) => self.bind(&claim, volume).await,
                 None => Ok(()),
@@ -147,6 +155,17 @@ impl Binder {
         }
         let status = json!({"status": {"phase": phase}});
         self.write(&self.claims, &claim.metadata, Some("status"), status).await
+    }
+
+    /// Says on the claim who is to make its volume: they look for it.
+    async fn ask(&self, claim: &PersistentVolumeClaim, provisioner: &str) -> Result<(), Error> {
+        let asked = |name: &str| claim.metadata.annotations.get(name) == Some(provisioner);
+        if ASKED.into_iter().all(asked) {
+            return Ok(());
+        }
+        let [beta, name] = ASKED;
+        let change = json!({"metadata": {"annotations": {beta: provisioner, name: provisioner}}});
+        self.write(&self.claims, &claim.metadata, None, change).await
     }
 
     /// Writes a change to the very object that was looked at; a newer one is looked at again.

@@ -14,6 +14,11 @@ pub(crate) const STORAGE: &str = "wherry.dev/storage";
 pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 pub(super) const BOUND_BY_US: &str = "pv.kubernetes.io/bound-by-controller";
 pub(super) const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+/// On a claim: who is to make its volume, by the older name and the newer.
+pub(super) const ASKED: [&str; 2] = [
+    "volume.beta.kubernetes.io/storage-provisioner",
+    "volume.kubernetes.io/storage-provisioner",
+];
 pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
 /// The next step of a claim.
@@ -26,6 +31,8 @@ pub(super) enum ClaimStep {
     Bind(String),
     /// Make a directory's volume on this node.
     Provision(String),
+    /// Ask somebody else, of this name, for a volume; and tell that the claim waits for it.
+    Ask(String, String),
     /// The volume is gone or another's: the data is not to be had any more.
     Lose(&'static str, String),
 }
@@ -157,14 +164,12 @@ fn provision(claim: &PersistentVolumeClaim, class: &StorageClass, node: Option<&
             );
         }
         other => {
-            return ClaimStep::Wait(
-                "ExternalProvisioning",
-                format!(
-                    "Waiting for a volume to be created either by the external provisioner '{other}' or manually by the \
-                     system administrator. If volume creation is delayed, please verify that the provisioner is running \
-                     and correctly registered."
-                ),
+            let why = format!(
+                "Waiting for a volume to be created either by the external provisioner '{other}' or manually by the \
+                 system administrator. If volume creation is delayed, please verify that the provisioner is running \
+                 and correctly registered."
             );
+            return ClaimStep::Ask(other.to_owned(), why);
         }
     }
     if &*claim.spec.volume_mode == "Block" {
@@ -373,7 +378,6 @@ mod tests {
     #[test]
     fn what_cannot_be_provisioned_is_told() {
         let (own, node) = (class_of(PROVISIONER, "Immediate"), node_of(json!({STORAGE: "/d"})));
-        let other = class_of("example.com/x", "Immediate");
         let bare = node_of(json!({}));
         let cases = [
             (json!({}), None, None, "ProvisioningFailed"),
@@ -392,7 +396,6 @@ mod tests {
                 Some(&node),
                 "ProvisioningFailed",
             ),
-            (json!({}), Some(&other), None, "ExternalProvisioning"),
         ];
         for (spec, class, node, want) in cases {
             let step = claim(&claim_of(spec.clone(), "Pending"), &[], class, node);
@@ -401,6 +404,21 @@ mod tests {
                 "{spec}: {step:?}"
             );
         }
+    }
+
+    #[test]
+    fn another_provisioner_is_asked_once_the_node_is_known() {
+        let pending = claim_of(json!({}), "Pending");
+        let asked = |step| matches!(step, ClaimStep::Ask(name, why) if name == "example.com/x" && why.contains("'example.com/x'"));
+        assert!(asked(claim(
+            &pending,
+            &[],
+            Some(&class_of("example.com/x", "Immediate")),
+            None
+        )));
+        let late = class_of("example.com/x", "WaitForFirstConsumer");
+        assert!(!asked(claim(&pending, &[], Some(&late), None)));
+        assert!(asked(claim(&pending, &[], Some(&late), Some(&node_of(json!({}))))));
     }
 
     #[test]

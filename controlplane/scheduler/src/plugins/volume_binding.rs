@@ -8,7 +8,7 @@ use api::NamespacedName;
 use crate::{
     cluster::{Cluster, NodeInfo},
     framework::{FilterPlugin, NodeFilter, Reason},
-    view::{Node, Pod, Volume},
+    view::{Node, Pod, StorageClass, Volume},
 };
 
 pub(crate) struct VolumeBinding;
@@ -18,22 +18,24 @@ impl FilterPlugin for VolumeBinding {
         if pod.claims.is_empty() {
             return None;
         }
-        let (mut volumes, mut selected) = (Vec::new(), Vec::new());
+        let (mut volumes, mut selected, mut made) = (Vec::new(), Vec::new(), Vec::new());
         for name in &pod.claims {
             match look(pod, name, cluster) {
                 Ok(Found::Volume(volume)) => volumes.push(volume),
                 Ok(Found::Selected(node)) => selected.push(node),
-                Ok(Found::Anywhere) => {}
+                Ok(Found::Made(class)) => made.push(class),
                 Err(reason) => return Some(Box::new(move |_: &Node, _: &NodeInfo| vec![reason.clone()])),
             }
         }
         Some(Box::new(move |node: &Node, _: &NodeInfo| {
             let reachable = |volume: &&Arc<Volume>| volume.nodes().is_none_or(|nodes| nodes.matches(node));
             let chosen = selected.iter().all(|name| **name == *node.metadata.name);
-            if volumes.iter().all(reachable) && chosen {
-                vec![]
-            } else {
-                vec!["node(s) didn't match PersistentVolume's node affinity".into()]
+            if !volumes.iter().all(reachable) || !chosen {
+                return vec!["node(s) didn't match PersistentVolume's node affinity".into()];
+            }
+            match made.iter().all(|class| class.allows(&node.metadata.labels)) {
+                true => vec![],
+                false => vec!["node(s) didn't find available persistent volumes to bind".into()],
             }
         }))
     }
@@ -43,7 +45,8 @@ enum Found<'a> {
     Volume(&'a Arc<Volume>),
     /// It is being bound on this node.
     Selected(&'a str),
-    Anywhere,
+    /// It is made where the pod will run, as far as its class lets it.
+    Made(&'a Arc<StorageClass>),
 }
 
 fn look<'a>(pod: &Pod, name: &str, cluster: &'a Cluster) -> Result<Found<'a>, Reason> {
@@ -61,10 +64,10 @@ fn look<'a>(pod: &Pod, name: &str, cluster: &'a Cluster) -> Result<Found<'a>, Re
     }
     let class = claim.spec.storage_class_name.as_deref().unwrap_or_default();
     let class = storage.classes.get(&NamespacedName::cluster(class));
-    if !class.is_some_and(|class| class.waits_for_consumer()) {
+    let Some(class) = class.filter(|class| class.waits_for_consumer()) else {
         return Err("pod has unbound immediate PersistentVolumeClaims".into());
-    }
-    Ok(claim.selected_node().map_or(Found::Anywhere, Found::Selected))
+    };
+    Ok(claim.selected_node().map_or(Found::Made(class), Found::Selected))
 }
 
 #[cfg(test)]
@@ -82,9 +85,15 @@ mod tests {
             let claim = serde_json::from_value(claim).expect("claim");
             storage.claims.insert(decode("c"), Arc::new(claim));
         }
-        let class = json!({"volumeBindingMode": "WaitForFirstConsumer"});
-        let class = serde_json::from_value(class).expect("class");
-        storage.classes.insert(NamespacedName::cluster("late"), Arc::new(class));
+        for (name, zone) in [("late", None), ("zoned", Some("a"))] {
+            let terms: Vec<_> = zone
+                .iter()
+                .map(|zone| json!({"matchLabelExpressions": [{"key": "zone", "values": [zone]}]}))
+                .collect();
+            let class = json!({"volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": terms});
+            let class = serde_json::from_value(class).expect("class");
+            storage.classes.insert(NamespacedName::cluster(name), Arc::new(class));
+        }
         let terms = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]);
         let volume = json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}});
         let volume = serde_json::from_value(volume).expect("volume");
@@ -124,6 +133,9 @@ mod tests {
         let selected = json!({"volume.kubernetes.io/selected-node": "n1"});
         assert!(reasons(late(selected.clone()), "n1").is_empty());
         assert_eq!(reasons(late(selected), "n2").len(), 1);
+        let zoned = json!({"spec": {"storageClassName": "zoned"}});
+        let nowhere = ["node(s) didn't find available persistent volumes to bind"];
+        assert_eq!(reasons(zoned, "n1"), nowhere, "the node is in no zone");
         let now = json!({"spec": {"storageClassName": "now"}});
         assert_eq!(reasons(now, "n1"), ["pod has unbound immediate PersistentVolumeClaims"]);
         assert_eq!(reasons(Value::Null, "n1"), ["persistentvolumeclaim \"c\" not found"]);

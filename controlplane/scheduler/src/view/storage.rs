@@ -82,9 +82,35 @@ impl Volume {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct StorageClass {
     pub(crate) volume_binding_mode: Box<str>,
+    allowed_topologies: Box<[TopologyTerm]>,
+}
+
+/// Labels that a node has to have.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TopologyTerm {
+    match_label_expressions: Box<[TopologyExpression]>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct TopologyExpression {
+    key: Box<str>,
+    values: Box<[Box<str>]>,
 }
 
 impl StorageClass {
+    /// Its volumes may be made for a node with these labels.
+    pub(crate) fn allows(&self, labels: &Labels) -> bool {
+        let has = |expression: &TopologyExpression| {
+            labels
+                .get(&expression.key)
+                .is_some_and(|value| expression.values.iter().any(|allowed| **allowed == *value))
+        };
+        let terms = &self.allowed_topologies;
+        terms.is_empty() || terms.iter().any(|term| term.match_label_expressions.iter().all(has))
+    }
+
     /// Its claims are bound where their first pod runs.
     pub(crate) fn waits_for_consumer(&self) -> bool {
         &*self.volume_binding_mode == "WaitForFirstConsumer"

@@ -24,7 +24,7 @@ pub(crate) use machine::{Machine, has_apparmor, machine, memory, storage, usage}
 use status::Facts;
 pub(crate) use status::{Node, Pressure, allocatable, shortages, thresholds};
 
-use crate::{Limitation, PodNetwork, resources::Capacity, volumes};
+use crate::{Limitation, PodNetwork, csi, resources::Capacity, volumes};
 
 /// How often the status is computed, and how often it is sent though nothing changed.
 pub(crate) const LOOK: Duration = Duration::from_secs(10);
@@ -49,6 +49,8 @@ pub(crate) struct Reporter {
     pub(crate) version: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) data_dir: PathBuf,
+    /// Where volumes of storage drivers are.
+    pub(crate) drivers_dir: PathBuf,
     pub(crate) machine: Machine,
     pub(crate) capacity: Capacity,
     pub(crate) network: Arc<dyn PodNetwork>,
@@ -126,6 +128,10 @@ impl Reporter {
         self.take_pod_range(&node, sent).await;
         let conditions = self.runtime.status().await;
         let images = self.runtime.list_images().await.unwrap_or_default();
+        let drivers_dir = self.drivers_dir.clone();
+        let volumes_in_use = crate::blocking::run(move || csi::in_use(&drivers_dir))
+            .await
+            .unwrap_or_default();
         let (now, usage) = (self.clock.now(), usage(&self.data_dir));
         for short in shortages(&usage, self.capacity.storage_bytes) {
             sent.short.retain(|(kind, _)| *kind != short.kind);
@@ -146,6 +152,7 @@ impl Reporter {
             runtime_conditions: &conditions,
             limitation: self.limitation.as_ref(),
             images: &images,
+            volumes_in_use: &volumes_in_use,
         };
         let status = status::make(&facts, &node.status, now);
         let ready = status::readiness(&conditions);

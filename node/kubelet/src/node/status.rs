@@ -37,12 +37,31 @@ pub(crate) struct Spec {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct Status {
     pub(crate) conditions: Vec<Condition>,
     /// By resource; device plugins and administrators add to what the kubelet measures.
     pub(crate) capacity: BTreeMap<String, Value>,
     pub(crate) allocatable: BTreeMap<String, Value>,
+    pub(crate) volumes_attached: Vec<AttachedVolume>,
+    pub(crate) volumes_in_use: Vec<String>,
+}
+
+/// `AttachedVolume`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct AttachedVolume {
+    pub(crate) name: String,
+}
+
+impl Node {
+    /// The volume of this name is attached, as those say who attach.
+    pub(crate) fn has_attached(&self, volume: &str) -> bool {
+        self.status
+            .volumes_attached
+            .iter()
+            .any(|attached| attached.name == volume)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -69,6 +88,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) runtime_conditions: &'a [cri::Condition],
     pub(crate) limitation: Option<&'a Limitation>,
     pub(crate) images: &'a [cri::Image],
+    /// Attached volumes that may not be detached.
+    pub(crate) volumes_in_use: &'a [String],
 }
 
 /// Below this the node is under pressure (Kubernetes' default hard eviction thresholds).
@@ -149,7 +170,7 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
         .map(|ip| json!({"type": "InternalIP", "address": ip.to_string()}))
         .collect();
     addresses.push(json!({"type": "Hostname", "address": facts.name}));
-    json!({
+    let mut status = json!({
         "addresses": addresses,
         "capacity": amounts(facts.capacity),
         "allocatable": extended(amounts(allocatable(facts.capacity)), known),
@@ -168,7 +189,15 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
             "osImage": machine.os_image,
             "systemUUID": machine.system_uuid,
         },
-    })
+    });
+    // Most nodes have none, and nothing to take back.
+    if !(facts.volumes_in_use.is_empty() && known.volumes_in_use.is_empty()) {
+        let in_use = Some(facts.volumes_in_use).filter(|volumes| !volumes.is_empty());
+        if let Value::Object(fields) = &mut status {
+            fields.insert("volumesInUse".into(), json!(in_use));
+        }
+    }
+    status
 }
 
 fn amounts(capacity: Capacity) -> Value {
@@ -396,6 +425,7 @@ mod tests {
             runtime_conditions,
             limitation,
             images: &[],
+            volumes_in_use: &[],
         };
         make(&facts, known, Timestamp::from_second(second).expect("time"))
     }

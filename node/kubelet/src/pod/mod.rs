@@ -163,6 +163,14 @@ impl Pod {
         number(version).is_none_or(|wanted| number(&self.metadata.resource_version).is_some_and(|own| own >= wanted))
     }
 
+    /// The service account that the pod runs as.
+    pub(crate) fn service_account(&self) -> &str {
+        match &*self.spec.service_account_name {
+            "" => "default",
+            name => name,
+        }
+    }
+
     /// `namespace/name`, for logs.
     pub(crate) fn key(&self) -> String {
         format!("{}/{}", self.metadata.namespace, self.metadata.name)

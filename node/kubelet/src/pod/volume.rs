@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{FieldRef, PullPolicy, QuantityText, ResourceFieldRef};
+use super::{FieldRef, LocalReference, PullPolicy, QuantityText, ResourceFieldRef};
 
 /// `Volume`. Kinds that are not prepared here land in `other`, so that the event can name them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -23,6 +23,8 @@ pub(crate) struct Volume {
     pub(crate) persistent_volume_claim: Option<ClaimSource>,
     /// A claim that is the pod's own, called `<pod>-<volume>`.
     pub(crate) ephemeral: Option<EphemeralSource>,
+    /// A volume that its driver makes for this pod alone.
+    pub(crate) csi: Option<Box<CsiVolume>>,
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, Value>,
 }
@@ -53,6 +55,17 @@ pub(crate) struct ClaimSource {
 /// `EphemeralVolumeSource`, of which a kubelet needs to know only that it is one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub(crate) struct EphemeralSource {}
+
+/// `CSIVolumeSource`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CsiVolume {
+    pub(crate) driver: String,
+    pub(crate) read_only: bool,
+    pub(crate) fs_type: String,
+    pub(crate) volume_attributes: BTreeMap<String, String>,
+    pub(crate) node_publish_secret_ref: Option<LocalReference>,
+}
 
 /// `EmptyDirVolumeSource`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -2,14 +2,17 @@
 //!
 //! Reads the API; a claim that is not bound yet is tried again with the rest of the mount.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use api::NamespacedName;
 use client::{Client, kinds};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::pod::{HostPath, Pod, Volume};
+use crate::{
+    csi,
+    pod::{HostPath, Pod, Volume},
+};
 
 /// A claim's place on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +25,32 @@ pub(crate) struct Claimed {
     pub(crate) provisioned: bool,
     /// A pod's `fsGroup` applies to it, as to `local` volumes and not to `hostPath` ones.
     pub(crate) shares: bool,
+    /// What its driver is told, where it has one; the path is then made by mounting it.
+    pub(crate) csi: Option<Arc<csi::Source>>,
+    /// Its driver is to be called again from time to time.
+    pub(crate) again: bool,
+    /// It may grow: its claim is read again from time to time.
+    pub(crate) expands: bool,
+}
+
+impl Claimed {
+    /// A volume that its driver has still to mount.
+    fn of_driver(source: csi::Source) -> Self {
+        Self {
+            read_only: source.read_only,
+            csi: Some(Arc::new(source)),
+            ..Self::default()
+        }
+    }
+
+    /// The same, read-only if the pod says so and not only if the volume does.
+    fn read_only(mut self, wanted: bool) -> Self {
+        self.read_only |= wanted;
+        if let Some(source) = &mut self.csi {
+            Arc::make_mut(source).read_only = self.read_only;
+        }
+        self
+    }
 }
 
 /// A claim cannot be mounted; the end of the `FailedMount` event.
@@ -72,6 +101,14 @@ struct ClaimSpec {
 #[serde(default)]
 struct ClaimStatus {
     phase: String,
+    capacity: Capacity,
+    conditions: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Capacity {
+    storage: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,6 +128,11 @@ struct VolumeMetadata {
 #[serde(default, rename_all = "camelCase")]
 struct VolumeSpec {
     claim_ref: Reference,
+    capacity: Capacity,
+    csi: Option<csi::Persistent>,
+    access_modes: Vec<String>,
+    mount_options: Vec<String>,
+    volume_mode: String,
     host_path: Option<HostPath>,
     local: Option<HostPath>,
     #[serde(flatten)]
@@ -104,15 +146,11 @@ struct Reference {
 }
 
 /// Of a PersistentVolume's fields, those that are no source.
-const NO_SOURCES: [&str; 8] = [
-    "accessModes",
-    "capacity",
-    "mountOptions",
+const NO_SOURCES: [&str; 4] = [
     "nodeAffinity",
     "persistentVolumeReclaimPolicy",
     "storageClassName",
     "volumeAttributesClassName",
-    "volumeMode",
 ];
 
 /// Who made a volume, and the name of the cluster's own provisioner.
@@ -135,13 +173,18 @@ fn named(pod: &Pod, volume: &Volume) -> Option<(String, bool, bool)> {
 pub(crate) async fn resolve(client: &Client, pod: &Pod) -> Result<BTreeMap<String, Claimed>, (String, Error)> {
     let mut found = BTreeMap::new();
     for volume in &pod.spec.volumes {
+        if let Some(inline) = &volume.csi {
+            let source = csi::Source::ephemeral(pod, &volume.name, inline);
+            found.insert(volume.name.clone(), Claimed::of_driver(source));
+            continue;
+        }
         let Some((name, own, read_only)) = named(pod, volume) else {
             continue;
         };
         let claimed = one(client, pod, &name, own)
             .await
             .map_err(|error| (volume.name.clone(), error))?;
-        found.insert(volume.name.clone(), Claimed { read_only, ..claimed });
+        found.insert(volume.name.clone(), claimed.read_only(read_only));
     }
     Ok(found)
 }
@@ -164,7 +207,19 @@ async fn one(client: &Client, pod: &Pod, name: &str, own: bool) -> Result<Claime
     }
     let at = NamespacedName::cluster(&claim.spec.volume_name);
     let volume: PersistentVolume = client.get(&kinds::PERSISTENT_VOLUME, &at).await?;
-    place(volume, name, &claim.metadata.uid, claim.spec.volume_name)
+    let sizes = csi::Sizes {
+        namespace: pod.metadata.namespace.to_string(),
+        name: name.to_owned(),
+        uid: claim.metadata.uid.clone(),
+        volume: volume.spec.capacity.storage.clone(),
+        claim: claim.status.capacity.storage,
+        conditions: claim.status.conditions,
+    };
+    let mut placed = place(volume, name, &claim.metadata.uid, claim.spec.volume_name)?;
+    if let Some(source) = &mut placed.csi {
+        Arc::make_mut(source).claim = Some(sizes);
+    }
+    Ok(placed)
 }
 
 /// Where a PersistentVolume lies.
@@ -177,6 +232,15 @@ fn place(volume: PersistentVolume, claim: &str, uid: &str, name: String) -> Resu
         let sources = spec.other.keys().find(|key| !NO_SOURCES.contains(&&***key));
         sources.cloned().unwrap_or_default()
     };
+    if let Some(spec) = volume.spec.csi {
+        let source = csi::Source {
+            access_modes: volume.spec.access_modes,
+            mount_options: volume.spec.mount_options,
+            block: volume.spec.volume_mode == "Block",
+            ..csi::Source::persistent(&name, spec)
+        };
+        return Ok(Claimed::of_driver(source));
+    }
     let provisioned = volume
         .metadata
         .annotations
@@ -199,6 +263,7 @@ fn place(volume: PersistentVolume, claim: &str, uid: &str, name: String) -> Resu
         kind: source.kind,
         provisioned,
         shares: provisioned || volume.spec.local.is_some(),
+        ..Claimed::default()
     })
 }
 

@@ -1,7 +1,8 @@
 //! The volumes of a pod on disk, under `pods/<uid>/volumes/<plugin>/<name>` as Kubernetes lays them out.
 //!
-//! Preparing is idempotent and is also how content is brought up to date. Claims lead to directories of the node (`claims`).
-//! Deliberately absent: attachable volumes and CSI; a pod that asks for one gets a `FailedMount` event that names the type.
+//! Preparing is idempotent and is also how content is brought up to date. Claims lead to directories of the node (`claims`),
+//! or to volumes that a driver has mounted before ([`crate::csi`]). A pod that asks for a kind that is not supported gets a
+//! `FailedMount` event that names it.
 
 mod claims;
 mod ownership;
@@ -23,9 +24,10 @@ use jiff::Timestamp;
 pub(crate) use claims::{Claimed, resolve as resolve_claims};
 pub(crate) use payload::{TokenKey, needs};
 pub(crate) use subpath::resolve as resolve_sub_path;
-pub(crate) use token::Tokens;
+pub(crate) use token::{Tokens, request_token};
 
 use crate::{
+    csi,
     env::{Facts, Objects},
     objects::Unread,
     pod::{EmptyDir, HostPath, Pod, Volume},
@@ -50,6 +52,8 @@ pub(crate) enum Error {
     Token { volume: String, source: client::Error },
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
     Claim { volume: String, source: claims::Error },
+    #[error(transparent)]
+    Driver(#[from] csi::Error),
 }
 
 /// The directory that holds everything of one pod.
@@ -223,16 +227,24 @@ fn host_path(volume: &Volume, host: &HostPath) -> Result<(), Error> {
     })
 }
 
-/// Removes everything of a pod, without following a link that the pod may have made. Blocking.
+/// Removes everything of a pod, without following a link that the pod may have made, and without entering a volume that a
+/// driver has mounted. Blocking.
 ///
 /// # Errors
-/// Whatever the file system says; what is left can be removed by trying again.
+/// Whatever the file system says, or a driver's volume is still mounted; what is left can be removed by trying again.
 pub(crate) fn remove(data_dir: &Path, uid: &str) -> io::Result<()> {
     let directory = pod_dir(data_dir, uid);
-    let memory = directory.join("volumes/kubernetes.io~empty-dir");
-    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
-        // Not every one is a mount, and what is not says so.
-        let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    if !directory.exists() {
+        return Ok(());
+    }
+    let drivers = csi::of_pod(data_dir, uid);
+    for mount in csi::mounts_below(&directory)? {
+        if mount.starts_with(fs::canonicalize(&drivers).unwrap_or_else(|_| drivers.clone())) {
+            let text = format!("{} is still mounted", mount.display());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
+        }
+        // Memory, and what a container has mounted into its volume.
+        nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH)?;
     }
     // `remove_dir_all` opens directories relative to each other and unlinks symbolic links instead of following them.
     match fs::remove_dir_all(directory) {

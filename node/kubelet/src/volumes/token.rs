@@ -66,11 +66,20 @@ struct Answer {
     expires: Option<Timestamp>,
 }
 
+/// A token for a driver, and when it expires.
+///
+/// # Errors
+/// The API refused or did not answer.
+pub(crate) async fn request_token(
+    client: &Client,
+    pod: &Pod,
+    key: &TokenKey,
+) -> Result<(String, Option<Timestamp>), client::Error> {
+    let answer = request(client, pod, key).await?;
+    Ok((answer.token, answer.expires))
+}
+
 async fn request(client: &Client, pod: &Pod, key: &TokenKey) -> Result<Answer, client::Error> {
-    let account = match &*pod.spec.service_account_name {
-        "" => "default",
-        name => name,
-    };
     let audiences: Vec<&str> = Some(&*key.audience).filter(|a| !a.is_empty()).into_iter().collect();
     let body = json!({
         "apiVersion": "authentication.k8s.io/v1",
@@ -81,7 +90,7 @@ async fn request(client: &Client, pod: &Pod, key: &TokenKey) -> Result<Answer, c
             "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": &*pod.metadata.name, "uid": &*pod.metadata.uid},
         },
     });
-    let at = NamespacedName::new(&pod.metadata.namespace, account);
+    let at = NamespacedName::new(&pod.metadata.namespace, pod.service_account());
     let made = client.create_sub(&kinds::SERVICE_ACCOUNT, &at, "token", &body).await?;
     Ok(Answer {
         token: made.str_at("status.token").unwrap_or_default().to_owned(),

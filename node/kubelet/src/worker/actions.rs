@@ -76,7 +76,13 @@ impl Context {
         NamespacedName::new(&self.pod.metadata.namespace, &self.pod.metadata.name)
     }
 
-    pub(super) async fn mount(self, held: Vec<(Id, Held)>, mut tokens: Tokens) -> Result<Effect, Failed> {
+    /// `stand`: what stands already.
+    pub(super) async fn mount(
+        self,
+        held: Vec<(Id, Held)>,
+        mut tokens: Tokens,
+        stand: Arc<BTreeMap<String, Claimed>>,
+    ) -> Result<Effect, Failed> {
         let now = self.shared.clock.now();
         let outcome = async {
             let renewed = tokens.renew(&self.shared.client, &self.pod, now);
@@ -85,7 +91,8 @@ impl Context {
                 let claims = volumes::resolve_claims(&self.shared.client, &self.pod).await;
                 claims.map_err(|(volume, source)| volumes::Error::Claim { volume, source })
             };
-            let ((), objects, claims) = tokio::try_join!(renewed, read, claims)?;
+            let ((), objects, mut claims) = tokio::try_join!(renewed, read, claims)?;
+            self.mount_by_drivers(&mut claims, &stand).await?;
             let known = claims.clone();
             let (data_dir, pod, facts, texts) = (
                 self.shared.data_dir.clone(),
@@ -113,7 +120,40 @@ impl Context {
         }
     }
 
+    /// Has drivers mount their volumes, all at the same time, but not those that stand and are to be left alone.
+    async fn mount_by_drivers(
+        &self,
+        claims: &mut BTreeMap<String, Claimed>,
+        stand: &BTreeMap<String, Claimed>,
+    ) -> Result<(), volumes::Error> {
+        let uid = &self.pod.metadata.uid;
+        let mounts = claims.iter_mut().map(async |(name, claim)| {
+            let Some(source) = claim.csi.clone() else { return Ok(()) };
+            if let Some(standing) = stand.get(name).filter(|other| other.csi == claim.csi && !other.again) {
+                *claim = standing.clone();
+                return Ok(());
+            }
+            let mounted = self.shared.csi.mount(&self.shared, &self.pod, &source).await?;
+            claim.path = self.shared.csi.target(uid, &source);
+            (claim.shares, claim.again, claim.expands) = (mounted.shares, mounted.again, mounted.expands);
+            Ok(())
+        });
+        let done: Vec<Result<(), crate::csi::Error>> = futures::future::join_all(mounts).await;
+        Ok(done.into_iter().collect::<Result<(), _>>()?)
+    }
+
+    /// Has drivers take their volumes back: nothing of the pod is removed before.
+    async fn unmount_by_drivers(&self) -> Result<(), Failed> {
+        let unmounted = self.shared.csi.unmount(&self.pod.metadata.uid).await;
+        unmounted.map_err(|error| {
+            let message = error.to_string();
+            self.events().warning(None, "FailedUnMount", message.clone());
+            Failed::sync(message)
+        })
+    }
+
     pub(super) async fn unmount(self) -> Result<Effect, Failed> {
+        self.unmount_by_drivers().await?;
         let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
         let cgroups = self.shared.cgroups.clone();
         let work = move || {
@@ -338,6 +378,7 @@ impl Context {
     }
 
     pub(super) async fn purge(self) -> Result<Effect, Failed> {
+        self.unmount_by_drivers().await?;
         let logs = make::log_directory(&self.shared.data_dir, &self.pod);
         let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
         blocking(move || {

@@ -42,6 +42,9 @@ use crate::{
     volumes::{self, Claimed, Tokens},
 };
 
+/// How often drivers that want it are told of a volume that stands.
+const REPUBLISH: SignedDuration = SignedDuration::from_mins(1);
+
 /// What the pod set wants of a worker.
 #[derive(Clone)]
 pub(crate) enum Desired {
@@ -327,7 +330,7 @@ impl Worker {
                     .filter(|(id, _)| needed.contains(id))
                     .cloned()
                     .collect();
-                self.spawn(key, context.mount(held, self.tokens.clone()));
+                self.spawn(key, context.mount(held, self.tokens.clone(), self.claims.clone()));
             }
             Action::UnmountVolumes => self.spawn(key, context.unmount()),
             Action::Pull { name } => self.spawn(key, context.pull(name)),
@@ -416,7 +419,11 @@ impl Worker {
                 self.memory.images.insert(name, Resolved { content, image });
             }
             Effect::Mounted { tokens, claims } => {
-                self.memory.renew_at = tokens.renew_at();
+                let again = claims.values().any(|claim| claim.again || claim.expands).then(|| {
+                    let now = self.shared.clock.now();
+                    now.saturating_add(REPUBLISH).unwrap_or(now)
+                });
+                self.memory.renew_at = tokens.renew_at().into_iter().chain(again).min();
                 self.tokens = tokens;
                 self.claims = Arc::new(claims);
                 if self.memory.volumes == Volumes::Absent {

@@ -250,6 +250,7 @@ impl Fixture {
             dns: crate::dns::Dns::default(),
             metrics: Vec::new(),
             cgroups: None,
+            csi: crate::csi::Csi::new(dir.path().to_owned()),
             history: Default::default(),
             evictions: crate::eviction::Evictions::default(),
             probes: crate::probes::Tally::default(),

@@ -1,10 +1,11 @@
 //! The node authorizer: what an agent may do as `system:node:NAME`. The rules are those of the ClusterRole `system:node`,
-//! narrowed to what concerns the node: its own Node and lease, the pods bound to it, and the Secrets, ConfigMaps and images of the
-//! cluster's own registry that those pods name ([`graph`]). What depends on the body of a write (its own Node, its own pods) is the NodeRestriction
+//! narrowed to what concerns the node: its own Node, CSINode and lease, the pods bound to it, the attachments of volumes to it, and
+//! the Secrets, ConfigMaps and images of the cluster's own registry that those pods, or their volumes, name ([`graph`]). What depends on the body of a write (its own Node, its own pods) is the NodeRestriction
 //! plugin's.
 
 mod graph;
 mod references;
+mod volumes;
 
 use std::sync::{Arc, LazyLock};
 
@@ -47,12 +48,14 @@ impl Nodes {
     /// Why a request that the rules allow is not the node's to make.
     async fn refusal(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
         match (a.group, a.resource, a.subresource) {
-            ("", "secrets", "") => self.unrelated(node, Source::Secret, a).await,
+            ("", "secrets", "") => self.foreign_secret(node, a).await,
             ("", "configmaps", "") => self.unrelated(node, Source::ConfigMap, a).await,
             (images::GROUP, images::RESOURCE, "") => self.foreign_image(node, a).await,
             ("", "pods", "") => self.foreign_pod(node, a).await,
             ("", "nodes", "") => foreign_node(node, a),
             ("coordination.k8s.io", "leases", _) => foreign_lease(node, a),
+            ("storage.k8s.io", "csinodes", _) => foreign_csi_node(node, a),
+            ("storage.k8s.io", "volumeattachments", _) => self.foreign_attachment(node, a).await,
             _ => None,
         }
     }
@@ -76,6 +79,50 @@ impl Nodes {
         let repository = a.name.split(['@', ':']).next().unwrap_or_default();
         let a = Attributes { name: repository, ..*a };
         self.unrelated(node, Source::Image, &a).await
+    }
+
+    /// A Secret is a pod's own affair, or that of a volume that a pod of the node has.
+    async fn foreign_secret(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
+        let why = self.unrelated(node, Source::Secret, a).await?;
+        if a.namespace.is_empty() || a.name.is_empty() {
+            return Some(why);
+        }
+        let volumes = GroupResource::new("", "persistentvolumes");
+        if let Err(status) = self.reader.fresh(&volumes).await {
+            return Some(status.message);
+        }
+        for volume in self.reader.list(&volumes, None) {
+            if !volumes::opens(&volume, a.namespace, a.name) {
+                continue;
+            }
+            let (Some(namespace), Some(claim)) = (
+                volume.str_at("spec.claimRef.namespace"),
+                volume.str_at("spec.claimRef.name"),
+            ) else {
+                continue;
+            };
+            if matches!(
+                self.graph.relates(node, Source::Claim, namespace, claim).await,
+                Ok(true)
+            ) {
+                return None;
+            }
+        }
+        Some(why)
+    }
+
+    /// A node sees by name which of its volumes are attached.
+    async fn foreign_attachment(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
+        if a.name.is_empty() {
+            return Some("No Object name found".to_owned());
+        }
+        let attachments = GroupResource::new("storage.k8s.io", "volumeattachments");
+        let found = self.reader.get_fresh(&attachments, None, a.name).await;
+        let own = found
+            .ok()
+            .flatten()
+            .is_some_and(|found| found.str_at("spec.nodeName") == Some(node));
+        (!own).then(|| no_relationship(node))
     }
 
     async fn foreign_pod(&self, node: &str, a: &Attributes<'_>) -> Option<String> {
@@ -115,6 +162,11 @@ fn foreign_node(node: &str, a: &Attributes<'_>) -> Option<String> {
         (_, "") => Some(format!("node '{node}' cannot read all nodes, only its own Node object")),
         (_, other) => Some(format!("node '{node}' cannot read '{other}', only its own Node object")),
     }
+}
+
+fn foreign_csi_node(node: &str, a: &Attributes<'_>) -> Option<String> {
+    (a.verb != "create" && a.name != node)
+        .then(|| "can only access CSINode with the same name as the requesting node".to_owned())
 }
 
 fn foreign_lease(node: &str, a: &Attributes<'_>) -> Option<String> {
@@ -162,9 +214,32 @@ mod tests {
                 "spec": {"nodeName": node, "imagePullSecrets": [{"name": secret}],
                     "containers": [{"image": format!("wherry.internal/a/{name}:1")}]}})
         };
+        let claimed = |mut pod: serde_json::Value| {
+            let volume = json!({"name": "d", "persistentVolumeClaim": {"claimName": "data"}});
+            pod["spec"]["volumes"] = json!([volume, {"name": "own", "ephemeral": {}}]);
+            pod
+        };
+        let volume = |name: &str, claim: &str, reference: &str| {
+            json!({"metadata": {"name": name}, "spec": {
+                "claimRef": {"namespace": "a", "name": claim},
+                "csi": {reference: {"namespace": "vault", "name": name}}}})
+        };
+        let attachment = |name: &str, node: &str| json!({"metadata": {"name": name}, "spec": {"nodeName": node}});
         let reader = Fixed::new(vec![
-            ("pods", bound("mine", "n1", "s")),
+            ("pods", claimed(bound("mine", "n1", "s"))),
             ("pods", bound("theirs", "n2", "t")),
+            ("persistentvolumes", volume("staged", "data", "nodeStageSecretRef")),
+            (
+                "persistentvolumes",
+                volume("published", "mine-own", "nodePublishSecretRef"),
+            ),
+            (
+                "persistentvolumes",
+                volume("controllers", "data", "controllerPublishSecretRef"),
+            ),
+            ("persistentvolumes", volume("foreign", "other", "nodeStageSecretRef")),
+            ("volumeattachments", attachment("here", "n1")),
+            ("volumeattachments", attachment("there", "n2")),
         ]);
         let user = UserInfo {
             username: "system:node:n1".to_owned(),
@@ -272,6 +347,23 @@ mod tests {
                 Err("can only access leases in the \"kube-node-lease\" system namespace"),
             ),
             ("get", "apps/deployments", "d", "a", "", Err("")),
+            ("get", "secrets", "staged", "vault", "", Ok(())),
+            ("get", "secrets", "published", "vault", "", Ok(())),
+            ("get", "secrets", "controllers", "vault", "", unrelated),
+            ("get", "secrets", "foreign", "vault", "", unrelated),
+            ("get", "storage.k8s.io/volumeattachments", "here", "", "", Ok(())),
+            ("get", "storage.k8s.io/volumeattachments", "there", "", "", unrelated),
+            ("list", "storage.k8s.io/volumeattachments", "", "", "", Err("")),
+            ("list", "storage.k8s.io/csidrivers", "", "", "", Ok(())),
+            ("patch", "storage.k8s.io/csinodes", "n1", "", "", Ok(())),
+            (
+                "get",
+                "storage.k8s.io/csinodes",
+                "n2",
+                "",
+                "",
+                Err("can only access CSINode with the same name as the requesting node"),
+            ),
         ];
         for (verb, of, name, namespace, selector, expected) in cases {
             let found = ask(verb, of, name, namespace, selector).await;

@@ -14,6 +14,8 @@ pub(super) enum Source {
     ConfigMap,
     /// A repository of the cluster's own registry, in the pod's namespace.
     Image,
+    /// A PersistentVolumeClaim, whose volume may need a Secret.
+    Claim,
 }
 
 /// What a pod that runs somewhere names; nothing for a mirror pod, whose author is the node itself.
@@ -34,7 +36,10 @@ impl References {
         let node = pod.spec.node_name.clone().filter(|node| !node.is_empty())?;
         let mut names = match pod.metadata.annotations.and_then(|annotations| annotations.mirror) {
             Some(_) => Vec::new(),
-            None => pod.spec.names(pod.metadata.namespace.as_deref().unwrap_or_default()),
+            None => {
+                let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+                pod.spec.names(namespace.unwrap_or_default(), name.unwrap_or_default())
+            }
         };
         names.retain(|(_, name)| !name.is_empty());
         names.sort_unstable();
@@ -58,6 +63,7 @@ struct Pod {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
+    name: Option<String>,
     namespace: Option<String>,
     annotations: Option<Annotations>,
 }
@@ -117,6 +123,9 @@ struct EnvFrom {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Volume {
+    name: Option<String>,
+    persistent_volume_claim: Option<ClaimVolume>,
+    ephemeral: Option<serde::de::IgnoredAny>,
     config_map: Option<Named>,
     image: Option<ImageVolume>,
     secret: Option<SecretVolume>,
@@ -136,6 +145,12 @@ struct Volume {
 #[serde(rename_all = "camelCase", default)]
 struct SecretVolume {
     secret_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimVolume {
+    claim_name: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,7 +181,7 @@ struct Projection {
 }
 
 impl Spec {
-    fn names(self, namespace: &str) -> Vec<(Source, String)> {
+    fn names(self, namespace: &str, pod: &str) -> Vec<(Source, String)> {
         let mut found = Vec::new();
         let mut add = |source, name: Option<String>| found.extend(name.map(|name| (source, name)));
         for pull in all(self.image_pull_secrets) {
@@ -186,6 +201,7 @@ impl Spec {
         for volume in all(self.volumes) {
             let reference = volume.image.as_ref().and_then(|image| image.reference.as_deref());
             add(Source::Image, own(reference));
+            add(Source::Claim, volume.claim(pod));
             volume.visit(&mut add);
         }
         found
@@ -215,6 +231,16 @@ impl Container {
 }
 
 impl Volume {
+    /// The claim that it is: one that is named, or one that was made for the pod.
+    fn claim(&self, pod: &str) -> Option<String> {
+        let named = self
+            .persistent_volume_claim
+            .as_ref()
+            .map(|claim| claim.claim_name.clone());
+        let own = || Some(format!("{pod}-{}", self.name.as_deref()?)).filter(|_| self.ephemeral.is_some());
+        named.unwrap_or_else(own)
+    }
+
     fn visit(self, add: &mut impl FnMut(Source, Option<String>)) {
         visit(add, Source::ConfigMap, self.config_map);
         for secret in [self.secret, self.azure_file].into_iter().flatten() {
@@ -302,6 +328,10 @@ mod tests {
             (
                 json!({"volumes": [{"name": "v", "csi": {"nodePublishSecretRef": {"name": "x"}}}]}),
                 Secret,
+            ),
+            (
+                json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]}),
+                Source::Claim,
             ),
             (
                 json!({"volumes": [{"name": "v", "scaleIO": {"secretRef": {"name": "x"}}}]}),
