@@ -196,6 +196,9 @@ pub(crate) struct Up {
     /// Run the pods that the files of this directory describe, whatever the API says (static pods).
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// What of this machine is kept from pods, for everything else on it (`cpu=500m,memory=1Gi,ephemeral-storage=2Gi`).
+    #[arg(long, value_name = "RESOURCES", default_value = "", hide_default_value = true)]
+    pub(crate) system_reserved: agent::Reserved,
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,
