@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "$(id -u)" = 0 ]; then
   scripts/packages.sh nftables iproute2 curl systemd docker-registry openssl skopeo
-  scripts/packages.sh containerd runc containernetworking-plugins iptables busybox-static
+  scripts/packages.sh containerd runc containernetworking-plugins iptables busybox-static patchelf
+  # A client of the container runtime interface that is not ours.
+  scripts/packages.sh python3-grpcio python3-protobuf protobuf-compiler
   # The toolchains of docs/guests.md that are not installed by its own commands.
   scripts/packages.sh clang-22 lld-22 wasi-libc libclang-rt-22-dev-wasm32
   command -v npm >/dev/null || scripts/packages.sh nodejs npm
@@ -21,6 +23,10 @@ WHERRY_ETCD_3_5=$(scripts/etcd.sh trixie target/tools/etcd-3.5)
 export WHERRY_CONTAINERD_1_7 WHERRY_CONTAINERD_2
 WHERRY_CONTAINERD_1_7=$(scripts/containerd.sh trixie target/tools/containerd-1.7)
 WHERRY_CONTAINERD_2=$(scripts/containerd.sh forky target/tools/containerd-2)
+if command -v patchelf >/dev/null; then
+  WHERRY_RUNC=$(scripts/runc.sh forky target/tools/runc)
+  export WHERRY_RUNC
+fi
 scripts/web-ui.sh tests
 if [ -e web-ui/node_modules/.wherry ]; then
   npm --prefix web-ui run --silent check

@@ -200,6 +200,9 @@ pub(crate) struct Up {
     /// [default: the data directory]. Drivers made for other kubelets look below /var/lib/kubelet.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) kubelet_dir: Option<PathBuf>,
+    /// What of this machine is kept from pods, for everything else on it (`cpu=500m,memory=1Gi,ephemeral-storage=2Gi`).
+    #[arg(long, value_name = "RESOURCES", default_value = "", hide_default_value = true)]
+    pub(crate) system_reserved: agent::Reserved,
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,

@@ -153,6 +153,7 @@ impl Node<'_> {
             node_ips: vec![self.address],
             labels: BTreeMap::new(),
             max_pods: MAX_PODS,
+            reserved: self.options.system_reserved,
             static_pods: self.options.pod_manifest_path.clone(),
             version: server::VERSION.to_owned(),
             dns: machine::dns(path, self.options.ranges.service_cidr, self.options.resolv_conf.clone()),

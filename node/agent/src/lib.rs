@@ -21,7 +21,7 @@ pub use ::network::{Conflist, conflist, container_network_name, gateway, link_na
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use api::cluster_dns::PORT as DNS_PORT;
 pub use down::{Leftovers, down};
-pub use kubelet::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, Tls};
+pub use kubelet::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, Reserved, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// How many pods fit on the node.
     pub max_pods: u32,
+    /// What of the machine is kept from pods.
+    pub reserved: Reserved,
     /// Files of pods that run on this node whatever the API says.
     pub static_pods: Option<PathBuf>,
     /// `v1.36.0+wherry`.
@@ -211,6 +213,7 @@ fn kubelet_config(
         node_ips: config.node_ips,
         labels: config.labels,
         max_pods: config.max_pods,
+        reserved: config.reserved,
         version: config.version,
         data_dir: config.data_dir,
         drivers_dir: config.drivers_dir,

@@ -28,6 +28,10 @@ pub(crate) struct Cgroups {
     /// A cgroup of the cluster's own, so that several clusters share a machine; empty: none.
     pub(crate) prefix: String,
     pub(crate) driver: CgroupDriver,
+    /// How many processes and threads one pod may have; 0: any number.
+    pub(crate) pod_pids: u64,
+    /// What all pods together get, where something is reserved for others.
+    pub(crate) together: cri::Resources,
 }
 
 /// The controllers of version 1 that a pod's limits are kept by.
@@ -102,6 +106,14 @@ impl Cgroups {
             fs::create_dir_all(hierarchy.join(&path))?;
         }
         self.write(&path, &values(&limits, self.is_unified()))?;
+        let all = self.path(&self.of_class("Guaranteed"));
+        if let Err(error) = self.write(&all, &values(&self.together, self.is_unified())) {
+            // Pods that have more already keep it.
+            tracing::warn!(%error, "cannot keep what is reserved from pods");
+        }
+        if self.pod_pids > 0 {
+            self.write(&path, &[("pids", "pids.max", self.pod_pids.to_string())])?;
+        }
         let share = cri::Resources {
             cpu_shares: 2,
             ..cri::Resources::default()
@@ -123,6 +135,26 @@ impl Cgroups {
             return Ok(());
         }
         self.write(&path, &values(&resources::of_pod(pod), self.is_unified()))
+    }
+
+    /// How often a process of the pod could not be made because the pod has as many as it may. Blocking.
+    pub(crate) fn refused_processes(&self, pod: &Pod) -> u64 {
+        let path = self.path(&self.of_pod(resources::qos_class(pod), &pod.metadata.uid));
+        let hierarchy = match self.is_unified() {
+            true => self.mount.clone(),
+            false => self.mount.join("pids"),
+        };
+        let own = hierarchy.join(path);
+        let below = fs::read_dir(&own)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        // Older kernels count where the process would have been, newer ones where the limit is.
+        std::iter::once(own.clone())
+            .chain(below)
+            .map(|cgroup| refused(&cgroup))
+            .sum()
     }
 
     /// Gives all burstable pods together what they ask for. Blocking.
@@ -178,23 +210,30 @@ impl Cgroups {
     }
 }
 
-/// Removes all cgroups below a prefix, when all pods have ended. What is still in use stays. Blocking.
+/// How often, and after which pause, it is tried again to remove what is in use.
+const TRIES: usize = 20;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Removes all cgroups below a prefix, when all pods have ended: those of the last processes are in use for a moment longer.
+/// What is in use after that stays. Blocking.
 pub(crate) fn remove_all(mount: &Path, prefix: &str) {
-    let names = [
-        mount.join(prefix),
-        mount.join(format!("{}.slice", prefix.replace('-', "_"))),
-    ];
-    let hierarchies = fs::read_dir(mount).into_iter().flatten().flatten();
-    let nested = hierarchies.flat_map(|entry| {
-        let path = entry.path();
-        [
-            path.join(prefix),
-            path.join(format!("{}.slice", prefix.replace('-', "_"))),
-        ]
-    });
-    for directory in names.into_iter().chain(nested).filter(|path| path.is_dir()) {
-        if let Err(error) = remove_tree(&directory) {
-            tracing::debug!(directory = %directory.display(), %error, "cannot remove a cgroup");
+    let slice = format!("{}.slice", prefix.replace('-', "_"));
+    let hierarchies = fs::read_dir(mount)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let places = std::iter::once(mount.to_owned()).chain(hierarchies);
+    let directories = places.flat_map(|place| [place.join(prefix), place.join(&slice)]);
+    for directory in directories.filter(|path| path.is_dir()) {
+        let mut tries = TRIES;
+        while let Err(error) = remove_tree(&directory) {
+            tries -= 1;
+            if tries == 0 {
+                tracing::warn!(directory = %directory.display(), %error, "cannot remove a cgroup");
+                break;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 }
@@ -215,6 +254,19 @@ fn delegate(root: &Path, path: &Path) -> io::Result<()> {
         let _ = fs::write(at.join("cgroup.subtree_control"), format!("+{controller}")); // as above
     }
     Ok(())
+}
+
+/// What a cgroup counts of processes that could not be made.
+fn refused(cgroup: &Path) -> u64 {
+    let events = fs::read_to_string(cgroup.join("pids.events")).unwrap_or_default();
+    let count = events.lines().find_map(|line| line.strip_prefix("max "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
+}
+
+/// How many processes and threads one pod may have, on a kernel that takes so many: as many as leave room for others, and
+/// never so few that an ordinary program does not run. Pure.
+pub(crate) fn pod_pids(of_node: u64) -> u64 {
+    (of_node / 8).max(1024)
 }
 
 /// Removes a directory of cgroups: the files in it go by themselves.
@@ -290,7 +342,33 @@ mod tests {
 
     fn cgroups(mount: &Path, driver: CgroupDriver) -> Cgroups {
         let (mount, prefix) = (mount.to_owned(), "wherry-x".to_owned());
-        Cgroups { mount, prefix, driver }
+        Cgroups {
+            mount,
+            prefix,
+            driver,
+            pod_pids: 4096,
+            together: cri::Resources::default(),
+        }
+    }
+
+    #[test]
+    fn a_pod_has_room_and_leaves_room() {
+        for (of_node, of_pod) in [(32_768, 4096), (4_194_304, 524_288), (1000, 1024)] {
+            assert_eq!(pod_pids(of_node), of_pod);
+        }
+    }
+
+    #[test]
+    fn refused_processes_are_counted_wherever_the_kernel_counts_them() {
+        let dir = tempfile::tempdir().expect("dir");
+        fs::create_dir(dir.path().join("pids")).expect("hierarchy");
+        let cgroups = cgroups(dir.path(), CgroupDriver::Cgroupfs);
+        assert_eq!(cgroups.refused_processes(&burstable()), 0);
+        let own = dir.path().join("pids/wherry-x/kubepods/burstable/poda-b");
+        fs::create_dir_all(own.join("container")).expect("dir");
+        fs::write(own.join("pids.events"), "max 2\n").expect("file");
+        fs::write(own.join("container/pids.events"), "max 40\n").expect("file");
+        assert_eq!(cgroups.refused_processes(&burstable()), 42);
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod plan;
 mod pod;
 mod pods;
 mod probes;
+mod processes;
 mod resize;
 mod resources;
 mod server;
@@ -52,6 +53,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use dns::Dns;
+pub use node::{Reserved, ReservedError};
 
 use crate::{
     cgroups::Cgroups,
@@ -77,6 +79,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// How many pods fit on the node.
     pub max_pods: u32,
+    /// What of the machine is kept from pods.
+    pub reserved: Reserved,
     /// `status.nodeInfo.kubeletVersion`, `v1.36.0+wherry`.
     pub version: String,
     /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
@@ -202,6 +206,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         prefix,
         // An older runtime does not say how it keeps them; paths are what it does unless it is told otherwise.
         driver: features.cgroup_driver.unwrap_or(cri::CgroupDriver::Cgroupfs),
+        pod_pids: cgroups::pod_pids(node::most_processes()),
+        together: config.reserved.limits(capacity),
     });
     let (observer, changes) = Observer::new(config.runtime.clone());
     let (network_stands, network) = watch::channel(false);
@@ -238,7 +244,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             },
         },
         network,
-        capacity: node::allocatable(capacity),
+        capacity: node::allocatable(capacity, &machine, config.reserved),
         dns: config.dns,
         metrics: config.metrics,
         cgroups,
@@ -282,6 +288,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         drivers_dir: config.drivers_dir,
         machine,
         capacity,
+        reserved: config.reserved,
         network: config.network,
         network_stands,
         limitation: config.limitation,
@@ -295,6 +302,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         tasks.spawn(logs::rotate(shared.clone(), quit.clone())),
         tasks.spawn(images::collect(shared.clone(), quit.clone())),
         tasks.spawn(eviction::run(shared.clone(), quit.clone())),
+        tasks.spawn(processes::run(shared.clone(), quit.clone())),
         tasks.spawn(history::run(shared.clone(), quit.clone())),
         tasks.spawn(csi::run(shared.clone(), quit.clone())),
         tasks.spawn(csi::control(shared.clone(), quit.clone())),

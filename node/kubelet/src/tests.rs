@@ -149,6 +149,7 @@ impl Node {
             node_ips: vec!["10.0.0.1".parse().expect("ip")],
             labels: BTreeMap::from([("disk".to_owned(), "fast".to_owned())]),
             max_pods: 500,
+            reserved: Reserved::default(),
             version: "v1.36.0+wherry".into(),
             data_dir: dir.path().to_owned(),
             drivers_dir: dir.path().to_owned(),

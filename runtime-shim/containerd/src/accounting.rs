@@ -57,7 +57,7 @@ async fn process(shared: &Shared, id: &ContainerId) -> Option<(ContainerId, u32)
         id: &id.0,
         patience: PATIENCE,
     };
-    let asked = link.call(attempt, async { link.runtime().container_status(request).await });
+    let asked = link.read(attempt, async { link.runtime().container_status(request).await });
     let told = asked.await.ok()?;
     let info: serde_json::Value = serde_json::from_str(told.info.get("info")?).ok()?;
     let pid = u32::try_from(info.get("pid")?.as_u64()?).ok().filter(|pid| *pid > 0)?;

@@ -40,7 +40,7 @@ fn spec(reference: &str) -> Option<v1::ImageSpec> {
 /// All images. Those of which others have containers are not ours to remove.
 pub(crate) async fn list(shared: &Shared) -> Result<Vec<Image>, Error> {
     let link = &shared.link;
-    let listed = link.call(attempt("listing", ""), async {
+    let listed = link.read(attempt("listing", ""), async {
         link.images().list_images(v1::ListImagesRequest::default()).await
     });
     let listed = listed.await?.images;
@@ -69,7 +69,7 @@ pub(crate) async fn find(link: &Link, reference: &str) -> Result<Option<Image>, 
         image: spec(reference),
         verbose: false,
     };
-    let found = link.call(attempt("looking for", reference), async {
+    let found = link.read(attempt("looking for", reference), async {
         link.images().image_status(request).await
     });
     match found.await {
@@ -143,7 +143,7 @@ pub(crate) async fn remove(link: &Link, reference: &str) -> Result<(), Error> {
 
 /// The filesystems that images are on.
 pub(crate) async fn filesystems(link: &Link) -> Result<Vec<cri::Filesystem>, Error> {
-    let told = link.call(attempt("asking for the usage of", ""), async {
+    let told = link.read(attempt("asking for the usage of", ""), async {
         link.images().image_fs_info(v1::ImageFsInfoRequest::default()).await
     });
     Ok(told.await?.image_filesystems.into_iter().map(Into::into).collect())

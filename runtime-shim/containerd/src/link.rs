@@ -143,6 +143,33 @@ impl Link {
         }
     }
 
+    /// Makes a call that changes nothing: it is given up as soon as containerd counts as away, so that nobody waits for the
+    /// answer of one that hangs.
+    pub(crate) async fn read<T>(
+        &self,
+        attempt: Attempt<'_>,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            answer = self.call(attempt, call) => answer,
+            error = self.until_away() => Err(error),
+        }
+    }
+
+    async fn until_away(&self) -> Error {
+        let mut health = self.health.subscribe();
+        let known = health.wait_for(|health| matches!(health, Health::Away(_))).await;
+        let reason = known.ok().and_then(|health| match &*health {
+            Health::Away(reason) => Some(Arc::clone(reason)),
+            Health::Unknown | Health::Up(_) => None,
+        });
+        match reason {
+            Some(reason) => self.away(&reason),
+            // Nobody looks any more: the agent ends.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Fails while containerd is known to be away.
     fn gate(&self) -> Result<(), Error> {
         match &*self.health.borrow() {
@@ -336,6 +363,23 @@ mod tests {
         let read = settings(&status);
         assert_eq!(read.network_directory.as_deref(), Some(Path::new("/etc/cni/net.d")));
         assert_eq!(settings(&StatusResponse::default()), Settings::default());
+    }
+
+    #[tokio::test]
+    async fn who_only_asks_does_not_wait_for_one_that_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = Link::new(&directory.path().join("none.sock"));
+        let attempt = Attempt {
+            doing: "listing",
+            what: "sandbox",
+            id: "",
+            patience: PATIENCE,
+        };
+        let never = std::future::pending::<Result<Response<()>, Status>>();
+        let (answer, health) = tokio::join!(link.read(attempt, never), link.look());
+        assert!(matches!(health, Health::Away(_)));
+        let refused = answer.unwrap_err().chain();
+        assert!(refused.contains("does not answer"), "{refused}");
     }
 
     #[tokio::test]

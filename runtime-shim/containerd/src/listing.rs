@@ -1,9 +1,9 @@
 //! What containerd holds of ours, listed.
 //!
 //! Lists say little: addresses, times and exit codes are in the status of each. A status is asked for once per state: while
-//! the state is the same it does not change, but for what nobody reads.
+//! the state is the same it does not change, but for what nobody reads, and for limits, of which [`Listing::changed`] is told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use cri::{Container, Error, Sandbox};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -29,6 +29,8 @@ const AT_ONCE: usize = 8;
 pub(crate) struct Listing {
     sandboxes: Mutex<HashMap<String, Sandbox>>,
     containers: Mutex<HashMap<String, Container>>,
+    /// Containers of which something changed that is no state.
+    changed: Mutex<HashSet<String>>,
 }
 
 /// Whether containerd runs pods of anybody but the owner, none of which is ever more than counted.
@@ -42,7 +44,7 @@ pub(crate) async fn has_pods_of_others(link: &Link, owner: &str) -> Result<bool,
         }),
     };
     let listed = link
-        .call(listing("sandbox"), async {
+        .read(listing("sandbox"), async {
             link.runtime().list_pod_sandbox(request).await
         })
         .await?;
@@ -60,7 +62,7 @@ impl Listing {
             }),
         };
         let listed = link
-            .call(listing("sandbox"), async {
+            .read(listing("sandbox"), async {
                 link.runtime().list_pod_sandbox(request).await
             })
             .await?;
@@ -97,7 +99,7 @@ impl Listing {
             id: &item.id,
             patience: PATIENCE,
         };
-        let status = link.call(attempt, async { link.runtime().pod_sandbox_status(request).await });
+        let status = link.read(attempt, async { link.runtime().pod_sandbox_status(request).await });
         match status.await {
             Ok(status) => Ok(Some(records::sandbox(item, records::details(status)?))),
             Err(Error::NotFound { .. }) => Ok(None),
@@ -113,6 +115,11 @@ impl Listing {
     /// A container as it was last listed.
     pub(crate) fn known_container(&self, id: &str) -> Option<Container> {
         self.containers.lock().get(own_id(id)).cloned()
+    }
+
+    /// Has the container's status asked for again.
+    pub(crate) fn changed(&self, id: &str) {
+        self.changed.lock().insert(own_id(id).to_owned());
     }
 
     /// All containers of the owner.
@@ -142,7 +149,7 @@ impl Listing {
                 ..ContainerFilter::default()
             }),
         };
-        let listed = link.call(listing("container"), async {
+        let listed = link.read(listing("container"), async {
             link.runtime().list_containers(request).await
         });
         Ok(listed.await?.containers)
@@ -151,7 +158,8 @@ impl Listing {
     async fn container(&self, link: &Link, item: v1::Container) -> Result<Option<Container>, Error> {
         let state = proto::listed_container(item.clone(), String::new()).state;
         let known = self.containers.lock().get(&item.id).cloned();
-        if let Some(known) = known.filter(|known| known.state == state) {
+        let is_changed = self.changed.lock().remove(&item.id);
+        if let Some(known) = known.filter(|known| known.state == state && !is_changed) {
             return Ok(Some(known));
         }
         let request = ContainerStatusRequest {
@@ -165,7 +173,7 @@ impl Listing {
             id: &id,
             patience: PATIENCE,
         };
-        let status = link.call(attempt, async { link.runtime().container_status(request).await });
+        let status = link.read(attempt, async { link.runtime().container_status(request).await });
         match status.await {
             Ok(status) => records::container(item, status.status.unwrap_or_default()).map(Some),
             Err(Error::NotFound { .. }) => Ok(None),

@@ -421,7 +421,9 @@ impl Runtime {
         let updated = link.call(container_attempt("updating", id), async {
             link.runtime().update_container_resources(request).await
         });
-        updated.await.map(drop)
+        updated.await?;
+        self.shared.listing.changed(&id.0);
+        Ok(())
     }
 }
 
@@ -492,6 +494,9 @@ impl cri::Runtime for Runtime {
     }
 
     async fn create_container(&self, sandbox: &SandboxId, config: ContainerConfig) -> Result<ContainerId, Error> {
+        if config.mounts.iter().any(|mount| mount.image.is_some()) {
+            crate::status::check_image_volumes(&self.version().version)?;
+        }
         self.create(sandbox, config).await
     }
 

@@ -31,7 +31,7 @@ pub(crate) async fn containers(shared: &Shared) -> Result<Vec<ContainerStats>, E
             ..v1::ContainerStatsFilter::default()
         }),
     };
-    let answer = link.call(attempt("container", ""), async {
+    let answer = link.read(attempt("container", ""), async {
         link.runtime().list_container_stats(request).await
     });
     let told = answer.await?.stats;
@@ -72,7 +72,7 @@ pub(crate) async fn sandboxes(shared: &Shared) -> Result<Vec<SandboxStats>, Erro
             ..v1::PodSandboxStatsFilter::default()
         }),
     };
-    let listed = link.call(attempt("sandbox", ""), async {
+    let listed = link.read(attempt("sandbox", ""), async {
         link.runtime().list_pod_sandbox_stats(request).await
     });
     if let Ok(listed) = listed.await {
@@ -92,7 +92,7 @@ async fn one(shared: &Shared, id: &SandboxId) -> Option<SandboxStats> {
     let request = v1::PodSandboxStatsRequest {
         pod_sandbox_id: own_id(&id.0).to_owned(),
     };
-    let asked = link.call(attempt("sandbox", &id.0), async {
+    let asked = link.read(attempt("sandbox", &id.0), async {
         link.runtime().pod_sandbox_stats(request).await
     });
     match asked.await {

@@ -76,6 +76,19 @@ pub(crate) fn conditions(health: &Health, socket: &Path, without_network: Option
         .collect()
 }
 
+/// Whether a containerd of this version mounts images as volumes; an older one would take the mount for one of nothing.
+pub(crate) fn check_image_volumes(version: &str) -> Result<(), Error> {
+    let mut numbers = version.trim_start_matches('v').split(['.', '-', '~', '+']);
+    let mut number = || numbers.next()?.parse::<u32>().ok();
+    match (number(), number()) {
+        (Some(major), Some(minor)) if (major, minor) < (2, 1) => Err(Error::Unsupported {
+            what: "an image volume",
+            reason: format!("containerd 2.1 and later mount images, this is {version}"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +99,19 @@ mod tests {
             status: true,
             reason: String::new(),
             message: String::new(),
+        }
+    }
+
+    #[test]
+    fn images_are_mounted_by_those_who_can() {
+        for (version, can) in [
+            ("1.6.20~ds1", false),
+            ("v2.0.5", false),
+            ("2.1.9", true),
+            ("v3.0.0", true),
+            ("unknown", true),
+        ] {
+            assert_eq!(check_image_volumes(version).is_ok(), can, "{version}");
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Options {
     pub user: Option<User>,
     /// The cluster's machine has a containerd, with the image that holds pods' namespaces.
     pub containerd: bool,
+    /// Which one.
+    pub release: Release,
 }
 
 impl Options {
@@ -69,9 +71,21 @@ pub struct User {
     pub first_port: u16,
 }
 
-/// Makes the mounts of a machine that has just booted, then becomes the program. `$1` holds the boot id.
-const BOOT: &str = "mount --make-rshared / && mount -t tmpfs tmpfs /run && \
-    mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
+/// Makes the mounts of a machine that has just booted, starts its containerd if it has one, then becomes the program. `$1`
+/// holds the boot id, `$2` is where containerd has its state, which a machine has in memory, and `$3` how it is started.
+const BOOT: &str = r#"
+set -e
+mount --make-rshared /
+mount -t tmpfs tmpfs /run
+mount --bind "$1" /proc/sys/kernel/random/boot_id
+if [ -n "$2" ]; then
+  mkdir -p "$2"
+  mount -t tmpfs tmpfs "$2"
+  sh -c "$3" &
+fi
+shift 3
+exec "$@"
+"#;
 
 /// A network namespace that goes with its owner.
 pub(crate) struct Namespace(String);
@@ -172,9 +186,14 @@ impl Cluster {
             .prefix("wherry-e2e-")
             .tempdir()
             .expect("a temporary directory");
-        let containerd = options
-            .containerd
-            .then(|| Containerd::start(directory.path(), Some(namespace.path()), Release::Bookworm));
+        let containerd = options.containerd.then(|| {
+            let network = Some(namespace.path());
+            match options.machine {
+                // It starts with the machine, and ends with it.
+                true => Containerd::prepare(directory.path(), network, options.release),
+                false => Containerd::start(directory.path(), network, options.release),
+            }
+        });
         let cluster = Self {
             process: None,
             lines: None,
@@ -316,8 +335,11 @@ impl Cluster {
             BOOT,
             "boot",
         ]);
+        let containerd = self.containerd.as_ref();
         command
             .arg(boot_id)
+            .arg(containerd.map(Containerd::state).unwrap_or_default())
+            .arg(containerd.map(Containerd::command_line).unwrap_or_default())
             .arg(self.program())
             .arg(subcommand)
             .arg("--data-dir")
@@ -335,6 +357,9 @@ impl Cluster {
             left => Err(format!("{left:?} run")),
         });
         self.namespace = Arc::new(Namespace::make());
+        if let Some(containerd) = &mut self.containerd {
+            containerd.move_to(self.namespace.path());
+        }
     }
 
     /// Whether an ordinary user runs it.
@@ -537,6 +562,11 @@ impl Drop for Cluster {
                 containerd.end();
             }
             return; // never started
+        }
+        if self.options.machine
+            && let Some(containerd) = &mut self.containerd
+        {
+            containerd.up(); // to tell it that its containers are gone
         }
         let down = run(&mut self.wherry("down"), "");
         if let Some(containerd) = &mut self.containerd {

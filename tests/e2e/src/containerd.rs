@@ -14,9 +14,10 @@ use crate::process::{kill, run, until};
 pub const PAUSE: &str = "localhost/pause:3.6";
 
 /// Which containerd, by the Debian it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Release {
     /// 1.6, installed.
+    #[default]
     Bookworm,
     /// 1.7, where `WHERRY_CONTAINERD_1_7` says.
     Trixie,
@@ -34,13 +35,25 @@ impl Release {
         };
         std::env::var_os(variable).map(PathBuf::from)
     }
+
+    /// What starts its containers: the newest containerd has the newer runc that `WHERRY_RUNC` names, if it does.
+    fn runc(self) -> PathBuf {
+        let newer = std::env::var_os("WHERRY_RUNC").filter(|_| self == Self::Forky);
+        newer.map_or_else(|| "/usr/sbin/runc".into(), PathBuf::from)
+    }
+
+    /// Whether its pods can have users of their own.
+    pub fn has_user_namespaces(self) -> bool {
+        self.program().is_some() && self.runc() != Path::new("/usr/sbin/runc")
+    }
 }
 
 /// A containerd that runs, or was killed.
 pub struct Containerd {
     directory: PathBuf,
     process: Option<Child>,
-    command: Box<dyn Fn() -> Command + Send + Sync>,
+    program: PathBuf,
+    network: Option<PathBuf>,
 }
 
 impl Containerd {
@@ -49,34 +62,58 @@ impl Containerd {
     /// # Panics
     /// When it does not answer within a minute.
     pub fn start(directory: &Path, network: Option<PathBuf>, release: Release) -> Self {
+        let mut containerd = Self::prepare(directory, network, release);
+        containerd.up();
+        containerd
+    }
+
+    /// Makes what one needs to start, and leaves that to somebody else.
+    pub fn prepare(directory: &Path, network: Option<PathBuf>, release: Release) -> Self {
         let program = release.program().expect("the test has looked for it");
         let directory = directory.join("containerd");
         std::fs::create_dir_all(directory.join("cni")).expect("a directory");
-        std::fs::write(directory.join("config.toml"), config(&directory)).expect("a file");
-        let at = directory.clone();
-        let mut containerd = Self {
+        std::fs::write(directory.join("config.toml"), config(&directory, &release.runc())).expect("a file");
+        Self {
             directory,
             process: None,
-            command: Box::new(move || {
-                let mut command = match &network {
-                    Some(network) => {
-                        // Not `ip netns exec`: it remounts /sys and hides the control groups.
-                        let mut command = Command::new("nsenter");
-                        command.arg(format!("--net={}", network.display())).arg(&program);
-                        command
-                    }
-                    None => Command::new(&program),
-                };
-                // Its own shim comes first.
-                let own = program.parent().unwrap_or(Path::new("/")).display().to_string();
-                let others = std::env::var("PATH").unwrap_or_default();
-                command.env("PATH", format!("{own}:{others}"));
-                command.arg("-c").arg(at.join("config.toml"));
+            program,
+            network,
+        }
+    }
+
+    /// Another machine's network is its own from now on.
+    pub fn move_to(&mut self, network: PathBuf) {
+        self.network = Some(network);
+    }
+
+    /// Where it keeps what a reboot ends.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// How a shell on its machine starts it.
+    pub fn command_line(&self) -> String {
+        let own = self.program.parent().unwrap_or(Path::new("/")).display();
+        let (program, at) = (self.program.display(), self.directory.display());
+        format!("PATH={own}:$PATH exec {program} -c {at}/config.toml >>{at}/containerd.log 2>&1")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = match &self.network {
+            Some(network) => {
+                // Not `ip netns exec`: it remounts /sys and hides the control groups.
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", network.display())).arg(&self.program);
                 command
-            }),
+            }
+            None => Command::new(&self.program),
         };
-        containerd.up();
-        containerd
+        // Its own shim comes first.
+        let own = self.program.parent().unwrap_or(Path::new("/")).display().to_string();
+        let others = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{own}:{others}"));
+        command.arg("-c").arg(self.directory.join("config.toml"));
+        command
     }
 
     /// Starts it again, on what it left.
@@ -86,12 +123,17 @@ impl Containerd {
             .append(true)
             .open(self.directory.join("containerd.log"))
             .expect("a log file");
-        let mut command = (self.command)();
+        let mut command = self.command();
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log);
         self.process = Some(command.spawn().expect("containerd starts"));
+        self.wait();
+    }
+
+    /// Waits until it answers.
+    pub fn wait(&self) {
         until("containerd answers", Duration::from_secs(60), || {
             let ready = run(self.ctr().args(["plugins", "ls", "id==cri"]), "");
             match ready.stdout.contains("ok") {
@@ -128,6 +170,25 @@ impl Containerd {
         let mut command = Command::new("ctr");
         command.arg("-a").arg(self.socket()).args(["-n", "k8s.io"]);
         command
+    }
+
+    /// Pids of the processes that hold its containers.
+    pub fn shims(&self) -> Vec<u32> {
+        let socket = self.socket().display().to_string();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let ours = pids.filter(|pid| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("containerd-shim") && line.contains(&socket)
+        });
+        ours.collect()
+    }
+
+    /// Ids of containers, sandboxes among them, that have this label; all without one.
+    pub fn containers(&self, label: Option<(&str, &str)>) -> Vec<String> {
+        let filter = label.map(|(name, value)| format!("labels.\"{name}\"=={value}"));
+        let listed = run(self.ctr().args(["containers", "ls", "-q"]).args(filter), "").ok();
+        listed.lines().map(str::to_owned).collect()
     }
 
     /// Ids of tasks that run.
@@ -188,8 +249,8 @@ impl Drop for Containerd {
 
 /// As the machine's own would be set up, but for its places. `restrict_oom_score_adj`: without CAP_SYS_RESOURCE nothing may
 /// lower a score, and every sandbox would fail.
-fn config(directory: &Path) -> String {
-    let at = directory.display();
+fn config(directory: &Path, runc: &Path) -> String {
+    let (at, runc) = (directory.display(), runc.display());
     format!(
         r#"version = 2
 root = "{at}/root"
@@ -208,7 +269,7 @@ state = "{at}/state"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-        BinaryName = "/usr/sbin/runc"
+        BinaryName = "{runc}"
         SystemdCgroup = false
         Root = "{at}/runc"
   [plugins."io.containerd.grpc.v1.cri".cni]

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 /// Where Debian's `busybox-static` has it.
 const BUSYBOX: &str = "/usr/bin/busybox";
 /// Its applets that tests call by name.
-const APPLETS: [&str; 16] = [
+const APPLETS: [&str; 27] = [
     "sh", "cat", "echo", "ls", "sleep", "printf", "httpd", "nc", "id", "env", "hostname", "nslookup", "ip", "kill",
-    "touch", "sed",
+    "touch", "sed", "tar", "stty", "dd", "wc", "grep", "mount", "mkdir", "ln", "stat", "yes", "ps",
 ];
 
 /// An image to be made.

@@ -64,6 +64,7 @@ impl Node {
             node_ips: vec![Ipv4Addr::new(192, 0, 2, 10 + self.number).into()],
             labels: BTreeMap::new(),
             max_pods: 110,
+            reserved: kubelet::Reserved::default(),
             version: "v1.36.2+wherry".into(),
             data_dir: self.disk.path().to_owned(),
             drivers_dir: self.disk.path().to_owned(),

@@ -1,6 +1,8 @@
 //! What the machine is and has, read from the kernel and the system's files. Blocking, brief.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
+
+use api::Quantity;
 
 /// Facts that do not change while the machine runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +15,8 @@ pub(crate) struct Machine {
     pub(crate) kernel_version: String,
     pub(crate) os_image: String,
     pub(crate) storage_bytes: i64,
+    /// Bytes of huge pages by Kubernetes' name of the resource (`hugepages-2Mi`), for each size that the kernel has.
+    pub(crate) huge_pages: BTreeMap<String, i64>,
 }
 
 /// What changes from moment to moment.
@@ -42,7 +46,22 @@ pub(crate) fn machine(data_dir: &Path) -> Machine {
         kernel_version: rustix::system::uname().release().to_string_lossy().into_owned(),
         os_image: os_image(&os_release),
         storage_bytes: signed(storage(data_dir).0),
+        huge_pages: huge_pages(Path::new("/sys/kernel/mm/hugepages")),
     }
+}
+
+/// Reads a directory of `hugepages-<size>kB/nr_hugepages`.
+fn huge_pages(directory: &Path) -> BTreeMap<String, i64> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let kilobytes: i64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+        let bytes = kilobytes.checked_mul(1024)?;
+        let total = count.trim().parse::<i64>().ok()?.checked_mul(bytes)?;
+        Some((format!("hugepages-{}", Quantity::from_bytes(bytes)), total))
+    });
+    sizes.collect()
 }
 
 /// Whether the kernel confines by AppArmor.
@@ -56,12 +75,19 @@ pub(crate) fn usage(data_dir: &Path) -> Usage {
         .split_whitespace()
         .nth(3)
         .and_then(|f| f.split_once('/')?.1.parse::<i64>().ok());
-    let pid_max: i64 = text("/proc/sys/kernel/pid_max").parse().unwrap_or(i64::MAX);
+    let pid_max = i64::try_from(most_processes()).unwrap_or(i64::MAX);
     Usage {
         memory_available: meminfo("MemAvailable:"),
         storage_available: signed(storage(data_dir).1),
         pids_available: pid_max.saturating_sub(threads.unwrap_or(0)),
     }
+}
+
+/// How many processes and threads the kernel takes.
+pub(crate) fn most_processes() -> u64 {
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    let limits = limits.iter().filter_map(|path| text(path).parse().ok());
+    limits.min().unwrap_or(u64::MAX)
 }
 
 fn text(path: &str) -> String {
@@ -120,6 +146,23 @@ mod tests {
             "{usage:?}"
         );
         assert!(usage.pids_available > 0, "{usage:?}");
+    }
+
+    #[test]
+    fn reads_huge_pages_of_each_size() {
+        let dir = tempfile::tempdir().expect("dir");
+        for (name, count) in [
+            ("hugepages-2048kB", "3\n"),
+            ("hugepages-1048576kB", "0\n"),
+            ("other", "1\n"),
+        ] {
+            fs::create_dir(dir.path().join(name)).expect("dir");
+            fs::write(dir.path().join(name).join("nr_hugepages"), count).expect("file");
+        }
+        let read = huge_pages(dir.path());
+        let want = BTreeMap::from([("hugepages-1Gi".to_owned(), 0), ("hugepages-2Mi".to_owned(), 6 << 20)]);
+        assert_eq!(read, want);
+        assert!(huge_pages(&dir.path().join("none")).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! is small, carries the frequent heartbeat (KEP-589).
 
 mod machine;
+mod reserved;
 mod status;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -20,7 +21,8 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use machine::{Machine, has_apparmor, machine, memory, storage, usage};
+pub(crate) use machine::{Machine, has_apparmor, machine, memory, most_processes, storage, usage};
+pub use reserved::{Reserved, ReservedError};
 use status::Facts;
 pub(crate) use status::{Node, Pressure, allocatable, shortages, thresholds};
 
@@ -53,6 +55,7 @@ pub(crate) struct Reporter {
     pub(crate) drivers_dir: PathBuf,
     pub(crate) machine: Machine,
     pub(crate) capacity: Capacity,
+    pub(crate) reserved: Reserved,
     pub(crate) network: Arc<dyn PodNetwork>,
     /// Becomes true when the network stands and the runtime has taken the pod range, and stays so: pods wait for it.
     pub(crate) network_stands: watch::Sender<bool>,
@@ -149,6 +152,7 @@ impl Reporter {
             usage,
             lingering: &lingering,
             capacity: self.capacity,
+            reserved: self.reserved,
             runtime_conditions: &conditions,
             limitation: self.limitation.as_ref(),
             images: &images,

@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::machine::{Machine, Usage};
+use super::{
+    machine::{Machine, Usage},
+    reserved::Reserved,
+};
 use crate::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, resources::Capacity};
 
 /// The part of a Node that the kubelet reads back.
@@ -85,6 +88,7 @@ pub(crate) struct Facts<'a> {
     /// What was short not long ago: the condition stays a while, lest pods come and go.
     pub(crate) lingering: &'a [Pressure],
     pub(crate) capacity: Capacity,
+    pub(crate) reserved: Reserved,
     pub(crate) runtime_conditions: &'a [cri::Condition],
     pub(crate) limitation: Option<&'a Limitation>,
     pub(crate) images: &'a [cri::Image],
@@ -111,11 +115,13 @@ const LIMITATIONS: [(&str, &str, &str); 2] = [
 /// Kubernetes' `nodeStatusMaxImages`.
 const MAX_IMAGES: usize = 50;
 
-/// What pods may use of the machine's resources: the rest is what the thresholds keep free.
-pub(crate) fn allocatable(capacity: Capacity) -> Capacity {
+/// What pods may use of the machine's resources: the rest is reserved, or what the thresholds keep free.
+pub(crate) fn allocatable(capacity: Capacity, machine: &Machine, reserved: Reserved) -> Capacity {
+    let storage = capacity.storage_bytes;
+    let capacity = reserved.leaves(without_huge_pages(capacity, machine));
     Capacity {
         memory_bytes: (capacity.memory_bytes - LEAST_MEMORY).max(0),
-        storage_bytes: capacity.storage_bytes - least_storage(capacity.storage_bytes),
+        storage_bytes: (capacity.storage_bytes - least_storage(storage)).max(0),
         ..capacity
     }
 }
@@ -172,8 +178,8 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
     addresses.push(json!({"type": "Hostname", "address": facts.name}));
     let mut status = json!({
         "addresses": addresses,
-        "capacity": amounts(facts.capacity),
-        "allocatable": extended(amounts(allocatable(facts.capacity)), known),
+        "capacity": amounts(facts.capacity, machine),
+        "allocatable": extended(amounts(allocatable(facts.capacity, machine, facts.reserved), machine), known),
         "conditions": conditions(facts, known, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
         "images": images(facts.images),
@@ -200,14 +206,31 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
     status
 }
 
-fn amounts(capacity: Capacity) -> Value {
+fn amounts(capacity: Capacity, machine: &Machine) -> Value {
     let kilo = |bytes: i64| Quantity::from_bytes(bytes / 1024 * 1024).to_string();
-    json!({
+    let mut amounts = json!({
         "cpu": Quantity::from_milli(capacity.cpu_milli).to_string(),
         "memory": kilo(capacity.memory_bytes),
         "ephemeral-storage": kilo(capacity.storage_bytes),
         "pods": capacity.pods.to_string(),
-    })
+    });
+    if let Value::Object(amounts) = &mut amounts {
+        let pages = machine.huge_pages.iter();
+        amounts.extend(pages.map(|(name, bytes)| (name.clone(), Quantity::from_bytes(*bytes).to_string().into())));
+    }
+    amounts
+}
+
+/// Memory that is kept as huge pages is no other memory.
+fn without_huge_pages(capacity: Capacity, machine: &Machine) -> Capacity {
+    let pages = machine
+        .huge_pages
+        .values()
+        .fold(0_i64, |sum, bytes| sum.saturating_add(*bytes));
+    Capacity {
+        memory_bytes: capacity.memory_bytes.saturating_sub(pages).max(0),
+        ..capacity
+    }
 }
 
 /// Whatever others say the node has, pods may use; what it has no longer, not.
@@ -422,6 +445,7 @@ mod tests {
                 storage_bytes: 100 << 30,
                 pods: 500,
             },
+            reserved: Reserved::default(),
             runtime_conditions,
             limitation,
             images: &[],
@@ -468,6 +492,23 @@ mod tests {
         assert_eq!(
             status["addresses"][0],
             json!({"type": "InternalIP", "address": "10.0.0.1"})
+        );
+    }
+
+    #[test]
+    fn huge_pages_are_told_and_are_no_other_memory() {
+        let machine = Machine {
+            huge_pages: BTreeMap::from([("hugepages-1Gi".to_owned(), 0), ("hugepages-2Mi".to_owned(), 512 << 20)]),
+            ..Machine::default()
+        };
+        let capacity = Capacity {
+            memory_bytes: 4 << 30,
+            ..Capacity::default()
+        };
+        let told = amounts(allocatable(capacity, &machine, Reserved::default()), &machine);
+        assert_eq!(
+            (&told["memory"], &told["hugepages-2Mi"], &told["hugepages-1Gi"]),
+            (&json!("3484Mi"), &json!("512Mi"), &json!("0"))
         );
     }
 

@@ -78,6 +78,7 @@ fn describe(shared: &Shared, address: SocketAddr, told: &Told) -> Value {
         fields.insert("cgroupDriver".to_owned(), driver.into());
         fields.insert("cgroupsPerQOS".to_owned(), true.into());
         fields.insert("cgroupRoot".to_owned(), format!("/{}", cgroups.prefix).into());
+        fields.insert("podPidsLimit".to_owned(), cgroups.pod_pids.into());
     }
     config
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::PodStatus;
+use super::{Condition, PodStatus};
 
 /// The patch for the `status` subresource that leads from `old` to `new`, or `None` if they are equal.
 ///
@@ -17,7 +17,9 @@ pub(crate) fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<Value
         }
     }
     let changed = new.conditions.iter().filter(|c| old.condition(&c.kind) != Some(c));
-    let mut conditions: Vec<Value> = changed.map(|c| json!(c)).collect();
+    let mut conditions: Vec<Value> = changed
+        .map(|condition| changed_condition(old.condition(&condition.kind), condition))
+        .collect();
     // These two are ours to take back; what else is missing belongs to others.
     let over = TAKEN_BACK
         .iter()
@@ -39,6 +41,22 @@ fn fields(status: &PodStatus) -> Map<String, Value> {
     }
 }
 
+/// A condition as it is sent: what it said before and says no more is taken back, since the merge would keep it.
+fn changed_condition(old: Option<&Condition>, new: &Condition) -> Value {
+    let mut sent = json!(new);
+    if let (Some(old), Value::Object(fields)) = (old, &mut sent) {
+        for (name, was, is) in [
+            ("reason", &old.reason, &new.reason),
+            ("message", &old.message, &new.message),
+        ] {
+            if !was.is_empty() && is.is_empty() {
+                fields.insert(name.to_owned(), Value::Null);
+            }
+        }
+    }
+    sent
+}
+
 /// How a field's new value is written: an empty one is removed, merged lists are replaced.
 fn outgoing(name: &str, value: &Value) -> Value {
     match value {
@@ -54,7 +72,7 @@ fn outgoing(name: &str, value: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Condition, Ip, Phase};
+    use crate::status::{Ip, Phase};
 
     fn condition(kind: &str, status: &str) -> Condition {
         Condition {
@@ -71,6 +89,30 @@ mod tests {
             ..PodStatus::default()
         };
         assert_eq!(patch("u", &status, &status), None);
+    }
+
+    #[test]
+    fn a_condition_that_holds_again_says_no_more_why_it_did_not() {
+        let unready = Condition {
+            reason: "ContainersNotReady".into(),
+            message: "containers with unready status: [main]".into(),
+            ..condition("Ready", "False")
+        };
+        let old = PodStatus {
+            conditions: vec![unready],
+            ..PodStatus::default()
+        };
+        let new = PodStatus {
+            conditions: vec![condition("Ready", "True")],
+            ..PodStatus::default()
+        };
+        let made = patch("u", &old, &new).expect("differs");
+        let sent = &made["status"]["conditions"][0];
+        assert_eq!(sent["status"], "True");
+        assert_eq!(
+            (sent.get("reason"), sent.get("message")),
+            (Some(&Value::Null), Some(&Value::Null))
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod writer;
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -139,7 +139,7 @@ pub(crate) fn prepare(
         if let Some(host) = &volume.host_path {
             host_path(volume, host)?;
         } else if let Some(source) = &volume.empty_dir {
-            empty_dir(&path, source).map_err(io)?;
+            empty_dir(&path, source, pod).map_err(io)?;
             group
                 .map_or(Ok(()), |group| ownership::root(&path, group, true))
                 .map_err(io)?;
@@ -179,21 +179,70 @@ fn version(now: Timestamp) -> String {
 }
 
 /// Everybody may write: what runs in the pod does so as some unprivileged user.
-fn empty_dir(path: &Path, source: &EmptyDir) -> io::Result<()> {
-    if path.is_dir() {
+fn empty_dir(path: &Path, source: &EmptyDir, pod: &Pod) -> io::Result<()> {
+    let file_system = match &*source.medium {
+        "" => None,
+        "Memory" => Some(("tmpfs", memory_options(source))),
+        pages if pages.starts_with(HUGE_PAGES) => Some(("hugetlbfs", huge_page_options(pages, pod)?)),
+        other => return Err(invalid(format!("unknown storage medium {other:?}"))),
+    };
+    // A directory whose memory is not there is one from before a reboot.
+    if path.is_dir() && (file_system.is_none() || is_mounted(path)?) {
         return Ok(());
     }
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-    if source.medium == "Memory" {
-        let size = source
-            .size_limit
-            .as_ref()
-            .and_then(|q| q.0.parse::<api::Quantity>().ok());
-        let options = size.map_or_else(|| "mode=0777".to_owned(), |q| format!("mode=0777,size={}", q.value()));
+    if let Some((kind, options)) = file_system {
         let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
-        nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(&*options))?;
+        nix::mount::mount(Some(kind), path, Some(kind), flags, Some(&*options))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// Whether something is mounted here: it is on another file system than what it is in.
+fn is_mounted(path: &Path) -> io::Result<bool> {
+    let above = path.parent().unwrap_or(path);
+    Ok(fs::metadata(path)?.dev() != fs::metadata(above)?.dev())
+}
+
+fn memory_options(source: &EmptyDir) -> String {
+    let size = source
+        .size_limit
+        .as_ref()
+        .and_then(|q| q.0.parse::<api::Quantity>().ok());
+    size.map_or_else(|| "mode=0777".to_owned(), |q| format!("mode=0777,size={}", q.value()))
+}
+
+/// The medium of huge pages; with a size (`HugePages-2Mi`) if the pod has pages of several.
+const HUGE_PAGES: &str = "HugePages";
+
+/// The pages are those that the medium names, else those that the pod's containers ask for.
+fn huge_page_options(medium: &str, pod: &Pod) -> io::Result<String> {
+    let named = medium.strip_prefix(HUGE_PAGES).and_then(|rest| rest.strip_prefix('-'));
+    let containers = pod.lasting_containers();
+    let mut asked: Vec<&str> = containers
+        .flat_map(|(_, container)| container.resources.limits.keys())
+        .filter_map(|name| name.strip_prefix("hugepages-"))
+        .collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let size = match (named, &*asked) {
+        (Some(size), _) => size,
+        (None, [size]) => size,
+        (None, []) => {
+            return Err(invalid(
+                "medium HugePages needs containers that have huge pages".to_owned(),
+            ));
+        }
+        (None, _) => return Err(invalid("medium HugePages does not say which size of pages".to_owned())),
+    };
+    let bytes = size
+        .parse::<api::Quantity>()
+        .map_err(|e| invalid(format!("page size {size:?}: {e}")))?;
+    Ok(format!("mode=0777,pagesize={}", bytes.value()))
 }
 
 fn host_path(volume: &Volume, host: &HostPath) -> Result<(), Error> {
@@ -293,12 +342,34 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_of_the_size_that_is_asked_for() {
+        let asking = |limits: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [{"name": "c", "resources": {"limits": limits}}]});
+            serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": spec})).expect("pod")
+        };
+        let one = asking(json!({"hugepages-2Mi": "4Mi", "cpu": "1"}));
+        let two = asking(json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"}));
+        let options = |medium: &str, pod: &Pod| huge_page_options(medium, pod).map_err(|error| error.to_string());
+        assert_eq!(options("HugePages", &one), Ok("mode=0777,pagesize=2097152".to_owned()));
+        assert_eq!(
+            options("HugePages-1Gi", &two),
+            Ok("mode=0777,pagesize=1073741824".to_owned())
+        );
+        assert!(options("HugePages", &two).expect_err("refused").contains("which size"));
+        assert!(options("HugePages", &asking(json!({}))).is_err());
+    }
+
+    #[test]
     fn failures_name_the_volume_and_the_reason() {
         let dir = tempfile::tempdir().expect("dir");
         let cases = [
             (
                 json!([{"name": "a", "nfs": {}}]),
                 "MountVolume.SetUp failed for volume \"a\" : volume type nfs is not supported",
+            ),
+            (
+                json!([{"name": "a", "emptyDir": {"medium": "Ether"}}]),
+                "MountVolume.SetUp failed for volume \"a\" : unknown storage medium \"Ether\"",
             ),
             (
                 json!([{"name": "a", "configMap": {"name": "x"}}]),

@@ -53,11 +53,7 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, wanted: Wanted<'_>) -> Re
             events.warning(name, "InspectFailed", message.clone());
             return Err(Failed::new(Reason::InvalidImageName, message));
         }
-        Err(error) => {
-            let message = format!("Failed to inspect image \"{image}\": {}", error.chain());
-            events.warning(name, "InspectFailed", message.clone());
-            return Err(Failed::new(Reason::ImageInspectError, message));
-        }
+        Err(error) => return Err(uninspected(&events, wanted, &error.chain())),
     };
     match (wanted.policy, present) {
         (PullPolicy::IfNotPresent | PullPolicy::Never, Some(found)) => {
@@ -66,12 +62,27 @@ pub(super) async fn ensure(shared: &Shared, pod: &Pod, wanted: Wanted<'_>) -> Re
             Ok(found)
         }
         (PullPolicy::Never, None) => {
+            if let Some(why) = away(&shared.runtime.status().await) {
+                return Err(uninspected(&events, wanted, &why));
+            }
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
             events.warning(name, "ErrImageNeverPull", message.clone());
             Err(Failed::new(Reason::ErrImageNeverPull, message))
         }
         (PullPolicy::Always, _) | (PullPolicy::IfNotPresent, None) => pull(shared, pod, wanted, &events).await,
     }
+}
+
+fn uninspected(events: &PodEvents<'_>, wanted: Wanted<'_>, why: &str) -> Failed {
+    let message = format!("Failed to inspect image \"{}\": {why}", wanted.image);
+    events.warning(Some(wanted.container), "InspectFailed", message.clone());
+    Failed::new(Reason::ImageInspectError, message)
+}
+
+/// Why it is not known which images there are: a part of the runtime does not answer.
+fn away(conditions: &[cri::Condition]) -> Option<String> {
+    let mut failing = conditions.iter().filter(|c| c.kind == "RuntimeReady" && !c.status);
+    failing.next().map(|condition| condition.message.clone())
 }
 
 /// Pulls, and tells how it went.

@@ -20,6 +20,10 @@ pub(crate) enum DescriptorError {
     Volume { path: PathBuf, source: io::Error },
     #[error("volume {path} is neither a directory nor a file", path = path.display())]
     Kind { path: PathBuf },
+    #[error(
+        "the image volume at {path} cannot be mounted into a Wasm container; containers of OCI images have such volumes"
+    )]
+    Image { path: String },
     #[error("{count} volume mounts are more than the {max} that a container can have", max = MAX_MOUNTS)]
     TooMany { count: usize },
 }

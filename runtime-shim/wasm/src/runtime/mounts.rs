@@ -68,6 +68,10 @@ impl Opener<'_> {
     }
 
     fn open_one<'m>(self, mount: &'m cri::Mount) -> Result<Opened<'m>, DescriptorError> {
+        if mount.image.is_some() {
+            let path = mount.container_path.clone();
+            return Err(DescriptorError::Image { path });
+        }
         let path = Path::new(&mount.host_path);
         let failed = |source| DescriptorError::Volume {
             path: path.to_owned(),

@@ -147,6 +147,21 @@ fn what_is_no_file_or_absent_or_a_link_is_refused() {
 }
 
 #[test]
+fn an_image_is_no_directory_of_the_node() {
+    let node = Node::new(None);
+    let image = cri::Mount {
+        container_path: "/data".to_owned(),
+        image: Some(Box::default()),
+        ..cri::Mount::default()
+    };
+    let refused = node.open(&[image]).map(drop).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("the image volume at /data cannot be mounted"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn the_hosts_user_is_given_what_it_may_write_and_shown_what_root_alone_could_read() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root");
