@@ -41,7 +41,7 @@ bench: build ## Measure what SPECIFICATION.md states (root; WASMTIME=path compar
 	for what in start creates pods containers scale memory idle "requests $(if $(WASMTIME),--wasmtime $(WASMTIME))"; do \
 	  WHERRY_BIN=$(abspath $(WHERRY)) $(TARGET)/release/bench $$what || exit 1; done
 
-soak: ## Run the long jobs: a thousand seeds, a hundred kills (root), ten minutes of each fuzz target
+soak: ## Run the long jobs: a thousand seeds of faults and of operations, a hundred kills (root), ten minutes of each fuzz target
 	WHERRY_SEEDS=1000 cargo test --package simulation
 	cargo build --bin wherry && WHERRY_KILLS=100 cargo test --package history
 	WHERRY_FUZZ_SECONDS=600 cargo test --package fuzz

@@ -86,7 +86,17 @@ fn install(options: &cli::Up, matches: &ArgMatches) -> anyhow::Result<()> {
     service::install(&options.data.path()?, options.install_root.as_deref(), &words)
 }
 
+/// Takes as many open files as may be had. Shells give 1,024, and every connection of a client is one.
+fn take_descriptors() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let taken = getrlimit(RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(RLIMIT_NOFILE, most, most));
+    if let Err(error) = taken {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
 fn with_runtime(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    take_descriptors();
     // One provider for every TLS connection of this process; a second call would only say that it is installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread()

@@ -10,6 +10,9 @@ thread_local! {
     static STATE: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
+/// Of such a thread: what is not optimised takes much.
+const STACK: usize = 64 << 20;
+
 /// Runs `work` on a thread whose randomness is a function of `seed`.
 pub fn seeded<T: Send>(seed: u64, work: impl FnOnce() -> T + Send) -> T {
     let thread = || {
@@ -20,7 +23,10 @@ pub fn seeded<T: Send>(seed: u64, work: impl FnOnce() -> T + Send) -> T {
         unsafe { getrandom(first.as_mut_ptr().cast(), first.len(), 0) };
         work()
     };
-    let ended = std::thread::scope(|scope| scope.spawn(thread).join());
+    let ended = std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(STACK);
+        builder.spawn_scoped(scope, thread).expect("a thread starts").join()
+    });
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 

@@ -1,4 +1,5 @@
-//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going, and some namespaces never go.
+//! NamespaceLifecycle: nothing is made in a namespace that is not there or is going, nothing is changed in one that is not
+//! there, and some namespaces never go.
 
 use api::{GroupResource, Object, Status, StatusCause};
 use async_trait::async_trait;
@@ -18,9 +19,8 @@ impl Admission for NamespaceLifecycle {
 
     fn handles(&self, operation: &Operation<'_>, resource: &Resource, _subresource: Option<&str>) -> bool {
         match operation {
-            Operation::Create => resource.is_namespaced(),
+            Operation::Create | Operation::Update { .. } | Operation::UpdateStatus { .. } => resource.is_namespaced(),
             Operation::Delete { .. } => is_core(resource, "namespaces"),
-            Operation::Update { .. } | Operation::UpdateStatus { .. } => false,
         }
     }
 
@@ -33,13 +33,18 @@ impl Admission for NamespaceLifecycle {
         }
         let namespace = request.namespace.unwrap_or_default();
         let kind = GroupResource::new("", "namespaces");
+        let creates = matches!(request.operation, Operation::Create);
+        let phase = || request.reader.field(&kind, None, namespace, "status.phase");
+        if !creates && phase().is_some() {
+            return Ok(());
+        }
         let found = match request.reader.get(&kind, None, namespace) {
             Some(found) => Some(found),
             None => request.reader.get_fresh(&kind, None, namespace).await?,
         };
         match found {
             None => Err(Status::not_found(&kind, namespace)),
-            Some(found) if is_terminating(&found) => Err(terminating(request, namespace)),
+            Some(found) if creates && is_terminating(&found) => Err(terminating(request, namespace)),
             Some(_) => Ok(()),
         }
     }

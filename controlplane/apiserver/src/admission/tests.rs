@@ -233,6 +233,20 @@ async fn a_token_is_mounted_once_and_only_where_wanted() {
 }
 
 #[tokio::test]
+async fn nothing_changes_in_a_namespace_that_is_not_there() {
+    let missing = "namespaces \"nowhere\" not found";
+    for (namespace, expected) in [("ns", None), ("dying", None), ("nowhere", Some(missing))] {
+        let old = object(json!({"metadata": {"name": "m", "namespace": namespace}}));
+        for operation in [Operation::Update { old: &old }, Operation::UpdateStatus { old: &old }] {
+            let (nobody, mut new) = (UserInfo::default(), old.clone());
+            let done = admit(&nobody, "configmaps", Some(namespace), operation, Some(&mut new)).await;
+            let said = done.err().map(|status| status.message);
+            assert_eq!(said.as_deref(), expected);
+        }
+    }
+}
+
+#[tokio::test]
 async fn says_why_a_pod_is_not_admitted() {
     let containers = json!([{"name": "c"}]);
     let cases = [

@@ -26,6 +26,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(10);
 /// Requests in flight on one HTTP/2 connection, as Kubernetes.
 const MAX_STREAMS: u32 = 250;
+/// Bytes of a request's head, in either HTTP version: room for the longest tokens, and for whoever acts for somebody in
+/// hundreds of groups.
+const MAX_HEAD: usize = 400 * 1024;
+/// Headers of a request over HTTP/1.1; over HTTP/2 their size alone counts.
+const MAX_HEADERS: usize = 1000;
 /// Idle HTTP/2 connections are probed this often, so that dead peers do not hold watches open.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -112,11 +117,14 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         .header_read_timeout(HEAD_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(KEEP_ALIVE)
         .adaptive_window(false);
     builder

@@ -60,7 +60,7 @@ fn writer<'w>(call: &'w Call<'_>, now: &'w str) -> Writer<'w> {
         subresource: call.subresource().unwrap_or_default(),
         schema: served.schema(),
         versions: resource,
-        reset: resource.reset_fields(call.subresource()),
+        reset: resource.reset_fields(served, call.subresource()),
         now,
     }
 }

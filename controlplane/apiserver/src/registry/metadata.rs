@@ -114,14 +114,16 @@ pub(crate) fn without_duplicate_owners(object: &mut Object, when: &str) -> Optio
     Some(warning)
 }
 
-/// The namespace of an object and the one of the request must be the same.
-pub(crate) fn check_namespace(object: &Object, namespace: Option<&str>) -> Result<(), Status> {
+/// The namespace of an object and the one of the request must be the same. An object that lies in none loses it: many
+/// manifests name one all the same.
+pub(crate) fn check_namespace(object: &mut Object, namespace: Option<&str>) -> Result<(), Status> {
     match (object.namespace(), namespace) {
         (None, _) => Ok(()),
         (Some(given), Some(asked)) if given == asked => Ok(()),
-        (Some(_), None) => Err(Status::bad_request(
-            "namespace is not allowed on a cluster-scoped object".to_owned(),
-        )),
+        (Some(_), None) => {
+            object.set_namespace(None);
+            Ok(())
+        }
         (Some(_), Some(_)) => Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
         )),

@@ -413,12 +413,16 @@ impl Resource {
         self.served.iter().find(|served| served.api_version == api_version)
     }
 
-    /// Dotted paths of fields that an endpoint of the kind sets back.
-    pub fn reset_fields(&self, subresource: Option<&str>) -> &'static [&'static str] {
+    /// Dotted paths of fields that an endpoint of the kind sets back, in a version.
+    pub fn reset_fields(&self, served: &Served, subresource: Option<&str>) -> &'static [&'static str] {
         let by_kind = self.strategy.reset_fields(subresource);
+        let parts = served
+            .view
+            .as_ref()
+            .map_or(&self.subresources, |view| &view.subresources);
         by_kind.unwrap_or(match subresource {
             Some("status") => &["spec"],
-            None if self.has_status() => &["status"],
+            None if parts.contains(&Subresource::Status) => &["status"],
             _ => &[],
         })
     }

@@ -1,11 +1,13 @@
 //! Label and field selectors over cached entries.
 
 use api::{FieldSelector, LabelSelector, Status};
+use bytes::Bytes;
 
-use super::catalog::Endpoint;
+use super::catalog::{CachedItem, Endpoint};
+use super::custom::convert;
 use super::index::Entry;
 use super::resource::Resource;
-use super::{name_of, namespace_of};
+use super::{name_of, namespace_of, render};
 use crate::http::query::Query;
 
 /// Which objects of a kind a request is about, beyond its namespace.
@@ -13,6 +15,8 @@ use crate::http::query::Query;
 pub(crate) struct Selection {
     labels: Option<LabelSelector>,
     fields: Option<FieldSelector>,
+    /// Whether it looks at what a conversion webhook may write otherwise in the version of the request.
+    converted: bool,
 }
 
 impl Selection {
@@ -31,10 +35,49 @@ impl Selection {
         let fields = fields
             .transpose()
             .map_err(|field| Status::bad_request(format!("field label not supported: {field}")))?;
+        let labels = labels.filter(|l| !l.is_empty());
+        let converted = convert::is_by_webhook(endpoint) && (labels.is_some() || fields.is_some());
         Ok(Selection {
-            labels: labels.filter(|l| !l.is_empty()),
+            labels,
             fields,
+            converted,
         })
+    }
+
+    /// Has converted what [`Selection::selects`] has to look at in the version of the endpoint.
+    pub(crate) async fn prepare(&self, endpoint: &Endpoint, items: &[CachedItem]) -> Result<(), Status> {
+        match self.converted {
+            true => convert::prepare(endpoint, items).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a cached item is selected, by what it is in the version of the endpoint.
+    pub(crate) fn selects(&self, endpoint: &Endpoint, item: &CachedItem) -> bool {
+        if !self.converted || render::is_in_version(endpoint, &item.bytes) {
+            return self.matches(endpoint.resource(), &item.key, &item.entry);
+        }
+        let shown = render::shown(endpoint, item);
+        let entry = endpoint.kind.index.entry(&item.key, &shown);
+        self.matches(endpoint.resource(), &item.key, &entry)
+    }
+
+    /// Whether an object of the past is selected; in the version of the endpoint where that is what counts.
+    pub(crate) async fn selects_past(&self, endpoint: &Endpoint, key: &str, bytes: &Bytes) -> Result<bool, Status> {
+        if self.is_everything() {
+            return Ok(true);
+        }
+        let converted = match self.converted {
+            true => Some(convert::past(endpoint, bytes.clone()).await?),
+            false => None,
+        };
+        let entry = endpoint.kind.index.entry(key, converted.as_ref().unwrap_or(bytes));
+        Ok(self.matches(endpoint.resource(), key, &entry))
+    }
+
+    /// Whether it has to look at objects in the version of the endpoint, which a webhook makes.
+    pub(crate) fn is_converted(&self) -> bool {
+        self.converted
     }
 
     /// Whether everything is selected.
@@ -42,7 +85,7 @@ impl Selection {
         self.labels.is_none() && self.fields.is_none()
     }
 
-    pub(crate) fn matches(&self, resource: &Resource, key: &str, entry: &Entry) -> bool {
+    fn matches(&self, resource: &Resource, key: &str, entry: &Entry) -> bool {
         let by_labels = self.labels.as_ref().is_none_or(|l| l.matches(|key| entry.label(key)));
         by_labels
             && self

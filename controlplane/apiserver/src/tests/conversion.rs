@@ -15,7 +15,7 @@ impl Hook {
             let mut new = definition["spec"]["versions"][0].clone();
             new["name"] = json!("v2");
             new["storage"] = json!(false);
-            new.as_object_mut().unwrap().remove("selectableFields");
+            new["selectableFields"] = json!([{"jsonPath": ".spec.width"}]);
             new["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({"type": "object", "properties": {
                 "width": {"type": "integer", "maximum": 50}, "color": {"type": "string"}}});
             new["additionalPrinterColumns"] = json!([{"name": "Width", "type": "integer", "jsonPath": ".spec.width"}]);
@@ -142,6 +142,51 @@ async fn lists_watches_and_tables_are_converted_once() {
         ),
         (&json!("ADDED"), &json!("example.com/v2"), &json!(9))
     );
+}
+
+#[tokio::test]
+async fn selectors_look_at_the_version_that_is_asked_for() {
+    let (fixture, hook) = (Fixture::new().await, Hook::new(rename).await);
+    fixture.define(hook.definition()).await;
+    for (name, size) in [("a", 2), ("b", 3), ("c", 2), ("d", 2)] {
+        let made = fixture.post(V1, widget("v1", name, json!({"size": size}))).await;
+        assert_eq!(made.code, 201, "{made:?}");
+    }
+    let refused = fixture.get(&format!("{V1}?fieldSelector=spec.width%3D2")).await;
+    assert_eq!(refused.message(), "field label not supported: spec.width");
+    let narrow = format!("{V2}?fieldSelector=spec.width%3D2");
+    let list = fixture.get(&narrow).await;
+    assert_eq!(list.names(), ["a", "c", "d"]);
+    let labelled = fixture.get(&format!("{V2}?labelSelector=converted%3Dyes")).await;
+    assert_eq!(labelled.names().len(), 4, "{labelled:?}");
+    let labelled = fixture.get(&format!("{V1}?labelSelector=converted%3Dyes")).await;
+    assert_eq!(labelled.names().len(), 0, "{labelled:?}");
+
+    let first = fixture.get(&format!("{narrow}&limit=2")).await;
+    assert_eq!(first.names(), ["a", "c"]);
+    let token = first.at("/metadata/continue");
+    let mut events = fixture
+        .watch(&format!("{narrow}&watch=true&resourceVersion={}", list.revision()))
+        .await;
+    let wide = json!({"spec": {"size": 9}});
+    assert_eq!(fixture.patch(&format!("{V1}/a"), "merge", wide).await.code, 200);
+    let narrower = json!({"spec": {"width": 2}});
+    assert_eq!(fixture.patch(&format!("{V2}/b"), "merge", narrower).await.code, 200);
+    assert_eq!(
+        (events.brief().await, events.brief().await),
+        ("DELETED a".to_owned(), "ADDED b".to_owned())
+    );
+    // The next page is of the first one's revision, which only the store's history knows any more.
+    let next = fixture
+        .get(&format!(
+            "{narrow}&limit=2&continue={}",
+            token.as_str().expect("there are more")
+        ))
+        .await;
+    assert_eq!(next.names(), ["d"]);
+    let gone = fixture.delete(&narrow).await;
+    assert_eq!(gone.names(), ["b", "c", "d"]);
+    assert_eq!(fixture.get(V1).await.names(), ["a"]);
 }
 
 #[tokio::test]

@@ -493,3 +493,56 @@ async fn definitions_are_refused_in_kubernetes_words() {
     let expected = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule";
     assert_eq!(refused.at("/details/causes/0/field"), expected);
 }
+
+#[tokio::test]
+async fn nobody_owns_a_status_by_another_endpoint_than_its_own() {
+    let fixture = Fixture::new().await;
+    fixture.define(widgets(|_| ())).await;
+    let mut body = widget("w", json!({"color": "red"}));
+    body["status"] = json!({"size": 3});
+    let target = format!("{WIDGETS}/w?fieldManager=me");
+    let config = [("content-type", "application/apply-patch+yaml")];
+    let applied = fixture
+        .send_with("PATCH", &target, &config, body.to_string().into())
+        .await;
+    let owned = "/metadata/managedFields/0/fieldsV1";
+    assert_eq!(applied.code, 201, "{applied:?}");
+    assert_eq!(applied.at(&format!("{owned}/f:status")), json!(null), "{applied:?}");
+    let of_status = json!({"metadata": {"labels": {"a": "b"}}, "status": {"size": 4}});
+    let patched = fixture
+        .patch(&format!("{WIDGETS}/w/status?fieldManager=other"), "merge", of_status)
+        .await;
+    assert_eq!(patched.code, 200, "{patched:?}");
+    let entries = patched.at("/metadata/managedFields");
+    let entry = entries
+        .as_array()
+        .and_then(|list| list.iter().find(|entry| entry["manager"] == "other"));
+    assert_eq!(
+        entry.expect("an entry")["fieldsV1"],
+        json!({"f:status": {".": {}, "f:size": {}}})
+    );
+}
+
+#[tokio::test]
+async fn custom_resources_are_replaced_as_they_were_read() {
+    let fixture = Fixture::new().await;
+    fixture.define(widgets(|_| ())).await;
+    fixture.post(WIDGETS, widget("w", json!({"color": "red"}))).await;
+    let target = format!("{WIDGETS}/w");
+    let refused = fixture.put(&target, widget("w", json!({"color": "green"}))).await;
+    assert_eq!(
+        (refused.code.as_u16(), refused.message().as_str()),
+        (
+            422,
+            "widgets.example.com \"w\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+        )
+    );
+    // Who scales one need not know it.
+    let scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": "w", "namespace": "a"},
+        "spec": {"replicas": 7}});
+    let scaled = fixture.put(&format!("{target}/scale"), scale).await;
+    assert_eq!(scaled.code, 200, "{scaled:?}");
+    let mut read = fixture.get(&target).await.json();
+    read["spec"]["color"] = json!("green");
+    assert_eq!(fixture.put(&target, read).await.code, 200);
+}

@@ -157,6 +157,23 @@ async fn a_namespace_goes_when_its_content_has_gone() {
 }
 
 #[tokio::test]
+async fn the_first_delete_of_a_namespace_only_marks_it() {
+    let f = Fixture::new().await;
+    let made = f.post("/api/v1/namespaces", json!({"metadata": {"name": "n"}})).await;
+    let mut emptied = made.json();
+    emptied["spec"]["finalizers"] = json!([]);
+    assert_eq!(
+        f.put("/api/v1/namespaces/n/finalize", emptied).await.code,
+        StatusCode::OK
+    );
+    let marked = f.delete("/api/v1/namespaces/n").await;
+    assert_eq!(marked.at("/status/phase"), "Terminating", "{marked:?}");
+    assert_eq!(f.get("/api/v1/namespaces/n").await.code, StatusCode::OK);
+    assert_eq!(f.delete("/api/v1/namespaces/n").await.code, StatusCode::OK);
+    assert_eq!(f.get("/api/v1/namespaces/n").await.code, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn a_collection_is_deleted_by_selector() {
     let f = Fixture::new().await;
     for name in ["a", "b", "c"] {
@@ -171,4 +188,25 @@ async fn a_collection_is_deleted_by_selector() {
     );
     assert_eq!(answer.names(), ["a", "c"]);
     assert_eq!(f.get(MAPS).await.names(), ["b"]);
+}
+
+#[tokio::test]
+async fn what_goes_gracefully_may_only_be_hurried() {
+    let f = Fixture::new().await;
+    let mut bound = pod("p");
+    bound["spec"]["nodeName"] = json!("n1");
+    f.post(PODS, bound).await;
+    let target = format!("{PODS}/p");
+    let marked = f.delete(&target).await;
+    // What becomes of dependents was decided when it began to go.
+    let later = delete_with(&f, &target, json!({"propagationPolicy": "Foreground"})).await;
+    assert_eq!(
+        (later.revision(), later.at("/metadata/finalizers")),
+        (marked.revision(), json!(null))
+    );
+    // A negative period is one of a second.
+    let hurried = delete_with(&f, &target, json!({"gracePeriodSeconds": -1})).await;
+    assert_eq!(hurried.at("/metadata/deletionGracePeriodSeconds"), 1, "{hurried:?}");
+    assert_eq!(hurried.at("/metadata/deletionTimestamp"), "2026-01-01T00:00:01Z");
+    assert_eq!(f.get(&target).await.code, StatusCode::OK);
 }

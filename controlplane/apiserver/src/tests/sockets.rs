@@ -193,3 +193,43 @@ async fn http_2_serves_many_requests_and_ends_with_the_watches() {
     connection.await.expect("the connection ends").expect("in good order");
     assert!(TcpStream::connect(socket.address).await.is_err());
 }
+
+/// A request for health with so many headers of so many bytes each.
+fn laden(host: &str, headers: usize, size: usize) -> Request<Body> {
+    let mut request = Request::get(format!("{host}/readyz")).header("host", "api");
+    for nth in 0..headers {
+        request = request.header(format!("x-{nth}"), "x".repeat(size));
+    }
+    request.body(Body::empty()).expect("a request")
+}
+
+#[tokio::test]
+async fn heads_may_be_large_but_not_of_any_size() {
+    let socket = Socket::new().await;
+    let large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let cases = [
+        (1, 100_000, StatusCode::OK),
+        (500, 500, StatusCode::OK),
+        (1, 600_000, large),
+        (500, 1200, large),
+    ];
+    for (headers, size, code) in cases {
+        let stream = socket.connect(None, "http/1.1").await;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("HTTP");
+        tokio::spawn(connection);
+        let answer = sender.send_request(laden("", headers, size)).await.expect("an answer");
+        assert_eq!(answer.status(), code, "{headers} headers of {size} bytes over HTTP/1.1");
+
+        let stream = socket.connect(None, "h2").await;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .expect("HTTP/2");
+        tokio::spawn(connection);
+        let answer = sender.send_request(laden("https://api", headers, size)).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), code, "{headers} headers of {size} bytes over HTTP/2");
+    }
+}

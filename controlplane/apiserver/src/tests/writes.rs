@@ -368,3 +368,78 @@ async fn a_slice_without_endpoints_says_that_it_has_none() {
         assert_eq!(answer.json(), made.json());
     }
 }
+
+#[tokio::test]
+async fn what_lies_in_no_namespace_loses_the_one_it_names() {
+    let f = Fixture::new().await;
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let role = json!({"metadata": {"name": "r", "namespace": "a"}, "rules": []});
+    let made = f.post(roles, role.clone()).await;
+    assert_eq!(
+        (made.code, made.at("/metadata/namespace")),
+        (StatusCode::CREATED, json!(null)),
+        "{made:?}"
+    );
+    let target = format!("{roles}/r");
+    let put = f.put(&target, role).await;
+    assert_eq!((put.code, put.revision()), (StatusCode::OK, made.revision()));
+    let patched = f
+        .patch(
+            &target,
+            "merge",
+            json!({"metadata": {"namespace": "b", "labels": {"a": "b"}}}),
+        )
+        .await;
+    assert_eq!(
+        (patched.code, patched.at("/metadata/namespace")),
+        (StatusCode::OK, json!(null))
+    );
+}
+
+#[tokio::test]
+async fn what_an_update_may_create_it_creates_from_what_was_read_once() {
+    let f = Fixture::new().await;
+    let target = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles/r";
+    let role = json!({"metadata": {"name": "r", "resourceVersion": "7"}, "rules": []});
+    let made = f.put(target, role.clone()).await;
+    assert_eq!(made.code, StatusCode::CREATED, "{made:?}");
+    f.delete(target).await;
+    // Unless it is meant for that very object.
+    let mut meant = role;
+    meant["metadata"]["uid"] = made.at("/metadata/uid");
+    let refused = f.put(target, meant).await;
+    assert_eq!(refused.code, StatusCode::CONFLICT, "{refused:?}");
+    assert!(refused.message().contains("Precondition failed: UID in precondition"));
+}
+
+#[tokio::test]
+async fn a_new_object_s_resource_version_is_the_store_s_to_refuse() {
+    let f = Fixture::new().await;
+    let mut map = config_map("x", json!({}));
+    map["metadata"]["resourceVersion"] = json!("7");
+    let dry = f.post(&format!("{MAPS}?dryRun=All"), map.clone()).await;
+    assert_eq!(dry.code, StatusCode::CREATED, "nothing is stored: {dry:?}");
+    assert_eq!(f.post(MAPS, map.clone()).await.code, StatusCode::INTERNAL_SERVER_ERROR);
+    map["metadata"]["labels"] = json!({"-": "wrong"});
+    assert_eq!(f.post(MAPS, map).await.code, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_status_that_is_left_out_is_an_empty_one() {
+    let f = Fixture::new().await;
+    let deployments = "/apis/apps/v1/namespaces/a/deployments";
+    let made = f.post(deployments, deployment("d", 1)).await;
+    let put = f.put(&format!("{deployments}/d/status"), deployment("d", 1)).await;
+    assert_eq!((put.code, put.revision()), (StatusCode::OK, made.revision()), "{put:?}");
+}
+
+#[tokio::test]
+async fn updates_that_may_create_all_happen() {
+    let f = Fixture::new().await;
+    let target = "/apis/rbac.authorization.k8s.io/v1/namespaces/a/roles/r";
+    let role = |nth: usize| json!({"metadata": {"name": "r", "labels": {"nth": nth.to_string()}}, "rules": []});
+    let puts = futures::future::join_all((0..4).map(|nth| f.put(target, role(nth)))).await;
+    let created = puts.iter().filter(|put| put.code == StatusCode::CREATED).count();
+    let updated = puts.iter().filter(|put| put.code == StatusCode::OK).count();
+    assert_eq!((created, updated), (1, 3), "{puts:?}");
+}

@@ -133,6 +133,12 @@ pub(crate) async fn past(endpoint: &Endpoint, bytes: Bytes) -> Result<Bytes, Sta
     Ok(encode::served(&object))
 }
 
+/// Whether a webhook brings objects of the kind from one version to another.
+pub(crate) fn is_by_webhook(endpoint: &Endpoint) -> bool {
+    let custom = endpoint.kind.custom.as_ref();
+    custom.is_some_and(|custom| matches!(custom.converter, Converter::Webhook(_)))
+}
+
 fn hooked(endpoint: &Endpoint) -> Option<(&Webhook, impl Fn(&mut Object))> {
     let custom = endpoint.kind.custom.as_ref()?;
     let normal = custom.normal();

@@ -63,6 +63,15 @@ pub(super) fn bumps_generation(old: &Object, new: &Object) -> bool {
 }
 
 impl resource::Strategy for Strategy {
+    fn reset_fields(&self, subresource: Option<&str>) -> Option<&'static [&'static str]> {
+        let of_status: &[&str] = &["metadata", "spec"];
+        (subresource == Some("status")).then_some(of_status)
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
     fn prepare(&self, cx: &Context<'_>, op: &Operation<'_>, new: &mut Object) {
         if !self.rules(cx.version).is_some_and(|rules| rules.status) {
             return;

@@ -71,8 +71,8 @@ impl Configuration {
     fn onto(&self, call: &Call<'_>, old: Option<&Object>) -> Result<New, Status> {
         let served = call.endpoint.served();
         self.check_kind(&served.api_version, &call.endpoint.resource().kind)?;
-        let applied = managed::configure(call, old, &self.object, self.force)?;
-        check_identity(call, &applied)?;
+        let mut applied = managed::configure(call, old, &self.object, self.force)?;
+        check_identity(call, &mut applied)?;
         let words = schema::apply::described(&self.object);
         let mut tree = applied.into_value();
         let object = decode::patched(call, &mut tree, FieldValidation::Ignore, &mut Vec::new()).map_err(|why| {
@@ -139,7 +139,7 @@ pub(super) async fn authorize_create(call: &Call<'_>) -> Result<(), Status> {
 }
 
 /// Name and namespace must be those of the URL.
-pub(super) fn check_identity(call: &Call<'_>, object: &Object) -> Result<(), Status> {
+pub(super) fn check_identity(call: &Call<'_>, object: &mut Object) -> Result<(), Status> {
     let (given, name) = (object.name(), call.name());
     if given.is_empty() {
         return Err(Status::bad_request(format!(

@@ -32,11 +32,11 @@ pub(crate) async fn create(call: &Call<'_>, body: &[u8], media: Media) -> Result
 /// Creates an object that is decoded and in the storage version, with its managed fields.
 pub(super) async fn create_object(
     call: &Call<'_>,
-    template: Object,
+    mut template: Object,
     options: WriteOptions,
     mut warnings: Vec<String>,
 ) -> Result<Reply, Status> {
-    check_template(call, &template)?;
+    check_template(call, &mut template)?;
     let mut taken = None;
     for _ in 0..ATTEMPTS {
         let namespace = Surroundings::current(call, template.name())?;
@@ -47,6 +47,10 @@ pub(super) async fn create_object(
         let claims = approve(call, &Operation::Create, name, &mut object, dry, &mut warnings).await?;
         if options.dry_run {
             return dry_run(call, &object, warnings).await;
+        }
+        if template.resource_version().is_some_and(|version| version != "0") {
+            claims.rollback().await;
+            return Err(versioned());
         }
         let kind = &call.endpoint.kind;
         let key: Key = kind.key(call.namespace(), object.name()).into();
@@ -89,14 +93,16 @@ pub(super) async fn create_object(
     })
 }
 
-fn check_template(call: &Call<'_>, template: &Object) -> Result<(), Status> {
-    if template.resource_version().is_some_and(|version| version != "0") {
-        let mut status = Status::internal("");
-        status.message = "resourceVersion should not be set on objects to be created".to_owned();
-        status.reason.clear();
-        status.details = None;
-        return Err(status);
-    }
+/// Kubernetes' store refuses it, after everybody else was asked.
+fn versioned() -> Status {
+    let mut status = Status::internal("");
+    status.message = "resourceVersion should not be set on objects to be created".to_owned();
+    status.reason.clear();
+    status.details = None;
+    status
+}
+
+fn check_template(call: &Call<'_>, template: &mut Object) -> Result<(), Status> {
     if template.name().contains('/') {
         let path = api::Path::root("metadata").child("name");
         let error = api::FieldError::invalid(&path, template.name(), "may not contain '/'");

@@ -109,24 +109,26 @@ fn check_preconditions(call: &Call<'_>, object: &Object, options: &DeleteOptions
 
 /// Decides what a delete does, as Kubernetes' `BeforeDelete` and its finalizer rules do.
 fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timestamp) -> Plan {
+    if old.is_deleting() && resource.strategy.held(old) {
+        return Plan::Nothing;
+    }
     let mut new = old.clone();
     set_propagation(&mut new, propagation(resource, old, options));
     let held = !new.finalizers().is_empty() || resource.strategy.held(&new);
-    let graceful = resource.strategy.graceful(old, options.grace);
+    // A negative period counts as one second.
+    let asked = options.grace.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let graceful = resource.strategy.graceful(old, asked);
+    let period = old.i64_at("metadata.deletionGracePeriodSeconds").unwrap_or_default();
     let grace = match (graceful, old.is_deleting()) {
-        (Some(_), true) => match shortened(old, options.grace) {
+        (Some(_), true) if period > 0 => match asked.filter(|asked| *asked < period) {
             Some(grace) => {
                 shorten(&mut new, old, grace);
                 grace
             }
-            None => {
-                return if new == *old {
-                    Plan::Nothing
-                } else {
-                    Plan::Mark(Box::new(new))
-                };
-            }
+            // What is going gracefully may only be hurried: what becomes of its dependents is settled.
+            None => return Plan::Nothing,
         },
+        (Some(_), true) => 0,
         (Some(grace), false) => {
             metadata::mark_deleted(&mut new, now, grace);
             grace
@@ -143,15 +145,6 @@ fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timesta
         (false, 0) => Plan::Remove,
         _ if new == *old => Plan::Nothing,
         _ => Plan::Mark(Box::new(new)),
-    }
-}
-
-/// The grace period of an object that is being deleted, if the caller asks for a shorter one.
-fn shortened(old: &Object, requested: Option<i64>) -> Option<i64> {
-    match (old.i64_at("metadata.deletionGracePeriodSeconds"), requested) {
-        (None, _) => Some(0),
-        (Some(period), Some(requested)) if requested < period => Some(requested.max(0)),
-        _ => None,
     }
 }
 

@@ -125,10 +125,16 @@ fn check_preconditions(call: &Call<'_>, old: &Object, new: &mut Object) -> Resul
     let resource = call.endpoint.resource();
     let conditional = match new.resource_version() {
         None | Some("0") => {
-            if !resource.strategy.allow_unconditional_update() {
+            // Who scales need not know the object.
+            let scales = call.subresource() == Some("scale");
+            if !scales && !resource.strategy.allow_unconditional_update() {
                 let path = Path::root("metadata").child("resourceVersion");
-                let error = FieldError::invalid(&path, 0, "must be specified for an update");
-                return Err(Status::invalid(&call.endpoint.group_kind(), call.name(), vec![error]));
+                // As Go prints an unsigned 0.
+                let error = FieldError::invalid_unshown(&path, "0x0: must be specified for an update");
+                // Kubernetes speaks of the resource where it means the kind.
+                let served = call.endpoint.group_resource();
+                let kind = api::GroupKind::new(&served.group, &served.resource);
+                return Err(Status::invalid(&kind, call.name(), vec![error]));
             }
             false
         }
@@ -161,6 +167,10 @@ async fn settle(
         Flavour::Whole => Operation::Update { old },
         Flavour::Status => {
             metadata::keep_all_but_status(old, &mut new.object);
+            // Of what is built in, a status that was left out is an empty one.
+            if call.endpoint.kind.custom.is_none() && new.object.at("status").is_none() && old.at("status").is_some() {
+                new.object.set("status", serde_json::Map::new());
+            }
             Operation::UpdateStatus { old }
         }
         Flavour::Finalizers => {

@@ -14,7 +14,6 @@ use crate::http::query::Query;
 use crate::http::respond::store_error;
 use crate::registry::catalog::{CachedItem, CachedSnapshot};
 use crate::registry::custom::convert;
-use crate::registry::index::Entry;
 use crate::registry::select::Selection;
 
 /// Objects of one revision.
@@ -146,7 +145,7 @@ async fn find(call: &Call<'_>, selection: &Selection) -> Result<Page, Status> {
         None => match at {
             At::NotOlderThan(revision) => {
                 at_least(&call.endpoint.kind, revision).await?;
-                Ok(listing.in_snapshot(&cache.snapshot(), None))
+                listing.in_snapshot(&cache.snapshot(), None).await
             }
             At::Exactly(revision) => {
                 at_least(&call.endpoint.kind, Some(revision)).await?;
@@ -168,7 +167,8 @@ impl Listing<'_> {
         let Token { rv, after, left } = token;
         if rv == 0 {
             at_least(&self.call.endpoint.kind, None).await?;
-            return Ok(self.in_snapshot(&self.call.endpoint.kind.cache.snapshot(), Some(&after)));
+            let snapshot = self.call.endpoint.kind.cache.snapshot();
+            return self.in_snapshot(&snapshot, Some(&after)).await;
         }
         self.at(Revision(rv), Some(after), left).await
     }
@@ -177,19 +177,20 @@ impl Listing<'_> {
     async fn at(&self, revision: Revision, after: Option<String>, left: Option<u64>) -> Result<Page, Status> {
         let snapshot = self.call.endpoint.kind.cache.snapshot();
         if snapshot.revision == revision {
-            return Ok(self.in_snapshot(&snapshot, after.as_deref()));
+            return self.in_snapshot(&snapshot, after.as_deref()).await;
         }
-        match self.in_history(revision, after.clone(), left).await {
-            Err(Error::Compacted { .. }) => Err(expired(after)),
-            result => result.map_err(store_error),
-        }
+        self.in_history(revision, after, left).await
     }
 
-    fn in_snapshot(&self, snapshot: &CachedSnapshot, after: Option<&str>) -> Page {
-        let resource = self.call.endpoint.resource();
+    async fn in_snapshot(&self, snapshot: &CachedSnapshot, after: Option<&str>) -> Result<Page, Status> {
+        let endpoint = self.call.endpoint;
+        if self.selection.is_converted() {
+            let all: Vec<CachedItem> = snapshot.range(self.prefix, after).cloned().collect();
+            self.selection.prepare(endpoint, &all).await?;
+        }
         let mut rest = snapshot
             .range(self.prefix, after)
-            .filter(|item| self.selection.matches(resource, &item.key, &item.entry));
+            .filter(|item| self.selection.selects(endpoint, item));
         let items: Vec<CachedItem> = rest.by_ref().take(self.limit).cloned().collect();
         let last = items.last().map(|item| item.key.clone());
         let left = match items.len() == self.limit {
@@ -197,31 +198,29 @@ impl Listing<'_> {
             false => 0,
         };
         let items = items.into_iter().map(Listed::Cached).collect();
-        self.page(items, snapshot.revision, last, (left > 0).then_some(Some(left)))
+        Ok(self.page(items, snapshot.revision, last, (left > 0).then_some(Some(left))))
     }
 
-    async fn in_history(&self, revision: Revision, after: Option<String>, left: Option<u64>) -> Result<Page, Error> {
+    async fn in_history(&self, revision: Revision, after: Option<String>, left: Option<u64>) -> Result<Page, Status> {
         const BATCH: usize = 500;
         let kind = &self.call.endpoint.kind;
         let mut items = Vec::new();
-        let mut last: Option<Key> = after.map(Into::into);
+        let mut last: Option<Key> = after.clone().map(Into::into);
         loop {
             let wanted = (self.limit - items.len()).min(BATCH);
             let page = store::Page {
                 after: last.clone(),
                 limit: wanted,
             };
-            let range = self
-                .call
-                .server
-                .backend
-                .range(self.prefix, page, Some(revision))
-                .await?;
+            let range = self.call.server.backend.range(self.prefix, page, Some(revision)).await;
+            let range = range.map_err(|error| match error {
+                Error::Compacted { .. } => expired(after.clone()),
+                error => store_error(error),
+            })?;
             last = range.items.last().map(|kv| kv.key.clone()).or(last);
-            let selected = |key: &str, entry: &Entry| self.selection.matches(&kind.resource, key, entry);
             for kv in range.items {
-                let keep = self.selection.is_everything() || selected(&kv.key, &kind.index.entry(&kv.key, &kv.value));
-                if keep {
+                let (endpoint, key) = (self.call.endpoint, &kv.key);
+                if self.selection.selects_past(endpoint, key, &kv.value).await? {
                     items.push(Listed::Past(kind.index.with_revision(&kv.value, kv.revision)));
                 }
             }

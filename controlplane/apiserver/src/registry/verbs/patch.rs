@@ -66,7 +66,7 @@ pub(crate) async fn patch(
                 decode::patched(call, &mut tree, options.validation, &mut warnings).map_err(|why| unfit(&text, &why))
             }
         }?;
-        check_identity(call, &object)?;
+        check_identity(call, &mut object)?;
         warnings.extend(metadata::without_duplicate_owners(
             &mut object,
             " after mutating admission happens",

@@ -117,11 +117,11 @@ pub(crate) async fn watch(call: &Call<'_>, include: Include) -> Result<Body, Sta
     }
     let snapshot = kind.cache.snapshot();
     let initial: Vec<CachedItem> = match options.initial_events {
-        true => snapshot
-            .range(&prefix, None)
-            .filter(|item| encoder.selects(item))
-            .cloned()
-            .collect(),
+        true => {
+            let there: Vec<CachedItem> = snapshot.range(&prefix, None).cloned().collect();
+            encoder.selection.prepare(&encoder.endpoint, &there).await?;
+            there.into_iter().filter(|item| encoder.selects(item)).collect()
+        }
         false => Vec::new(),
     };
     encoder.prepare(&initial).await?;
@@ -267,7 +267,7 @@ struct Encoder {
 
 impl Encoder {
     fn selects(&self, item: &CachedItem) -> bool {
-        self.selection.matches(self.endpoint.resource(), &item.key, &item.entry)
+        self.selection.selects(&self.endpoint, item)
     }
 
     /// Has converted beforehand what a webhook has to convert.
@@ -284,6 +284,7 @@ impl Encoder {
         }
         let mut items: Vec<CachedItem> = events.iter().map(|event| event.item.clone()).collect();
         items.extend(events.iter().filter_map(|event| event.prev.clone()));
+        self.selection.prepare(&self.endpoint, &items).await?;
         self.prepare(&items).await
     }
 

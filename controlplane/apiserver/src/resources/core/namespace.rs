@@ -59,8 +59,9 @@ impl Strategy for Namespaces {
         }
     }
 
+    /// The first delete only says that it is to go, even where nothing holds it any more.
     fn held(&self, namespace: &Object) -> bool {
-        !namespace.list_at("spec.finalizers").is_empty()
+        !namespace.is_deleting() || !namespace.list_at("spec.finalizers").is_empty()
     }
 
     fn validate(&self, cx: &Context<'_>, op: &Operation<'_>, new: &Object) -> FieldErrors {
