@@ -311,9 +311,10 @@ impl Session {
             }
         };
         if since == Since::Initial {
-            let mark = (events.len() > expected.len())
-                .then(|| events.remove(expected.len()))
-                .unwrap_or_default();
+            let mark = match events.len() > expected.len() {
+                true => events.remove(expected.len()),
+                false => Value::Null,
+            };
             let ended = mark.pointer("/object/metadata/annotations/k8s.io~1initial-events-end");
             if mark["type"] != "BOOKMARK" || ended.and_then(Value::as_str) != Some("true") {
                 return Err(format!(
