@@ -32,7 +32,6 @@ fn has_part(kind: Kind, part: Part) -> Result<(), Refusal> {
 }
 
 impl Session {
-    #[expect(clippy::too_many_arguments, reason = "the parts of an operation")]
     pub fn create(
         &self,
         client: Client,
@@ -145,7 +144,6 @@ impl Session {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of an operation")]
     pub fn update(
         &self,
         client: Client,
@@ -239,7 +237,6 @@ impl Session {
         predict::updated(id.kind, part, old, owners, &owner, fields)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of an operation")]
     pub fn patch(
         &self,
         client: Client,

@@ -359,7 +359,7 @@ proptest! {
                 }
                 _ => {}
             }
-            let ready = model.sandboxes.values().filter_map(held_addresses);
+            let ready = model.sandboxes.values().filter_map(|kept| held_addresses(&kept.record.unpack()?));
             let (pods, loopbacks): (Vec<_>, Vec<_>) = ready.unzip();
             let distinct = |list: &[Ipv4Addr]| list.iter().collect::<BTreeSet<_>>().len() == list.len();
             prop_assert!(distinct(&pods) && distinct(&loopbacks));
