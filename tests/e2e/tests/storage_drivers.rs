@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use csi_driver::{Driver, Options as DriverOptions, Running};
-use e2e::{Cluster, Options, need_root, oci::Image, repository, until};
+use e2e::{Cluster, Options, PAUSE, need_root, oci::Image, repository, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const NAME: &str = "hostpath.test.wherry.dev";
@@ -21,10 +21,7 @@ impl Storage {
             containerd: true,
             ..Options::default()
         });
-        cluster.load_image(&Image::default(), "tools:1");
-        cluster
-            .load(&repository().join("tests/workloads/probe.wasm"), "probe:1")
-            .ok();
+        images(&cluster);
         let attaches = options.attaches;
         let driver = Driver::new(&cluster.scratch().join("driver"), options);
         let node = cluster
@@ -137,6 +134,15 @@ spec:
     }
 }
 
+/// A node whose disk is short forgets images that nothing uses when it starts.
+fn images(cluster: &Cluster) {
+    cluster.load_image(&Image::pause(), PAUSE);
+    cluster.load_image(&Image::default(), "tools:1");
+    cluster
+        .load(&repository().join("tests/workloads/probe.wasm"), "probe:1")
+        .ok();
+}
+
 const CLAIM: &str = "persistentVolumeClaim: {claimName: data}";
 
 /// What is mounted for drivers below a directory.
@@ -181,6 +187,7 @@ fn a_claim_of_a_driver_goes_from_pod_to_pod_through_every_fault() {
     // Killed with the volume in use: the next agent finds it, and what is deleted meanwhile is taken back.
     storage.cluster.crash();
     storage.cluster.up();
+    images(&storage.cluster);
     storage.phase("writer", "Running");
     storage.delete("pod", "writer");
     storage.nothing_is_mounted();
