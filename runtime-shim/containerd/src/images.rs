@@ -13,6 +13,7 @@ use crate::{
     link::{Link, PATIENCE},
     records::OWNER,
     runtime::Shared,
+    status,
 };
 
 /// A pull may take as long as it progresses, which containerd sees to.
@@ -37,7 +38,8 @@ fn spec(reference: &str) -> Option<v1::ImageSpec> {
     })
 }
 
-/// All images. Those of which others have containers are not ours to remove.
+/// All images. Those of which others have containers are not ours to remove, and the one of sandboxes nobody names: without
+/// it no pod starts any more.
 pub(crate) async fn list(shared: &Shared) -> Result<Vec<Image>, Error> {
     let link = &shared.link;
     let listed = link.read(attempt("listing", ""), async {
@@ -45,11 +47,15 @@ pub(crate) async fn list(shared: &Shared) -> Result<Vec<Image>, Error> {
     });
     let listed = listed.await?.images;
     let others = used_by_others(shared).await?;
+    let sandboxes = match status::sandbox_image(link).await? {
+        Some(reference) => find(link, &reference).await?.map(|image| image.id),
+        None => None,
+    };
     Ok(listed
         .into_iter()
         .map(Image::from)
         .map(|image| Image {
-            pinned: image.pinned || others.contains(&image.id),
+            pinned: image.pinned || others.contains(&image.id) || sandboxes.as_ref() == Some(&image.id),
             ..image
         })
         .collect())

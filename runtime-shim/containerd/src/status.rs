@@ -7,14 +7,38 @@ use proto::{Attempt, v1};
 
 use crate::link::{Health, Link, PATIENCE};
 
-/// What containerd offers. How it keeps cgroups, old versions tell by their configuration only.
-pub(crate) async fn features(link: &Link) -> Result<Features, Error> {
-    let attempt = Attempt {
-        doing: "asking for the features of",
+fn attempt(doing: &'static str) -> Attempt<'static> {
+    Attempt {
+        doing,
         what: "runtime",
         id: "containerd",
         patience: PATIENCE,
-    };
+    }
+}
+
+/// The reference of the image that holds pods' namespaces, where containerd's configuration names one. Newer versions pin
+/// it instead.
+pub(crate) async fn sandbox_image(link: &Link) -> Result<Option<String>, Error> {
+    let request = v1::StatusRequest { verbose: true };
+    let asked = link.read(attempt("asking for the sandbox image of"), async {
+        link.runtime().status(request).await
+    });
+    let status = asked.await?;
+    Ok(status
+        .info
+        .get("config")
+        .and_then(|config| configured_sandbox_image(config)))
+}
+
+fn configured_sandbox_image(config: &str) -> Option<String> {
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let image = config.get("sandboxImage")?.as_str()?;
+    (!image.is_empty()).then(|| image.to_owned())
+}
+
+/// What containerd offers. How it keeps cgroups, old versions tell by their configuration only.
+pub(crate) async fn features(link: &Link) -> Result<Features, Error> {
+    let attempt = attempt("asking for the features of");
     let request = v1::StatusRequest { verbose: true };
     let status = link
         .call(attempt, async { link.runtime().status(request).await })
@@ -112,6 +136,18 @@ mod tests {
             ("unknown", true),
         ] {
             assert_eq!(check_image_volumes(version).is_ok(), can, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_tells_the_image_of_sandboxes() {
+        let image = |config| configured_sandbox_image(config);
+        assert_eq!(
+            image(r#"{"sandboxImage": "registry.k8s.io/pause:3.6"}"#).as_deref(),
+            Some("registry.k8s.io/pause:3.6")
+        );
+        for config in [r#"{"sandboxImage": ""}"#, "{}", "no JSON"] {
+            assert_eq!(image(config), None, "{config}");
         }
     }
 
