@@ -245,6 +245,8 @@ fn files_are_copied_both_ways_and_none_leaves_where_it_was_sent() {
 struct Forward {
     child: Child,
     port: String,
+    /// Open for as long as it speaks: it ends when nobody can hear it.
+    _said: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Forward {
@@ -255,13 +257,18 @@ impl Forward {
             .stdout(Stdio::piped())
             .spawn()
             .expect("kubectl");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let line = lines
+            .by_ref()
             .map_while(Result::ok)
             .find_map(|line| Some(line.strip_prefix("Forwarding from 127.0.0.1:")?.to_owned()));
         let line = line.expect("it says where it listens");
         let port = line.split(' ').next().expect("a port").to_owned();
-        Self { child, port }
+        Self {
+            child,
+            port,
+            _said: lines,
+        }
     }
 }
 

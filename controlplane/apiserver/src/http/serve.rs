@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls_pki_types::UnixTime;
+use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -19,7 +20,7 @@ use super::pipeline::{Caller, handle};
 use crate::authn::Certified;
 use crate::server::{ApiServer, Shared};
 
-/// How long a client may take over its handshake, or over the head of a request.
+/// How long a client may take over its handshake, until it says something, or over the head of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long open requests may take to finish when the server ends.
@@ -98,6 +99,18 @@ async fn connection(
         let (server, caller) = (server.clone(), caller.clone());
         async move { Ok::<_, Infallible>(handle(server, caller, request.map(Body::from)).await) }
     });
+    // A buffer of the first byte alone: whatever else comes is read past it.
+    let mut stream = tokio::io::BufReader::with_capacity(1, stream);
+    let said = tokio::select! {
+        said = tokio::time::timeout(HEAD_TIMEOUT, stream.fill_buf()) => said,
+        () = shutdown.cancelled() => return,
+    };
+    match said {
+        Ok(Ok([_, ..])) => {}
+        Ok(Ok([])) => return,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "a connection broke off"),
+        Err(_) => return tracing::debug!(%peer, "a connection said nothing"),
+    }
     let builder = builder();
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {
