@@ -1,13 +1,13 @@
-//! One client that lists thousands of objects from two hundred connections at once, beside another that reads one object at
+//! One client that lists hundreds of objects from a hundred connections at once, beside another that reads one object at
 //! a time: API priority and fairness sees to it that the other is served, and soon.
 
 use std::process::{Child, Command, Stdio};
 
 use e2e::{Cluster, control_plane, need_root};
 
-const OBJECTS: usize = 3000;
-const CONNECTIONS: usize = 200;
-const READS: usize = 100;
+const OBJECTS: usize = 500;
+const CONNECTIONS: usize = 100;
+const READS: usize = 20;
 /// Milliseconds within which the quiet client is answered, whatever the other does. Nothing here is optimised, and other tests
 /// may have the machine meanwhile.
 const SOON: f64 = 3000.0;
@@ -67,11 +67,11 @@ fn client(cluster: &Cluster, does: &str, account: &str, count: usize) -> Command
     python
 }
 
-/// The median and the worst but one in a hundred of a quiet client's latencies.
+/// The median and the second worst of a quiet client's latencies.
 fn quiet(cluster: &Cluster) -> (f64, f64) {
     let said = e2e::run(&mut client(cluster, "read", "quiet", READS), "").ok();
     let taken: Vec<f64> = serde_json::from_str(&said).expect("a list");
-    (taken[READS / 2], taken[READS * 99 / 100 - 1])
+    (taken[READS / 2], taken[READS - 2])
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_noisy_client_does_not_starve_a_quiet_one() {
     assert_eq!(said, "busy\n");
     let beside = quiet(&cluster);
     println!(
-        "alone: p50 {:.1}, p99 {:.1} ms; beside the crowd: p50 {:.1}, p99 {:.1} ms",
+        "alone: p50 {:.1}, second worst {:.1} ms; beside the crowd: p50 {:.1}, second worst {:.1} ms",
         alone.0, alone.1, beside.0, beside.1
     );
     assert!(beside.1 < SOON, "the quiet client waited {} ms", beside.1);
