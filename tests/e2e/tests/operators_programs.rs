@@ -12,7 +12,7 @@ use e2e::{Cluster, Options, Output, Tool, control_plane, need_root, run, until};
 
 const CERTIFICATE: &str =
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout hook.key
-    -out hook.crt -subj /CN=hook -addext subjectAltName=IP:127.0.0.1";
+    -out hook.crt -subj /CN=hook -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
 
 /// Knows one token, and lets whoever it belongs to read ConfigMaps; forbids Secrets in so many words.
 const SERVER: &str = r#"
