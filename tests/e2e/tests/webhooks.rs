@@ -14,7 +14,8 @@ const PORT: u16 = 8443;
 /// Its certificate signs itself, and is for the Service and for the address.
 const CERTIFICATE: &str =
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout hook.key
-    -out hook.crt -subj /CN=hook -addext subjectAltName=DNS:hook.hooks.svc,IP:127.0.0.1";
+    -out hook.crt -subj /CN=hook -addext subjectAltName=DNS:hook.hooks.svc,IP:127.0.0.1
+    -addext basicConstraints=critical,CA:FALSE";
 
 /// What it does is in the path.
 const SERVER: &str = r#"
