@@ -168,8 +168,8 @@ mod tests {
         assert_eq!(mode("ReadWriteMany", false), Mode::MultiNodeMultiWriter);
     }
 
-    #[test]
-    fn a_driver_learns_of_the_pod_and_its_tokens_only_where_it_says_so() {
+    #[tokio::test]
+    async fn a_driver_learns_of_the_pod_and_its_tokens_only_where_it_says_so() {
         let driver = Driver::new(::csi::Link::new(Path::new("/none")), "d");
         let given = Given {
             tokens: Some("{}".into()),
@@ -197,8 +197,8 @@ mod tests {
         assert!(informed.secrets.contains_key(TOKENS) && !informed.volume_context.contains_key(TOKENS));
     }
 
-    #[test]
-    fn staging_takes_the_volumes_own_and_nothing_of_the_pod() {
+    #[tokio::test]
+    async fn staging_takes_the_volumes_own_and_nothing_of_the_pod() {
         let driver = Driver::new(::csi::Link::new(Path::new("/none")), "d");
         let given = Given {
             publish_context: [("device".to_owned(), "sda".to_owned())].into(),

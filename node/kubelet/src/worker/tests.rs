@@ -150,7 +150,13 @@ impl ApiState {
                         let conditions = &mut self.pod["status"]["conditions"];
                         let list = conditions.as_array_mut().expect("list");
                         list.retain(|old| old["type"] != condition["type"]);
-                        list.push(condition.clone());
+                        let mut condition = condition.clone();
+                        // What is null is to go.
+                        condition
+                            .as_object_mut()
+                            .expect("an object")
+                            .retain(|_, value| !value.is_null());
+                        list.push(condition);
                     }
                 }
                 "podIPs" | "hostIPs" => {

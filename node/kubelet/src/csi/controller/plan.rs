@@ -319,8 +319,8 @@ mod tests {
         steps(&driver(), state).iter().map(Step::key).collect()
     }
 
-    #[test]
-    fn a_bound_volume_grows_when_its_claim_does() {
+    #[tokio::test]
+    async fn a_bound_volume_grows_when_its_claim_does() {
         let state = |wanted: &str, has: &str, told: &str| {
             let bound = of(json!({"metadata": {"name": "c", "namespace": "ns", "uid": "u"},
                 "spec": {"volumeName": "pvc-u", "resources": {"requests": {"storage": wanted}}},
@@ -352,8 +352,8 @@ mod tests {
         assert!(planned(&grows, &state("1Gi", "2Gi", "2Gi")).is_empty());
     }
 
-    #[test]
-    fn a_volume_is_made_when_it_is_asked_for_and_removed_when_nobody_has_it() {
+    #[tokio::test]
+    async fn a_volume_is_made_when_it_is_asked_for_and_removed_when_nobody_has_it() {
         let asked = claim(json!({ASKED: "d"}), json!({}));
         let mut state = State {
             claims: vec![
@@ -383,8 +383,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn attachments_are_heeded_both_ways() {
+    #[tokio::test]
+    async fn attachments_are_heeded_both_ways() {
         let state = |attachment| State {
             volumes: vec![volume("Bound", "Delete", "d")],
             attachments: vec![attachment],
@@ -400,8 +400,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_class_says_what_the_driver_hears_and_what_the_volume_becomes() {
+    #[tokio::test]
+    async fn the_class_says_what_the_driver_hears_and_what_the_volume_becomes() {
         let (claim, class) = (claim(json!({}), json!({})), class());
         let mut driver = driver();
         let here = place(&["zone".into()], &[("zone".to_owned(), "z".to_owned())].into());
