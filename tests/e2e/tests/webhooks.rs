@@ -81,7 +81,7 @@ metadata: {name: hooks, labels: {hooks: "on"}}
 apiVersion: v1
 kind: Service
 metadata: {name: hook, namespace: hooks}
-spec: {ports: [{port: 443, targetPort: 8443}]}
+spec: {ports: [{port: 8443}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -110,9 +110,8 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
-        let mut options = Options::as_a_user();
-        options.arguments.push("--no-node".to_owned());
-        let cluster = Cluster::start(options);
+        // Its node proxies the Service.
+        let cluster = Cluster::start(Options::as_a_user());
         let words: Vec<&str> = CERTIFICATE.split_whitespace().collect();
         run(
             Command::new(words[0]).args(&words[1..]).current_dir(cluster.scratch()),
@@ -211,7 +210,7 @@ fn a_denial_is_shown_as_the_webhook_words_it() {
         let deny = stage.configuration("Validating", "deny", "deny", conditions);
         // By its Service, whose name its certificate bears.
         let url = format!("url: \"https://127.0.0.1:{PORT}/deny\"");
-        let deny = deny.replace(&url, "service: {namespace: hooks, name: hook, path: /deny}");
+        let deny = deny.replace(&url, "service: {namespace: hooks, name: hook, port: 8443, path: /deny}");
         stage.kubectl(tool, "apply -f -", &deny).ok();
         let refused = stage.until_said(tool, "denied").err();
         let words = "Error from server (Forbidden): error when creating \"STDIN\": admission webhook \"deny.example.com\" \
