@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::{Object, Status};
 use futures::future::join_all;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::environment::{Compiler, items, text};
@@ -133,6 +134,10 @@ impl Hook {
             .call(&self.target, body.into(), self.timeout)
             .await;
         let body = called.map_err(|error| Problem::Failed(self.failure(&error)))?;
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(&body) {
+            let why = format!("failed to call webhook: couldn't get version/kind; json parse error: {error}");
+            return Err(Problem::Failed(why));
+        }
         let mut answer = review::answer(version, &uid, mutating, &body)
             .map_err(|why| Problem::Failed(format!("received invalid webhook response: {why}")))?;
         for (key, value) in std::mem::take(&mut answer.annotations) {
