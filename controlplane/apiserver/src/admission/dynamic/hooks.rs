@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use api::{Object, Status};
 use futures::future::join_all;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::environment::{Compiler, items, text};
@@ -120,25 +119,25 @@ impl Hook {
             return Err(Problem::Failed(why.to_owned()));
         };
         let uid = crate::random_uuid().to_string();
-        let review = review::question(
+        let question = review::question(
             version,
             &uid,
             request.json(matched),
             in_version(request, object, matched).await?,
             in_version(request, request.old, matched).await?,
         );
-        let body = serde_json::to_vec(&review).map_err(|error| Status::internal(&error.to_string()))?;
+        let body = serde_json::to_vec(&question).map_err(|error| Status::internal(&error.to_string()))?;
         let called = request
             .server
             .webhooks
             .call(&self.target, body.into(), self.timeout)
             .await;
         let body = called.map_err(|error| Problem::Failed(self.failure(&error)))?;
-        if let Err(error) = serde_json::from_slice::<IgnoredAny>(&body) {
+        let review: Value = serde_json::from_slice(&body).map_err(|error| {
             let why = format!("failed to call webhook: couldn't get version/kind; json parse error: {error}");
-            return Err(Problem::Failed(why));
-        }
-        let mut answer = review::answer(version, &uid, mutating, &body)
+            Problem::Failed(why)
+        })?;
+        let mut answer = review::answer(version, &uid, mutating, &review)
             .map_err(|why| Problem::Failed(format!("received invalid webhook response: {why}")))?;
         for (key, value) in std::mem::take(&mut answer.annotations) {
             annotations::add(format!("{}/{key}", self.name), || value);
