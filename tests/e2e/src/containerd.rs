@@ -191,6 +191,19 @@ impl Containerd {
         listed.lines().map(str::to_owned).collect()
     }
 
+    /// Waits until it has no container any more.
+    #[track_caller]
+    pub fn wait_empty(&self, within: Duration) {
+        until("no container is left", within, || {
+            let left = self.containers(None);
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        });
+    }
+
     /// Ids of tasks that run.
     pub fn running(&self) -> Vec<String> {
         let listed = run(self.ctr().args(["tasks", "ls"]), "").ok();

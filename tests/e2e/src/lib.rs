@@ -6,15 +6,18 @@
 mod cluster;
 mod containerd;
 pub mod document;
+mod going;
 pub mod oci;
 mod process;
 mod reader;
+mod ways;
 
 pub use cluster::{Cluster, Machine, Options, User, binary};
 pub use containerd::{Containerd, PAUSE, Release};
-
+pub use going::Going;
 pub use process::{Output, Tool, kill, run, until};
 pub use reader::{Reader, etcd};
+pub use ways::{WAYS, Way};
 
 /// Skips the test with a line on stderr where it cannot run.
 #[macro_export]

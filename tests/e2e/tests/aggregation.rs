@@ -1,13 +1,9 @@
 //! Another API server behind an APIService, in the hands of stock kubectl: a small one in Python that believes whoever the
 //! cluster says that it believes.
 
-use std::{
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
-use e2e::{Cluster, Options, Tool, need_root, run, until};
+use e2e::{Cluster, Going, Options, Tool, need_root, run, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where it listens: clusters of a user have their endpoints on loopback.
@@ -91,24 +87,12 @@ endpoints: [{addresses: [127.0.0.1], conditions: {ready: true}}]
 ports: [{name: https, port: 8443, protocol: TCP}]
 "#;
 
-/// Ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn serve(cluster: &Cluster) -> Server {
-    let python = cluster
-        .on_machine("python3")
+fn serve(cluster: &Cluster) -> Going {
+    let mut python = cluster.on_machine("python3");
+    python
         .args(["-c", SERVER, &PORT.to_string()])
-        .current_dir(cluster.scratch())
-        .stdin(Stdio::null())
-        .spawn();
-    Server(python.expect("there is a Python"))
+        .current_dir(cluster.scratch());
+    Going::start(&mut python)
 }
 
 fn make_certificates(directory: &Path) {

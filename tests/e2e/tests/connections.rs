@@ -2,13 +2,11 @@
 //! served beside them, memory stays bounded, and the connections end by themselves.
 
 use std::{
-    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
-use e2e::{Cluster, binary, control_plane, need_root, until};
+use e2e::{Cluster, Going, binary, control_plane, need_root, until};
 
 const CONNECTIONS: usize = 10_000;
 /// Kilobytes of resident memory that they may cost together.
@@ -59,17 +57,9 @@ fn ten_thousand_silent_connections_disturb_nobody() {
     let server = cluster.server_pid();
     let before = resident(server);
 
-    let mut crowd = cluster
-        .on_machine("python3")
-        .args(["-c", CROWD, &CONNECTIONS.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("there is a Python");
-    let mut said = String::new();
-    let stdout = crowd.stdout.take().expect("stdout is piped");
-    BufReader::new(stdout).read_line(&mut said).expect("it speaks");
-    assert_eq!(said, "open\n");
+    let mut python = cluster.on_machine("python3");
+    let mut crowd = Going::start(python.args(["-c", CROWD, &CONNECTIONS.to_string()]));
+    crowd.line("open");
     let (open, during) = (descriptors(server), resident(server));
     let begun = Instant::now();
     for nth in 0..5 {
@@ -92,7 +82,6 @@ fn ten_thousand_silent_connections_disturb_nobody() {
             open => Err(format!("{open} descriptors")),
         }
     });
-    crowd.kill().expect("it runs until it is killed");
-    crowd.wait().expect("it is waited for once");
+    drop(crowd);
     cluster.kubectl(&["get", "configmap", "beside-0"]).ok();
 }

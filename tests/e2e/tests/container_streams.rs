@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,20 +11,10 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Cluster, Options, Output, Tool, kill, need_root, oci::Image, run, until};
+use e2e::{Cluster, Going, Options, Output, Tool, WAYS, Way, kill, need_root, oci::Image, run, until};
 use nix::sys::signal::Signal;
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A version of kubectl, and whether it is kept to SPDY.
-type Way = (Tool, bool);
-
-const WAYS: [Way; 4] = [
-    (Tool::Kubectl136, false),
-    (Tool::Kubectl136, true),
-    (Tool::Kubectl132, false),
-    (Tool::Kubectl132, true),
-];
 
 /// A pod of two containers, one of which serves a directory on the pod's 127.0.0.1 alone.
 const POD: &str = r#"
@@ -68,14 +58,8 @@ impl World {
         Self(cluster)
     }
 
-    fn command(&self, (tool, spdy): Way, arguments: &[&str]) -> Command {
-        let mut command = self.0.kubectl_process(tool, arguments);
-        if spdy {
-            command
-                .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
-                .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false");
-        }
-        command
+    fn command(&self, way: Way, arguments: &[&str]) -> Command {
+        self.0.kubectl_by(way, arguments)
     }
 
     fn exec(&self, way: Way, stdin: &str, script: &str) -> Output {
@@ -242,41 +226,10 @@ fn files_are_copied_both_ways_and_none_leaves_where_it_was_sent() {
 }
 
 /// A kubectl that forwards a port, and the port of this side.
-struct Forward {
-    child: Child,
-    port: String,
-    /// Open for as long as it speaks: it ends when nobody can hear it.
-    _said: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Forward {
-    fn start(world: &World, way: Way, what: &str, port: &str) -> Self {
-        let mut child = world
-            .command(way, &["port-forward", what, port])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("kubectl");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let line = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix("Forwarding from 127.0.0.1:")?.to_owned()));
-        let line = line.expect("it says where it listens");
-        let port = line.split(' ').next().expect("a port").to_owned();
-        Self {
-            child,
-            port,
-            _said: lines,
-        }
-    }
-}
-
-impl Drop for Forward {
-    fn drop(&mut self) {
-        kill(self.child.id(), Signal::SIGKILL);
-        let _ = self.child.wait();
-    }
+fn forward(world: &World, way: Way, what: &str, port: &str) -> (Going, String) {
+    let mut going = Going::start(&mut world.command(way, &["port-forward", what, port]));
+    let local = going.forwarded_port();
+    (going, local)
 }
 
 #[test]
@@ -284,8 +237,8 @@ fn ports_of_the_pods_own_loopback_are_forwarded_two_hundred_at_once() {
     need_root!();
     let world = World::start();
     for way in WAYS {
-        let forward = Forward::start(&world, way, "pod/main", ":8080");
-        let body = world.0.curl(&format!("http://127.0.0.1:{}/", forward.port)).ok();
+        let (_going, local) = forward(&world, way, "pod/main", ":8080");
+        let body = world.0.curl(&format!("http://127.0.0.1:{local}/")).ok();
         assert_eq!(body, "up\n", "{way:?}");
         let mut curl = world.0.on_machine("curl");
         curl.args(["--silent", "--fail", "--parallel", "--parallel-immediate"]);
@@ -297,7 +250,7 @@ fn ports_of_the_pods_own_loopback_are_forwarded_two_hundred_at_once() {
             "--output",
             "/dev/null",
         ]);
-        curl.arg(format!("http://127.0.0.1:{}/?[1-200]", forward.port));
+        curl.arg(format!("http://127.0.0.1:{local}/?[1-200]"));
         let codes = run(&mut curl, "").ok();
         let good = codes.lines().filter(|code| *code == "200").count();
         assert_eq!(good, 200, "{way:?}");
@@ -360,7 +313,7 @@ fn a_gigabyte_is_copied_in_and_forwarded_out_in_little_memory() {
         .ok();
         let size = world.exec(way, "", "stat -c %s /data/large").ok();
         assert_eq!(size.trim(), GIGABYTE.to_string(), "{way:?}");
-        let forward = Forward::start(&world, way, "pod/main", ":8080");
+        let (_going, local) = forward(&world, way, "pod/main", ":8080");
         let mut curl = world.0.on_machine("curl");
         curl.args([
             "--silent",
@@ -370,7 +323,7 @@ fn a_gigabyte_is_copied_in_and_forwarded_out_in_little_memory() {
             "--write-out",
             "%{size_download}",
         ]);
-        curl.arg(format!("http://127.0.0.1:{}/large", forward.port));
+        curl.arg(format!("http://127.0.0.1:{local}/large"));
         assert_eq!(run(&mut curl, "").ok(), GIGABYTE.to_string(), "{way:?}");
         let grown = watched.grown();
         assert!(grown < 48 << 10, "{way:?}: {grown} kB more");

@@ -1,9 +1,9 @@
 //! One client that lists hundreds of objects from a hundred connections at once, beside another that reads one object at
 //! a time: API priority and fairness sees to it that the other is served, and soon.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use e2e::{Cluster, control_plane, need_root};
+use e2e::{Cluster, Going, control_plane, need_root};
 
 const OBJECTS: usize = 500;
 const CONNECTIONS: usize = 100;
@@ -50,16 +50,6 @@ for _ in range(int(sys.argv[3])):
 print(json.dumps(sorted(taken)))
 "#;
 
-/// Ends with the test.
-struct Crowd(Child);
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn client(cluster: &Cluster, does: &str, account: &str, count: usize) -> Command {
     let token = cluster.kubectl(&["create", "token", account]).ok();
     let mut python = cluster.on_machine("python3");
@@ -97,18 +87,8 @@ fn a_noisy_client_does_not_starve_a_quiet_one() {
         .ok();
     let alone = quiet(&cluster);
 
-    let mut crowd = client(&cluster, "crowd", "noisy", CONNECTIONS);
-    let mut crowd = Crowd(
-        crowd
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts"),
-    );
-    let mut said = String::new();
-    let stdout = crowd.0.stdout.take().expect("stdout is piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut said).expect("it speaks");
-    assert_eq!(said, "busy\n");
+    let mut crowd = Going::start(&mut client(&cluster, "crowd", "noisy", CONNECTIONS));
+    crowd.line("busy");
     let beside = quiet(&cluster);
     println!(
         "alone: p50 {:.1}, second worst {:.1} ms; beside the crowd: p50 {:.1}, second worst {:.1} ms",

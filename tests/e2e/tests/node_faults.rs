@@ -341,13 +341,7 @@ fn a_machine_without_power_brings_its_containers_back() {
     assert_eq!(before, first, "what it said before is kept");
 
     cluster.kubectl(&["delete", "pod", "--all", "--timeout=60s"]).ok();
-    until("nothing is left", SOON, || {
-        let left = cluster.containerd().containers(None);
-        match left.is_empty() {
-            true => Ok(()),
-            false => Err(format!("{left:?}")),
-        }
-    });
+    cluster.containerd().wait_empty(SOON);
 }
 
 #[test]

@@ -1,14 +1,9 @@
 //! Programs of the operator's that say who asks and what they may: an authentication and an authorization webhook, in the
 //! hands of stock kubectl of both versions.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
-use e2e::{Cluster, Options, Output, Tool, control_plane, need_root, run, until};
+use e2e::{Cluster, Going, Options, Output, Tool, control_plane, need_root, run, until};
 
 const CERTIFICATE: &str =
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout hook.key
@@ -50,32 +45,11 @@ print("listening", flush=True)
 server.serve_forever()
 "#;
 
-/// Ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Server {
-    fn start(cluster: &Cluster, directory: &Path) -> Self {
-        let python = cluster
-            .on_machine("python3")
-            .args(["-c", SERVER])
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut python = python.expect("there is a Python");
-        let mut line = String::new();
-        let said = python.stdout.take().expect("stdout is piped");
-        BufReader::new(said).read_line(&mut line).expect("it speaks");
-        assert_eq!(line, "listening\n");
-        Self(python)
-    }
+fn serve(cluster: &Cluster, directory: &Path) -> Going {
+    let mut python = cluster.on_machine("python3");
+    let mut server = Going::start(python.args(["-c", SERVER]).current_dir(directory));
+    server.line("listening");
+    server
 }
 
 /// A kubeconfig file, which is how Kubernetes is told where such a program is.
@@ -126,7 +100,7 @@ fn they_say_who_asks_and_what_they_may() {
         let token = format!("--token={token}");
         cluster.kubectl(&["config", "set-credentials", user, &token]).ok();
     }
-    let server = Server::start(&cluster, directory.path());
+    let server = serve(&cluster, directory.path());
     for tool in [Tool::Kubectl132, Tool::Kubectl136] {
         let with = |arguments: &str| -> Output {
             let arguments: Vec<&str> = arguments.split(' ').collect();

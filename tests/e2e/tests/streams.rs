@@ -1,13 +1,11 @@
 //! Into a pod with real kubectl, of two versions and by both of the protocols they speak: exec, cp, attach, port-forward.
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use e2e::{Cluster, Options, Tool, kill, need_root, repository, run, until};
-use nix::sys::signal::Signal;
+use e2e::{Cluster, Going, Options, Tool, WAYS, Way, need_root, repository, run, until};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -33,16 +31,6 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 "#;
 
-/// A version of kubectl, and whether it is kept to SPDY.
-type Way = (Tool, bool);
-
-const WAYS: [Way; 4] = [
-    (Tool::Kubectl136, false),
-    (Tool::Kubectl136, true),
-    (Tool::Kubectl132, false),
-    (Tool::Kubectl132, true),
-];
-
 struct World {
     cluster: Cluster,
     pod: String,
@@ -61,14 +49,8 @@ impl World {
         Self { cluster, pod }
     }
 
-    fn command(&self, (tool, spdy): Way, arguments: &[&str]) -> Command {
-        let mut command = self.cluster.kubectl_process(tool, arguments);
-        if spdy {
-            command
-                .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false")
-                .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false");
-        }
-        command
+    fn command(&self, way: Way, arguments: &[&str]) -> Command {
+        self.cluster.kubectl_by(way, arguments)
     }
 
     /// Runs a command in the pod.
@@ -180,47 +162,10 @@ fn files_are_copied_both_ways() {
     }
 }
 
-/// A kubectl that goes on, and its lines.
-struct Going {
-    child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Going {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("kubectl");
-        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        Self { child, lines }
-    }
-
-    /// The first line that fits.
-    fn line(&mut self, what: &str) -> String {
-        loop {
-            let line = self.lines.next().expect("more lines").expect("text");
-            if line.contains(what) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        kill(self.child.id(), Signal::SIGKILL);
-        let _ = self.child.wait();
-    }
-}
-
 /// A forward to something; the port of this side.
 fn forward(world: &World, way: Way, what: &str, port: &str) -> (Going, String) {
     let mut going = Going::start(&mut world.command(way, &["port-forward", what, port]));
-    let line = going.line("Forwarding from 127.0.0.1:");
-    let local = line.split(':').nth(1).and_then(|rest| rest.split(' ').next());
-    let local = local.expect("a port").to_owned();
+    let local = going.forwarded_port();
     (going, local)
 }
 

@@ -1,12 +1,9 @@
 //! Admission webhooks in the hands of stock kubectl of both versions: a real server with a certificate of its own that
 //! denies, changes, hangs, lies, and is not there.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
-use e2e::{Cluster, Options, Output, Tool, need_root, run, until};
+use e2e::{Cluster, Going, Options, Output, Tool, need_root, run, until};
 
 /// Where it listens: clusters of a user have their endpoints on loopback.
 const PORT: u16 = 8443;
@@ -91,21 +88,11 @@ endpoints: [{addresses: [127.0.0.1], conditions: {ready: true}}]
 ports: [{port: 8443, protocol: TCP}]
 "#;
 
-/// Ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A cluster with the server beside it.
 struct Stage {
     cluster: Cluster,
     bundle: String,
-    server: Option<Server>,
+    server: Option<Going>,
 }
 
 impl Stage {
@@ -135,20 +122,13 @@ impl Stage {
 
     /// Starts the server, and returns when it listens.
     fn serve(&mut self) {
-        let python = self
-            .cluster
-            .on_machine("python3")
+        let mut python = self.cluster.on_machine("python3");
+        python
             .args(["-c", SERVER, &PORT.to_string()])
-            .current_dir(self.cluster.scratch())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut python = python.expect("there is a Python");
-        let said = python.stdout.take().expect("stdout is piped");
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line).expect("it speaks");
-        assert_eq!(line, "listening\n");
-        self.server = Some(Server(python));
+            .current_dir(self.cluster.scratch());
+        let mut server = Going::start(&mut python);
+        server.line("listening");
+        self.server = Some(server);
     }
 
     fn kubectl(&self, tool: Tool, arguments: &str, stdin: &str) -> Output {
@@ -286,7 +266,10 @@ const BAD: [(&str, &str); 5] = [
         "received invalid webhook response: expected response.uid=\"",
     ),
     ("patch", "Internal error occurred: "),
-    ("text", "failed to call webhook: "),
+    (
+        "text",
+        "failed to call webhook: couldn't get version/kind; json parse error: ",
+    ),
     ("fail", "failed to call webhook: an error on the server (\""),
 ];
 
