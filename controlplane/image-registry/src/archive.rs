@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use ::store::summed::{Damage, Summed};
 
 use crate::catalogue::Catalogue;
 use crate::digest::{Digest, Hasher};
@@ -65,6 +65,12 @@ pub enum ArchiveError {
     },
 }
 
+impl From<Damage> for ArchiveError {
+    fn from(damage: Damage) -> Self {
+        ArchiveError::Input(damage.to_string())
+    }
+}
+
 /// A registry that stands still.
 pub struct Still<'a>(pub(crate) store::Held<'a>);
 
@@ -104,7 +110,7 @@ pub fn check(input: impl Read) -> Result<Option<Summary>, ArchiveError> {
     let Some((mut input, catalogue)) = begin(input)? else {
         return Ok(None);
     };
-    let expected = content(&catalogue);
+    let expected = catalogue.content();
     let summary = contents(&mut input, &catalogue, expected, |_, _| Ok(io::sink()), |_| Ok(()))?;
     Ok(Some(summary))
 }
@@ -149,7 +155,7 @@ fn make(directory: &Path, input: &mut Summed<impl Read>, catalogue: &Catalogue) 
     fs::create_dir_all(&blobs).map_err(failed)?;
     let open = |digest: &Digest, _| store::create(&blobs.join(digest.hex())).map_err(failed);
     let close = |file: File| file.sync_all().map_err(failed);
-    let summary = contents(input, catalogue, content(catalogue), open, close)?;
+    let summary = contents(input, catalogue, catalogue.content(), open, close)?;
     let bytes = serde_json::to_vec(catalogue).map_err(|error| failed(error.into()))?;
     store::replace(&directory.join(INDEX), &bytes).map_err(failed)?;
     File::open(&blobs).and_then(|blobs| blobs.sync_all()).map_err(failed)?;
@@ -159,20 +165,23 @@ fn make(directory: &Path, input: &mut Summed<impl Read>, catalogue: &Catalogue) 
 fn write(root: &Path, catalogue: &Catalogue, out: impl Write) -> Result<Summary, ArchiveError> {
     let mut out = Summed::new(out);
     let bytes = serde_json::to_vec(catalogue).map_err(|error| ArchiveError::Output(error.into()))?;
-    let length = u32::try_from(bytes.len()).map_err(|_| ArchiveError::Output(io::ErrorKind::InvalidData.into()))?;
-    out.all(&[MARK, &length.to_be_bytes(), &bytes])?;
-    let needed = content(catalogue);
+    out.all(&[MARK])
+        .and_then(|()| out.put_sized(&bytes))
+        .map_err(ArchiveError::Output)?;
+    let needed = catalogue.content();
     let mut summary = Summary {
         images: catalogue.names(),
         bytes: 0,
     };
     for (digest, size) in &needed {
-        out.all(&[&[1], digest.hex().as_bytes(), &size.to_be_bytes()])?;
+        out.all(&[&[1], digest.hex().as_bytes(), &size.to_be_bytes()])
+            .map_err(ArchiveError::Output)?;
         one(root, catalogue, digest, *size, &mut out)?;
         summary.bytes = summary.bytes.saturating_add(*size);
     }
-    out.all(&[&[0], &(needed.len() as u64).to_be_bytes()])?;
-    out.seal()?;
+    out.all(&[&[0], &(needed.len() as u64).to_be_bytes()])
+        .and_then(|()| out.seal())
+        .map_err(ArchiveError::Output)?;
     Ok(summary)
 }
 
@@ -204,18 +213,13 @@ fn one(
             break;
         };
         hasher.update(bytes);
-        out.all(&[bytes])?;
+        out.all(&[bytes]).map_err(ArchiveError::Output)?;
         left = left.saturating_sub(count as u64);
     }
     match left == 0 && hasher.digest() == *digest {
         true => Ok(()),
         false => Err(damaged()),
     }
-}
-
-/// All that a catalogue names, with its size.
-fn content(catalogue: &Catalogue) -> BTreeMap<Digest, u64> {
-    catalogue.content()
 }
 
 /// The catalogue; `None` at the end of the input.
@@ -228,11 +232,7 @@ fn begin<R: Read>(input: R) -> Result<Option<(Summed<R>, Catalogue)>, ArchiveErr
     if mark != MARK {
         return Err(ArchiveError::Input("they do not begin as images do".to_owned()));
     }
-    let length = u32::from_be_bytes(input.exactly(4)?.try_into().unwrap_or_default());
-    if length > LONGEST {
-        return Err(ArchiveError::Input("a length is beyond belief".to_owned()));
-    }
-    let bytes = input.exactly(length as usize)?;
+    let bytes = input.sized(LONGEST)?;
     let catalogue: Catalogue =
         serde_json::from_slice(&bytes).map_err(|error| ArchiveError::Input(format!("the catalogue: {error}")))?;
     let catalogue = catalogue
@@ -289,70 +289,6 @@ fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// A stream with the sum of what went through it.
-struct Summed<T> {
-    stream: T,
-    sum: Sha256,
-}
-
-impl<T> Summed<T> {
-    fn new(stream: T) -> Self {
-        Summed {
-            stream,
-            sum: Sha256::new(),
-        }
-    }
-}
-
-impl<T: Write> Summed<T> {
-    fn all(&mut self, parts: &[&[u8]]) -> Result<(), ArchiveError> {
-        for part in parts {
-            self.sum.update(part);
-            self.stream.write_all(part).map_err(ArchiveError::Output)?;
-        }
-        Ok(())
-    }
-
-    fn seal(mut self) -> Result<(), ArchiveError> {
-        let sum = self.sum.finalize();
-        let sealed = self.stream.write_all(&sum).and_then(|()| self.stream.flush());
-        sealed.map_err(ArchiveError::Output)
-    }
-}
-
-impl<T: Read> Summed<T> {
-    /// Fewer only at the end.
-    fn at_most(&mut self, length: usize) -> Result<Vec<u8>, ArchiveError> {
-        // Grows as bytes come, whatever length is claimed.
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(length).unwrap_or(u64::MAX);
-        let read = (&mut self.stream).take(limit).read_to_end(&mut bytes);
-        read.map_err(|error| ArchiveError::Input(error.to_string()))?;
-        self.sum.update(&bytes);
-        Ok(bytes)
-    }
-
-    fn exactly(&mut self, length: usize) -> Result<Vec<u8>, ArchiveError> {
-        let bytes = self.at_most(length)?;
-        match bytes.len() == length {
-            true => Ok(bytes),
-            false => Err(ArchiveError::Input("they are cut short".to_owned())),
-        }
-    }
-
-    fn number(&mut self) -> Result<u64, ArchiveError> {
-        Ok(u64::from_be_bytes(self.exactly(8)?.try_into().unwrap_or_default()))
-    }
-
-    fn finish(&mut self) -> Result<(), ArchiveError> {
-        let sum = self.sum.clone().finalize();
-        match self.exactly(sum.len())? == sum.as_slice() {
-            true => Ok(()),
-            false => Err(ArchiveError::Input("their checksum is wrong".to_owned())),
-        }
     }
 }
 

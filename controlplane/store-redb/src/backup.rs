@@ -17,8 +17,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use redb::{Database, ReadTransaction, ReadableTable, WriteTransaction};
-use sha2::{Digest, Sha256};
 use store::Revision;
+use store::summed::{Damage, Summed};
 
 use crate::file::DataFile;
 use crate::format::{CURRENT, EXPIRY, HEAD, Head, Stored};
@@ -59,6 +59,12 @@ pub enum Error {
     /// The new store could not be made.
     #[error(transparent)]
     Open(#[from] OpenError),
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        Error::Input(damage.to_string())
+    }
 }
 
 impl Redb {
@@ -185,7 +191,7 @@ fn begin(input: &mut Summed<impl Read>) -> Result<(Vec<u8>, u64), Error> {
     if input.exactly(MARK.len())? != MARK {
         return Err(Error::Input("it does not begin as a backup does".to_owned()));
     }
-    Ok((input.sized()?, input.number()?))
+    Ok((input.sized(LONGEST)?, input.number()?))
 }
 
 /// Gives each key with its value and its deadline to `take`; answers how many there were.
@@ -195,7 +201,7 @@ fn records(
 ) -> Result<u64, Error> {
     let mut keys = 0;
     while input.exactly(1)? == [1] {
-        let (key, value) = (input.sized()?, input.sized()?);
+        let (key, value) = (input.sized(LONGEST)?, input.sized(LONGEST)?);
         let key = std::str::from_utf8(&key).map_err(|_| Error::Input("a key is no text".to_owned()))?;
         let stored =
             Stored::decode(&value).ok_or_else(|| Error::Input(format!("the value of \"{key}\" is cut short")))?;
@@ -205,82 +211,6 @@ fn records(
     match input.number()? == keys {
         true => Ok(keys),
         false => Err(Error::Input("keys are missing".to_owned())),
-    }
-}
-
-/// A stream with the sum of what went through it.
-struct Summed<T> {
-    stream: T,
-    sum: Sha256,
-}
-
-impl<T> Summed<T> {
-    fn new(stream: T) -> Self {
-        Summed {
-            stream,
-            sum: Sha256::new(),
-        }
-    }
-}
-
-impl<T: Write> Summed<T> {
-    fn all(&mut self, parts: &[&[u8]]) -> io::Result<()> {
-        for part in parts {
-            self.sum.update(part);
-            self.stream.write_all(part)?;
-        }
-        Ok(())
-    }
-
-    fn put_sized(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.all(&[&length.to_be_bytes(), bytes])
-    }
-
-    fn seal(mut self) -> io::Result<()> {
-        let sum = self.sum.finalize();
-        self.stream.write_all(&sum)?;
-        self.stream.flush()
-    }
-}
-
-impl<T: Read> Summed<T> {
-    fn exactly(&mut self, length: usize) -> Result<Vec<u8>, Error> {
-        let cut = |error: io::Error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::Input("it is cut short".to_owned()),
-            _ => Error::Input(error.to_string()),
-        };
-        // Grows as bytes come, whatever length is claimed.
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(length).unwrap_or(u64::MAX);
-        let read = (&mut self.stream).take(limit).read_to_end(&mut bytes).map_err(cut)?;
-        if read < length {
-            return Err(cut(io::ErrorKind::UnexpectedEof.into()));
-        }
-        self.sum.update(&bytes);
-        Ok(bytes)
-    }
-
-    fn number(&mut self) -> Result<u64, Error> {
-        let bytes = self.exactly(8)?;
-        Ok(u64::from_be_bytes(bytes.try_into().unwrap_or_default()))
-    }
-
-    fn sized(&mut self) -> Result<Vec<u8>, Error> {
-        let bytes = self.exactly(4)?;
-        let length = u32::from_be_bytes(bytes.try_into().unwrap_or_default());
-        match usize::try_from(length) {
-            Ok(length_here) if length <= LONGEST => self.exactly(length_here),
-            _ => Err(Error::Input("a length is beyond belief".to_owned())),
-        }
-    }
-
-    fn finish(mut self) -> Result<(), Error> {
-        let sum = self.sum.clone().finalize();
-        match self.exactly(sum.len())? == sum.as_slice() {
-            true => Ok(()),
-            false => Err(Error::Input("its checksum is wrong".to_owned())),
-        }
     }
 }
 
