@@ -2,7 +2,7 @@
 //!
 //! [`Backend`] is the seam between the API server and whatever keeps its data: five methods over bytes, one change per
 //! revision. Around it stand the parts that do not depend on the medium: the in-memory model ([`memory`]), encryption
-//! at rest ([`encrypt`]), the watch cache ([`cache`]) the conformance suite ([`suite`]) that every backend passes, and what
+//! at rest ([`encrypt`]), the watch cache ([`cache`]), the conformance suite ([`suite`]) that every backend passes, and what
 //! backups are written through ([`summed`]).
 //!
 //! This crate knows nothing of Kubernetes. Keys are paths, values are bytes, and what a value means is told to the
