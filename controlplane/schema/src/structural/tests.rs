@@ -458,6 +458,16 @@ fn an_update_is_not_blamed_for_what_it_left_alone() {
 }
 
 #[test]
+fn an_update_that_changes_nothing_is_not_blamed_for_the_root() {
+    let structural = Structural::compile(&json!({"type": "object", "required": ["x"], "maxProperties": 1}));
+    let was = object(json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "n"}}));
+    let errors_of = |new: &Object| structural.validate(new, Some(&was), Part::Whole).errors.len();
+    assert_eq!(errors_of(&was), 0);
+    let changed = object(json!({"apiVersion": "a/v1", "kind": "K", "metadata": {"name": "n"}, "y": 1}));
+    assert_eq!(errors_of(&changed), 2);
+}
+
+#[test]
 fn what_is_not_named_is_pruned() {
     let schema = json!({"type": "object", "properties": {
         "spec": {"type": "object", "properties": {

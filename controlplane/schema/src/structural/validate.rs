@@ -24,6 +24,7 @@ pub(super) fn object(root: &Node, object: &Object, old: Option<&Object>, part: P
     let mut findings = Findings::default();
     let errors = &mut findings.errors;
     match part {
+        Part::Whole if old.is_some_and(|old| old.map() == object.map()) => {}
         Part::Whole => in_map(root, object.map(), old.map(Object::map), &Path::default(), errors),
         Part::Status => {
             if let (Some(node), Some(status)) = (root.property("status"), object.at("status")) {
