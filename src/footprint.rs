@@ -4,6 +4,8 @@
 //! allocator keeps for later, and pages of the program itself (of 50 MB, an idle cluster runs some 6). The first are
 //! purged; the second are only unmapped: they stay in the page cache, and what is run again is mapped again at once.
 
+mod program;
+
 use std::{convert::Infallible, time::Duration};
 
 /// How often a process looks at what it did.
@@ -32,7 +34,7 @@ pub(crate) async fn stay_small() -> Infallible {
         tokio::time::sleep(LOOK).await;
         if watch.is_due(cpu_time()) {
             purge_allocator();
-            unmap_program();
+            program::unmap();
             watch.gave_back(cpu_time());
         }
     }
@@ -83,28 +85,6 @@ fn purge_allocator() {
     unsafe { tikv_jemalloc_sys::mallctl(purge, none, std::ptr::null_mut(), none, 0) };
 }
 
-unsafe extern "C" {
-    /// Where the program begins in memory, by the linker.
-    #[link_name = "__executable_start"]
-    static PROGRAM: u8;
-    /// The first byte behind its code.
-    #[link_name = "etext"]
-    static END_OF_CODE: u8;
-}
-
-/// Unmaps the pages of code and constants, which nobody writes to: reading one maps it again.
-fn unmap_program() {
-    let (from, to) = (&raw const PROGRAM, &raw const END_OF_CODE);
-    // SAFETY: asks for a number.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let Ok(page) = usize::try_from(page) else { return };
-    // A last page that is not all code stays.
-    let pages = (to.addr() - from.addr()) / page * page;
-    // SAFETY: the range is the read-only part of this program's file, mapped by the kernel, private and never written: its
-    // pages come back from the file as they were.
-    unsafe { libc::madvise(from.cast_mut().cast(), pages, libc::MADV_DONTNEED) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_program_goes_on_without_its_pages() {
-        unmap_program();
+        program::unmap();
         purge_allocator();
         assert_eq!(format!("{}{}", "still ", "here"), "still here");
     }
