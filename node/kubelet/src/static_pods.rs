@@ -46,7 +46,7 @@ impl Pod {
 
     /// The hash of the static pod that this is the mirror of.
     pub(crate) fn mirrors(&self) -> Option<&str> {
-        self.metadata.annotations.get(MIRROR).map(String::as_str)
+        self.metadata.annotations.get(MIRROR)
     }
 }
 
@@ -303,7 +303,8 @@ mod tests {
         let pods = StaticPods::from([(uid.clone(), made.clone())]);
         let mirror = |hash: &str, deleting: bool| {
             let mut pod: Pod = serde_json::from_value((*made.object).clone()).expect("pod");
-            pod.metadata.annotations.insert(MIRROR.to_owned(), hash.to_owned());
+            let annotations = std::mem::take(&mut pod.metadata.annotations);
+            pod.metadata.annotations = annotations.iter().chain([(MIRROR, hash)]).collect();
             pod.metadata.deletion_timestamp = deleting.then_some(jiff::Timestamp::UNIX_EPOCH);
             Arc::new(pod)
         };

@@ -1,6 +1,8 @@
 //! `fieldRef`: what a pod may learn of itself. Pure.
 
-use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
+use std::{fmt::Write, net::IpAddr};
+
+use client::Labels;
 
 use crate::{pod::Pod, resources::Capacity};
 
@@ -21,8 +23,8 @@ pub(crate) fn field(pod: &Pod, path: &str, facts: &Facts) -> Result<String, Stri
     let (metadata, spec) = (&pod.metadata, &pod.spec);
     if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
         return match map {
-            "metadata.labels" => Ok(metadata.labels.get(key).cloned().unwrap_or_default()),
-            "metadata.annotations" => Ok(metadata.annotations.get(key).cloned().unwrap_or_default()),
+            "metadata.labels" => Ok(metadata.labels.get(key).unwrap_or_default().to_owned()),
+            "metadata.annotations" => Ok(metadata.annotations.get(key).unwrap_or_default().to_owned()),
             _ => Err(format!("invalid fieldPath with subscript: {path}")),
         };
     }
@@ -47,9 +49,9 @@ fn joined(ips: &[IpAddr]) -> String {
 }
 
 /// `key="value"` lines in order of the keys, values quoted as Go's `%q` does.
-fn lines(map: &BTreeMap<String, String>) -> String {
+fn lines(map: &Labels) -> String {
     let mut out = String::new();
-    for (key, value) in map {
+    for (key, value) in map.iter() {
         let quoted = serde_json::to_string(value).unwrap_or_default();
         let line = if out.is_empty() { "" } else { "\n" };
         let _ = write!(out, "{line}{key}={quoted}"); // writing to a String cannot fail

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use client::Labels;
 pub(crate) use linux::{Error, Given, Platform};
 
 use crate::{
@@ -22,6 +23,10 @@ pub(crate) fn log_directory(data_dir: &Path, pod: &Pod) -> PathBuf {
     data_dir
         .join("logs/pods")
         .join(format!("{}_{}_{}", meta.namespace, meta.name, meta.uid))
+}
+
+fn owned(labels: &Labels) -> impl Iterator<Item = (String, String)> {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned()))
 }
 
 /// The log file of one attempt of a container, relative to the pod's log directory.
@@ -64,8 +69,8 @@ pub(crate) fn sandbox(
 ) -> Result<cri::SandboxConfig, String> {
     let meta = &pod.metadata;
     let mut labels = labels(pod, None);
-    labels.extend(meta.labels.clone());
-    let mut annotations = meta.annotations.clone();
+    labels.extend(owned(&meta.labels));
+    let mut annotations: BTreeMap<String, String> = owned(&meta.annotations).collect();
     annotations.insert(GRACE_ANNOTATION.into(), pod.grace_seconds().to_string());
     Ok(cri::SandboxConfig {
         name: meta.name.to_string(),

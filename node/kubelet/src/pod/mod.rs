@@ -9,6 +9,7 @@ mod volume;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use client::Labels;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
@@ -38,8 +39,8 @@ pub(crate) struct Metadata {
     pub(crate) generation: i64,
     pub(crate) deletion_timestamp: Option<Timestamp>,
     pub(crate) deletion_grace_period_seconds: Option<i64>,
-    pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) labels: Labels,
+    pub(crate) annotations: Labels,
 }
 
 /// `PodSpec`.

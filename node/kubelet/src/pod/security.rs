@@ -98,7 +98,7 @@ impl Pod {
     pub(crate) fn apparmor(&self, name: &str, own: Option<&SecurityContext>) -> Option<Profile> {
         let annotated = || {
             let text = self.metadata.annotations.get(&format!("{APPARMOR_ANNOTATION}{name}"))?;
-            let (kind, profile) = match &**text {
+            let (kind, profile) = match text {
                 "runtime/default" => (ProfileKind::RuntimeDefault, ""),
                 "unconfined" => (ProfileKind::Unconfined, ""),
                 other => (ProfileKind::Localhost, other.strip_prefix("localhost/")?),

@@ -7,20 +7,21 @@ use serde_json::Value;
 
 use super::{FieldRef, LocalReference, PullPolicy, QuantityText, ResourceFieldRef};
 
-/// `Volume`. Kinds that are not prepared here land in `other`, so that the event can name them.
+/// `Volume`: one of its sources is set, so they lie apart. Kinds that are not prepared here land in `other`, so that the
+/// event can name them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Volume {
     pub(crate) name: String,
-    pub(crate) empty_dir: Option<EmptyDir>,
-    pub(crate) config_map: Option<ConfigMapSource>,
-    pub(crate) secret: Option<SecretSource>,
+    pub(crate) empty_dir: Option<Box<EmptyDir>>,
+    pub(crate) config_map: Option<Box<ConfigMapSource>>,
+    pub(crate) secret: Option<Box<SecretSource>>,
     #[serde(rename = "downwardAPI")]
-    pub(crate) downward_api: Option<DownwardSource>,
-    pub(crate) projected: Option<ProjectedSource>,
-    pub(crate) host_path: Option<HostPath>,
-    pub(crate) image: Option<ImageSource>,
-    pub(crate) persistent_volume_claim: Option<ClaimSource>,
+    pub(crate) downward_api: Option<Box<DownwardSource>>,
+    pub(crate) projected: Option<Box<ProjectedSource>>,
+    pub(crate) host_path: Option<Box<HostPath>>,
+    pub(crate) image: Option<Box<ImageSource>>,
+    pub(crate) persistent_volume_claim: Option<Box<ClaimSource>>,
     /// A claim that is the pod's own, called `<pod>-<volume>`.
     pub(crate) ephemeral: Option<EphemeralSource>,
     /// A volume that its driver makes for this pod alone.
@@ -139,11 +140,11 @@ pub(crate) struct ProjectedSource {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Projection {
-    pub(crate) service_account_token: Option<TokenSource>,
-    pub(crate) config_map: Option<ConfigMapSource>,
-    pub(crate) secret: Option<SecretSource>,
+    pub(crate) service_account_token: Option<Box<TokenSource>>,
+    pub(crate) config_map: Option<Box<ConfigMapSource>>,
+    pub(crate) secret: Option<Box<SecretSource>>,
     #[serde(rename = "downwardAPI")]
-    pub(crate) downward_api: Option<DownwardSource>,
+    pub(crate) downward_api: Option<Box<DownwardSource>>,
     #[serde(flatten)]
     pub(crate) other: BTreeMap<String, Value>,
 }

@@ -95,7 +95,7 @@ pub(crate) fn tokens(pod: &Pod) -> Vec<TokenKey> {
         .filter_map(|v| v.projected.as_ref())
         .flat_map(|p| &p.sources);
     let mut out: Vec<TokenKey> = projections
-        .filter_map(|p| p.service_account_token.as_ref())
+        .filter_map(|p| p.service_account_token.as_deref())
         .map(TokenKey::from)
         .collect();
     out.sort();
@@ -193,7 +193,7 @@ impl Sources<'_> {
             } else if let Some(source) = &projection.downward_api {
                 self.downward(&source.items, mode, files)?;
             } else if let Some(source) = &projection.service_account_token {
-                let token = self.tokens.get(&TokenKey::from(source));
+                let token = self.tokens.get(&TokenKey::from(&**source));
                 let token = token.ok_or_else(|| Error::NoToken {
                     path: source.path.clone(),
                 })?;

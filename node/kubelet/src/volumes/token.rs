@@ -112,7 +112,7 @@ fn volume(pod: &Pod) -> String {
         .spec
         .volumes
         .iter()
-        .find(|v| v.projected.as_ref().is_some_and(has_token));
+        .find(|v| v.projected.as_deref().is_some_and(has_token));
     found.map_or_else(String::new, |v| v.name.clone())
 }
 
