@@ -1,4 +1,5 @@
-//! Text as Go prints it: messages quote values with `%q`, and users compare ours with Kubernetes' word for word.
+//! Text as others write and read it: as Go prints values, since users compare our messages with Kubernetes' word for word;
+//! and metrics as Prometheus reads them.
 
 use std::fmt::Write as _;
 
@@ -59,6 +60,31 @@ pub fn prints(c: char) -> bool {
     !c.is_control()
         && (c == ' ' || !c.is_whitespace())
         && !matches!(u32::from(c), 0xad | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe000..=0xf8ff)
+}
+
+/// OpenMetrics text as Prometheus' text format, which Kubernetes serves and every scraper reads: there the type and help
+/// of a counter carry the name of its samples, and nothing marks the end.
+pub fn prometheus(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len() + 256);
+    let mut help = "";
+    for line in open_metrics.lines() {
+        match line.strip_prefix("# ") {
+            // Comes right before the type that says how the metric is called.
+            Some(about) if about.starts_with("HELP ") => help = about,
+            Some(about) => {
+                let Some((name, kind)) = about.strip_prefix("TYPE ").and_then(|rest| rest.split_once(' ')) else {
+                    continue;
+                };
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                if let Some(text) = help.strip_prefix("HELP ").and_then(|rest| rest.strip_prefix(name)) {
+                    out.extend(["# HELP ", name, suffix, text, "\n"]);
+                }
+                out.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
+            }
+            None => out.extend([line, "\n"]),
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod images;
 mod lastwords;
 mod logs;
 mod make;
+mod metered;
 mod mounts;
 mod node;
 mod objects;
@@ -176,6 +177,9 @@ pub enum Error {
 /// The data directory, the listener or the certificates cannot be used. Later failures are retried and logged.
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     config.client = config.client.named("kubelet");
+    let (runtime, operations) = metered::Metered::new(config.runtime);
+    config.runtime = runtime;
+    config.metrics.push(operations);
     let data_dir = |source| Error::DataDir {
         path: config.data_dir.clone(),
         source,

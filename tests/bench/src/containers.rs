@@ -1,5 +1,6 @@
 //! Pods of OCI containers: how long one takes to run and to go, beside what containerd alone takes for the same; many at
-//! once; what the agent takes for many; and what `kubectl` sees of commands and logs in them.
+//! once; what of it is the agent's own and what the runtime's, by the node's own metrics; what the agent takes for many; and
+//! what `kubectl` sees of commands and logs in them.
 
 use std::{
     io::Read,
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    connection::Access,
+    connection::{Access, Connection},
     creates::load_command,
     figures::{Durations, print},
     processes::{self, Usage},
@@ -111,6 +112,8 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
     let mut events = Events::open(&mut watcher, &format!("{PODS}?watch=true")).await?;
     let mut containerd = client(socket)?;
     let (mut running, mut gone, mut alone) = (Durations::default(), Durations::default(), Durations::default());
+    let mut own = Durations::default();
+    let mut spent = in_runtime(&mut writer).await?;
     for index in 0..=count {
         let name = format!("one-{index}");
         let start = Instant::now();
@@ -119,6 +122,7 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
             .await?;
         events.wait(&name, Event::is_running).await?;
         let took = start.elapsed();
+        let before = std::mem::replace(&mut spent, in_runtime(&mut writer).await?);
         let start = Instant::now();
         writer
             .call("DELETE", &format!("{PODS}/{name}"), Bytes::from_static(DELETE))
@@ -131,17 +135,35 @@ pub(crate) async fn load(kubeconfig: &Path, count: usize, socket: &Path) -> anyh
         remove(&mut containerd, bare).await?;
         if index > 0 {
             running.push(took);
+            own.push(took.saturating_sub(spent.saturating_sub(before)));
             gone.push(went);
             alone.push(raw);
         }
     }
     print(format!(
-        "count={count} create_to_running {} | containerd_alone {} | delete_to_gone {}",
+        "count={count} create_to_running {} | of_it_own {} | containerd_alone {} | delete_to_gone {}",
         running.summary(),
+        own.summary(),
         alone.summary(),
         gone.summary(),
     ));
     Ok(())
+}
+
+/// What the node's runtime has spent on making pods so far, by the kubelet's metrics; the calls for one pod come one after
+/// the other.
+async fn in_runtime(api: &mut Connection) -> anyhow::Result<Duration> {
+    let nodes: Value = serde_json::from_slice(&api.call("GET", "/api/v1/nodes", Bytes::new()).await?)?;
+    let node = nodes.pointer("/items/0/metadata/name").and_then(Value::as_str);
+    let path = format!("/api/v1/nodes/{}/proxy/metrics", node.context("a node")?);
+    let metrics = api.call("GET", &path, Bytes::new()).await?;
+    let metrics = std::str::from_utf8(&metrics)?;
+    let spent = ["run_podsandbox", "create_container", "start_container"].map(|operation| {
+        let head = format!("kubelet_runtime_operations_duration_seconds_sum{{operation_type=\"{operation}\"}} ");
+        let mut values = metrics.lines().filter_map(|line| line.strip_prefix(&*head));
+        values.next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0.0)
+    });
+    Ok(Duration::from_secs_f64(spent.iter().sum()))
 }
 
 fn client(socket: &Path) -> anyhow::Result<RuntimeServiceClient<Channel>> {

@@ -80,6 +80,11 @@ spec:
             && line.contains("probe_type=\"Readiness\",result=\"successful\"")
     });
     assert!(counted.is_some(), "{probes}");
+    let metrics = raw("metrics").ok();
+    let made = |suffix: &str| format!("kubelet_runtime_operations_{suffix}{{operation_type=\"run_podsandbox\"}} ");
+    for head in [made("total"), made("duration_seconds_count")] {
+        assert!(metrics.contains(&format!("{head}1\n")), "{head} {metrics}");
+    }
 }
 
 #[test]

@@ -214,33 +214,8 @@ impl Metrics {
         }
         let mut text = String::new();
         encode(&mut text, &self.collected.lock()).expect("a string takes every write");
-        plain(&text)
+        api::text::prometheus(&text)
     }
-}
-
-/// OpenMetrics text as Prometheus' text format, which Kubernetes serves and every scraper reads: there the type and help
-/// of a counter carry the name of its samples, and nothing marks the end.
-fn plain(open_metrics: &str) -> String {
-    let mut out = String::with_capacity(open_metrics.len() + 256);
-    let mut help = "";
-    for line in open_metrics.lines() {
-        match line.strip_prefix("# ") {
-            // Comes right before the type that says how the metric is called.
-            Some(about) if about.starts_with("HELP ") => help = about,
-            Some(about) => {
-                let Some((name, kind)) = about.strip_prefix("TYPE ").and_then(|rest| rest.split_once(' ')) else {
-                    continue;
-                };
-                let suffix = if kind == "counter" { "_total" } else { "" };
-                if let Some(text) = help.strip_prefix("HELP ").and_then(|rest| rest.strip_prefix(name)) {
-                    out.extend(["# HELP ", name, suffix, text, "\n"]);
-                }
-                out.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
-            }
-            None => out.extend([line, "\n"]),
-        }
-    }
-    out
 }
 
 fn scope(info: &RequestInfo<'_>) -> &'static str {

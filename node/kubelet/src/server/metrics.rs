@@ -36,6 +36,13 @@ pub(super) async fn text(State(shared): State<Arc<Shared>>) -> Response {
     }
     let mut out = String::new();
     let _ = write_metrics(&mut out, sandboxes, &states, shared.recorder.dropped()); // a String takes all
+    let _ = family(
+        &mut out,
+        "kubelet_node_name",
+        "gauge",
+        "The node's name. The count is always 1.",
+    );
+    let _ = writeln!(out, "kubelet_node_name{{node=\"{}\"}} 1", shared.node_name);
     match usage::read(&shared).await {
         // a String takes all
         Ok(usage) => drop(wasm::write(&mut out, &usage)),
