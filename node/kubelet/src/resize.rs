@@ -3,12 +3,10 @@
 //! What was allocated last stands in the status, so a restart of the agent forgets nothing: a spec that asks for something
 //! else is a resize. One that does not fit leaves the pod as it is allocated, and the pod's condition says so.
 
-use std::collections::BTreeMap;
-
 use api::Quantity;
 
 use crate::{
-    pod::{Container, Pod, QuantityText, Role},
+    pod::{Amounts, Container, Pod, QuantityText, Role},
     resources::{self, Capacity},
     status::PodStatus,
 };
@@ -32,8 +30,6 @@ impl Pending {
     }
 }
 
-type Amounts = BTreeMap<String, QuantityText>;
-
 const RESIZED: [&str; 2] = ["cpu", "memory"];
 
 /// Whether the spec asks for something else than was allocated.
@@ -47,7 +43,7 @@ fn resized<'a>(pod: &'a Pod, reported: &'a PodStatus) -> impl Iterator<Item = &'
     lasting.map(|(_, container)| container).filter(|container| {
         let allocated = reported.container(&container.name).and_then(|s| s.resources.as_deref());
         allocated.is_some_and(|allocated| {
-            let differ = |a: &Amounts, b: &Amounts| RESIZED.iter().any(|n| !equal(a.get(*n), b.get(*n)));
+            let differ = |a: &Amounts, b: &Amounts| RESIZED.iter().any(|n| !equal(a.get(n), b.get(n)));
             differ(&container.resources.requests, &allocated.requests)
                 || differ(&container.resources.limits, &allocated.limits)
         })

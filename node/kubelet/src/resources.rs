@@ -1,10 +1,8 @@
 //! Requests and limits: what the runtime is told, what a container is told of itself, and the pod's QoS class. Pure.
 
-use std::collections::BTreeMap;
-
 use api::Quantity;
 
-use crate::pod::{Container, Pod, QuantityText, ResourceFieldRef, Role};
+use crate::pod::{Amounts, Container, Pod, ResourceFieldRef, Role};
 
 /// What the node offers to pods; stands in for limits that are not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,7 +18,7 @@ const CPU_PERIOD: i64 = 100_000;
 /// The least quota a cgroup takes, microseconds.
 const MIN_QUOTA: i64 = 1_000;
 
-fn quantity(values: &BTreeMap<String, QuantityText>, name: &str) -> Option<Quantity> {
+fn quantity(values: &Amounts, name: &str) -> Option<Quantity> {
     values.get(name).and_then(|text| text.0.parse().ok())
 }
 
@@ -92,7 +90,7 @@ pub(crate) fn of_pod(pod: &Pod) -> cri::Resources {
 pub(crate) fn overhead(pod: &Pod) -> cri::Resources {
     let container = Container {
         resources: crate::pod::Resources {
-            requests: BTreeMap::new(),
+            requests: Amounts::default(),
             limits: pod.spec.overhead.clone(),
         },
         ..Container::default()
@@ -258,7 +256,7 @@ mod tests {
         for (resource, divisor, want) in cases {
             let reference = ResourceFieldRef {
                 resource: resource.into(),
-                divisor: divisor.map(|d: &str| QuantityText(d.into())),
+                divisor: divisor.map(|d: &str| crate::pod::QuantityText(d.into())),
                 ..ResourceFieldRef::default()
             };
             let want = want.map(str::to_owned).map_err(str::to_owned);

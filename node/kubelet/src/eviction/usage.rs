@@ -6,7 +6,7 @@ use api::Quantity;
 
 use crate::{
     make,
-    pod::{Pod, QuantityText, Role},
+    pod::{Amounts, Pod, Role},
     volumes,
 };
 
@@ -26,7 +26,7 @@ impl DiskUsage {
     }
 }
 
-fn limit(limits: &BTreeMap<String, QuantityText>) -> Option<i64> {
+fn limit(limits: &Amounts) -> Option<i64> {
     let text = limits.get("ephemeral-storage")?;
     text.0.parse::<Quantity>().ok().map(|q| q.value())
 }

@@ -1,11 +1,8 @@
 //! Containers, their environment, probes and hooks, as the API describes them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{RestartPolicy, Role, SecurityContext};
+use super::{Amounts, QuantityText, RestartPolicy, Role, SecurityContext};
 
 /// `Container`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -210,25 +207,10 @@ pub(crate) struct ObjectRef {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Resources {
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) requests: BTreeMap<String, QuantityText>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) limits: BTreeMap<String, QuantityText>,
-}
-
-/// A quantity as the API holds it: text, or a bare number.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(transparent)]
-pub(crate) struct QuantityText(pub(crate) String);
-
-impl<'de> Deserialize<'de> for QuantityText {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(text) => Ok(Self(text)),
-            Value::Number(number) => Ok(Self(number.to_string())),
-            other => Err(serde::de::Error::custom(format!("expected a quantity, found {other}"))),
-        }
-    }
+    #[serde(skip_serializing_if = "Amounts::is_empty")]
+    pub(crate) requests: Amounts,
+    #[serde(skip_serializing_if = "Amounts::is_empty")]
+    pub(crate) limits: Amounts,
 }
 
 /// `MountPropagationMode`.

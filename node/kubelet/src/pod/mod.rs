@@ -3,16 +3,18 @@
 //! The informer decodes into these types, so that thousands of pods stay small; nothing here is ever written back.
 //! Field names and meanings are those of `core/v1` Pod.
 
+mod amounts;
 mod container;
 mod security;
 mod volume;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use client::Labels;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 
+pub(crate) use amounts::{Amounts, QuantityText};
 pub(crate) use container::*;
 pub(crate) use security::*;
 pub(crate) use volume::*;
@@ -75,7 +77,7 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) priority: i32,
-    pub(crate) overhead: BTreeMap<String, QuantityText>,
+    pub(crate) overhead: Amounts,
     pub(crate) dns_policy: DnsPolicy,
     pub(crate) dns_config: Option<Box<DnsConfig>>,
     pub(crate) enable_service_links: Option<bool>,

@@ -8,12 +8,12 @@ mod containers;
 mod make;
 mod patch;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::pod::{QuantityText, Resources};
+use crate::pod::{Amounts, Resources};
 
 pub(crate) use containers::{is_started, pull_backoff_from};
 pub(crate) use make::{NodeFacts, make};
@@ -115,8 +115,8 @@ pub(crate) struct ContainerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<Box<Resources>>,
     /// What of its requests the node has set aside for it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) allocated_resources: BTreeMap<String, QuantityText>,
+    #[serde(skip_serializing_if = "Amounts::is_empty")]
+    pub(crate) allocated_resources: Amounts,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "crate::pod::exact")]
     pub(crate) volume_mounts: Vec<MountStatus>,
     #[serde(skip_serializing_if = "String::is_empty")]
