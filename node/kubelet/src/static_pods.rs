@@ -304,7 +304,8 @@ mod tests {
         let mirror = |hash: &str, deleting: bool| {
             let mut pod: Pod = serde_json::from_value((*made.object).clone()).expect("pod");
             let annotations = std::mem::take(&mut pod.metadata.annotations);
-            pod.metadata.annotations = annotations.iter().chain([(MIRROR, hash)]).collect();
+            let others = annotations.iter().filter(|(key, _)| *key != MIRROR);
+            pod.metadata.annotations = others.chain([(MIRROR, hash)]).collect();
             pod.metadata.deletion_timestamp = deleting.then_some(jiff::Timestamp::UNIX_EPOCH);
             Arc::new(pod)
         };
