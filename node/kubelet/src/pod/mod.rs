@@ -75,6 +75,8 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) priority: i32,
+    #[serde(deserialize_with = "exact")]
+    pub(crate) tolerations: Vec<Toleration>,
     pub(crate) overhead: BTreeMap<String, QuantityText>,
     pub(crate) dns_policy: DnsPolicy,
     pub(crate) dns_config: Option<Box<DnsConfig>>,
@@ -86,6 +88,35 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) image_pull_secrets: Vec<LocalReference>,
     pub(crate) resources: Option<Box<Resources>>,
+}
+
+/// `Toleration`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Toleration {
+    key: String,
+    operator: String,
+    value: String,
+    effect: String,
+}
+
+impl Toleration {
+    /// Whether a node may keep new pods away by this key, without a value, and still get this one.
+    pub(crate) fn tolerates(&self, key: &str) -> bool {
+        let of_key = self.key == key || (self.key.is_empty() && self.operator == "Exists");
+        let of_effect = self.effect.is_empty() || self.effect == "NoSchedule";
+        of_key && of_effect && (self.operator == "Exists" || self.value.is_empty())
+    }
+}
+
+/// From here on a pod is critical to the cluster (`system-cluster-critical`).
+const CRITICAL: i32 = 2_000_000_000;
+
+impl Pod {
+    /// A node that runs short neither refuses nor ends it.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.spec.priority >= CRITICAL
+    }
 }
 
 /// When a container that ended is started again.
