@@ -75,8 +75,9 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) priority: i32,
-    #[serde(deserialize_with = "exact")]
-    pub(crate) tolerations: Vec<Toleration>,
+    /// All that the kubelet asks of the tolerations, which are large and the same in most pods.
+    #[serde(rename = "tolerations", deserialize_with = "tolerates_memory_pressure")]
+    pub(crate) tolerates_memory_pressure: bool,
     pub(crate) overhead: BTreeMap<String, QuantityText>,
     pub(crate) dns_policy: DnsPolicy,
     pub(crate) dns_config: Option<Box<DnsConfig>>,
@@ -90,23 +91,24 @@ pub(crate) struct Spec {
     pub(crate) resources: Option<Box<Resources>>,
 }
 
-/// `Toleration`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Toleration {
-    key: String,
-    operator: String,
-    value: String,
-    effect: String,
-}
-
-impl Toleration {
-    /// Whether a node may keep new pods away by this key, without a value, and still get this one.
-    pub(crate) fn tolerates(&self, key: &str) -> bool {
-        let of_key = self.key == key || (self.key.is_empty() && self.operator == "Exists");
-        let of_effect = self.effect.is_empty() || self.effect == "NoSchedule";
-        of_key && of_effect && (self.operator == "Exists" || self.value.is_empty())
+/// Whether a node that keeps new pods away for want of memory still gets this one.
+fn tolerates_memory_pressure<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    const TAINT: &str = "node.kubernetes.io/memory-pressure";
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Toleration {
+        key: String,
+        operator: String,
+        value: String,
+        effect: String,
     }
+    let tolerates = |toleration: &Toleration| {
+        let exists = toleration.operator == "Exists";
+        let of_key = toleration.key == TAINT || (toleration.key.is_empty() && exists);
+        let of_effect = toleration.effect.is_empty() || toleration.effect == "NoSchedule";
+        of_key && of_effect && (exists || toleration.value.is_empty())
+    };
+    Ok(Vec::deserialize(from)?.iter().any(tolerates))
 }
 
 /// From here on a pod is critical to the cluster (`system-cluster-critical`).
