@@ -40,6 +40,18 @@ fn a_pod_comes_up_and_is_ready() {
 }
 
 #[test]
+fn a_pod_of_a_file_tells_of_no_generation() {
+    let mut sim = Sim::new(web());
+    sim.pod.metadata.generation = 0;
+    sim.settle();
+    let told = json!(sim.reported).to_string();
+    assert!(
+        sim.reported.is_ready() && !told.contains("observedGeneration"),
+        "{told}"
+    );
+}
+
+#[test]
 fn containers_of_containerd_are_named_as_containerd_knows_them() {
     let mut sim = Sim::new(web());
     sim.settle();
