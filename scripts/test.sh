@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 if [ "$(id -u)" = 0 ]; then
   scripts/packages.sh nftables iproute2 curl systemd docker-registry openssl skopeo
   scripts/packages.sh containerd runc containernetworking-plugins iptables busybox-static patchelf
+  # Makes journals for the tests of node logs.
+  scripts/packages.sh systemd-journal-remote
   # A client of the container runtime interface that is not ours.
   scripts/packages.sh python3-grpcio python3-protobuf protobuf-compiler
   # The toolchains of docs/guests.md that are not installed by its own commands.

@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod control_plane;
 mod kept_images;
+mod thresholds;
 mod words;
 
 use std::{
@@ -23,6 +24,7 @@ pub(crate) use authentication::Authentication;
 pub(crate) use authorization::Authorization;
 pub(crate) use control_plane::{Backup, ControlPlane, Restore, RotateEncryptionKey, Store};
 pub(crate) use kept_images::KeptImages;
+pub(crate) use thresholds::Thresholds;
 pub(crate) use words::service_words;
 
 /// What every command keeps to, below its own help.
@@ -203,6 +205,8 @@ pub(crate) struct Up {
     /// What of this machine is kept from pods, for everything else on it (`cpu=500m,memory=1Gi,ephemeral-storage=2Gi`).
     #[arg(long, value_name = "RESOURCES", default_value = "", hide_default_value = true)]
     pub(crate) system_reserved: agent::Reserved,
+    #[command(flatten)]
+    pub(crate) thresholds: Thresholds,
     /// Run the control plane only.
     #[arg(long)]
     pub(crate) no_node: bool,

@@ -37,6 +37,7 @@ const KUBELET_PORT: u16 = 10250;
 pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
     let manager = Manager::from_environment();
     rootless::check_ranges(options.ranges.cluster_cidr, options.ranges.service_cidr)?;
+    let thresholds = options.thresholds.config()?;
     let directory = DataDir::hold(&options.data.path()?)?;
     let users = claim(&directory, &options)?;
     let (pods, services) = (options.ranges.cluster_cidr, options.ranges.service_cidr);
@@ -91,6 +92,7 @@ pub(crate) async fn run(options: cli::Up) -> anyhow::Result<()> {
                 address: node_ip,
                 users,
                 addresses,
+                thresholds,
                 manager: &manager,
             };
             Box::pin(node.run(&control_plane, ready, &tasks, &quit)).await
@@ -121,6 +123,8 @@ struct Node<'a> {
     users: Option<u32>,
     /// What other clusters are kept from.
     addresses: Option<agent::Claim>,
+    /// When pods and images go.
+    thresholds: agent::Thresholds,
     manager: &'a Manager,
 }
 
@@ -154,6 +158,7 @@ impl Node<'_> {
             labels: BTreeMap::new(),
             max_pods: MAX_PODS,
             reserved: self.options.system_reserved,
+            thresholds: self.thresholds,
             static_pods: self.options.pod_manifest_path.clone(),
             version: server::VERSION.to_owned(),
             dns: machine::dns(path, self.options.ranges.service_cidr, self.options.resolv_conf.clone()),

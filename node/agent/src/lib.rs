@@ -21,7 +21,7 @@ pub use ::network::{Conflist, conflist, container_network_name, gateway, link_na
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use api::cluster_dns::PORT as DNS_PORT;
 pub use down::{Leftovers, down};
-pub use kubelet::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, Reserved, Tls};
+pub use kubelet::{CONTAINERS_UNAVAILABLE, EvictionHard, ImageGc, Limitation, ROOTLESS, Reserved, Thresholds, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};
 
@@ -42,6 +42,8 @@ pub struct Config {
     pub max_pods: u32,
     /// What of the machine is kept from pods.
     pub reserved: Reserved,
+    /// When pods and images go for the node's sake.
+    pub thresholds: Thresholds,
     /// Files of pods that run on this node whatever the API says.
     pub static_pods: Option<PathBuf>,
     /// `v1.36.0+wherry`.
@@ -214,6 +216,7 @@ fn kubelet_config(
         labels: config.labels,
         max_pods: config.max_pods,
         reserved: config.reserved,
+        thresholds: config.thresholds,
         version: config.version,
         data_dir: config.data_dir,
         drivers_dir: config.drivers_dir,

@@ -4,7 +4,9 @@
 
 use crate::{
     make::Platform,
+    node::Pressure,
     pod::{Pod, ProfileKind},
+    resources,
 };
 
 /// Why a pod is refused.
@@ -31,12 +33,29 @@ const SAFE_SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
-/// Why this node refuses the pod, if it does.
-pub(crate) fn check(pod: &Pod, platform: &Platform) -> Option<Rejection> {
-    sysctls(pod)
+/// Why this node, which is short of something or of nothing, refuses the pod, if it does.
+pub(crate) fn check(pod: &Pod, platform: &Platform, short: &[Pressure]) -> Option<Rejection> {
+    pressure(pod, short)
+        .or_else(|| sysctls(pod))
         .or_else(|| apparmor(pod, platform))
         .or_else(|| user_namespace(pod, platform))
         .or_else(|| strict_groups(pod, platform))
+}
+
+/// Pods that come all the same, like those of DaemonSets. Short of memory alone, the node refuses those that ask for nothing
+/// and do not tolerate that.
+fn pressure(pod: &Pod, short: &[Pressure]) -> Option<Rejection> {
+    let is_taken = match short {
+        [] => true,
+        _ if pod.is_critical() || pod.is_static() => true,
+        [Pressure::Memory] => resources::qos_class(pod) != "BestEffort" || pod.spec.tolerates_memory_pressure,
+        _ => false,
+    };
+    let names: Vec<&str> = short.iter().map(|pressure| pressure.condition()).collect();
+    (!is_taken).then(|| Rejection {
+        reason: "Evicted",
+        message: format!("The node had condition: [{}]. ", names.join(" ")),
+    })
 }
 
 fn sysctls(pod: &Pod) -> Option<Rejection> {
@@ -116,16 +135,58 @@ mod tests {
         ];
         for (spec, want) in cases {
             let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("pod");
-            assert_eq!(check(&pod, &Platform::default()).map(|r| r.reason), want, "{spec}");
+            assert_eq!(check(&pod, &Platform::default(), &[]).map(|r| r.reason), want, "{spec}");
         }
         let able = Platform {
             user_namespaces: true,
             ..Platform::default()
         };
         let mapped = json!({"spec": {"hostUsers": false}});
-        assert_eq!(check(&serde_json::from_value(mapped).expect("pod"), &able), None);
+        assert_eq!(check(&serde_json::from_value(mapped).expect("pod"), &able, &[]), None);
         let pod = json!({"spec": sysctl("kernel.msgmax")});
-        let refused = check(&serde_json::from_value(pod).expect("pod"), &Platform::default()).expect("refused");
+        let refused = check(&serde_json::from_value(pod).expect("pod"), &Platform::default(), &[]).expect("refused");
         assert_eq!(refused.message, "forbidden sysctl: \"kernel.msgmax\" not allowlisted");
+    }
+
+    #[test]
+    fn a_node_that_runs_short_takes_whom_it_needs() {
+        let requests = json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1Mi"}}}]});
+        let tolerates = |toleration: Value| json!({"containers": [{"name": "c"}], "tolerations": [toleration]});
+        let taint = "node.kubernetes.io/memory-pressure";
+        let (memory, disk) = ([Pressure::Memory].as_slice(), [Pressure::Disk].as_slice());
+        let both = [Pressure::Memory, Pressure::Disk];
+        let (of_memory, of_disk) = ("[MemoryPressure]", "[DiskPressure]");
+        for (spec, short, refused) in [
+            (json!({}), &[][..], None),
+            (json!({}), memory, Some(of_memory)),
+            (json!({}), disk, Some(of_disk)),
+            (json!({}), &both, Some("[MemoryPressure DiskPressure]")),
+            (json!({}), &[Pressure::Pids], Some("[PIDPressure]")),
+            (requests.clone(), memory, None),
+            (requests, disk, Some(of_disk)),
+            (tolerates(json!({"operator": "Exists"})), memory, None),
+            (tolerates(json!({"operator": "Exists"})), disk, Some(of_disk)),
+            (tolerates(json!({"key": taint, "effect": "NoSchedule"})), memory, None),
+            (
+                tolerates(json!({"key": taint, "effect": "NoExecute"})),
+                memory,
+                Some(of_memory),
+            ),
+            (tolerates(json!({"key": taint, "value": "x"})), memory, Some(of_memory)),
+            (json!({"priority": 2_000_000_000}), &both, None),
+            (
+                json!({"priority": 1_999_999_999}),
+                &both,
+                Some("[MemoryPressure DiskPressure]"),
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("pod");
+            let told = check(&pod, &Platform::default(), short).map(|rejection| (rejection.reason, rejection.message));
+            let want = refused.map(|conditions| ("Evicted", format!("The node had condition: {conditions}. ")));
+            assert_eq!(told, want, "{spec} {short:?}");
+        }
+        let fixed = json!({"metadata": {"annotations": {"kubernetes.io/config.source": "file"}}});
+        let fixed: Pod = serde_json::from_value(fixed).expect("pod");
+        assert_eq!(check(&fixed, &Platform::default(), &both), None);
     }
 }

@@ -23,11 +23,60 @@ const PERIOD: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(60);
 /// Between collections that did not free what they should, so that the same is not told over and over.
 const AFTER_FAILURE: Duration = Duration::from_secs(300);
-/// Kubernetes' `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`.
-pub(crate) const HIGH: u64 = 85;
-pub(crate) const LOW: u64 = 80;
 /// Kubernetes' `imageMinimumGCAge`.
 pub(crate) const LEAST_AGE: Duration = Duration::from_secs(120);
+
+/// Kubernetes' `imageGCHighThresholdPercent` and `imageGCLowThresholdPercent`: above which use of a disk images go, and down
+/// to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageGc {
+    high: u8,
+    low: u8,
+}
+
+/// The shares are no thresholds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageGcError {
+    #[error("imageGCHighThresholdPercent (--image-gc-high-threshold) {0} must be between 0 and 100, inclusive")]
+    High(u8),
+    #[error(
+        "imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than imageGCHighThresholdPercent \
+         (--image-gc-high-threshold) {high}"
+    )]
+    Order { low: u8, high: u8 },
+}
+
+impl Default for ImageGc {
+    fn default() -> Self {
+        Self { high: 85, low: 80 }
+    }
+}
+
+impl ImageGc {
+    /// Collects above `high` percent until `low` percent are used; with 100 never.
+    ///
+    /// # Errors
+    /// One of them is no percentage, or `low` is not below `high`.
+    pub fn new(high: u8, low: u8) -> Result<Self, ImageGcError> {
+        match (high, low) {
+            (101.., _) => Err(ImageGcError::High(high)),
+            _ if low >= high => Err(ImageGcError::Order { low, high }),
+            _ => Ok(Self { high, low }),
+        }
+    }
+
+    pub(crate) fn high(self) -> u8 {
+        self.high
+    }
+
+    pub(crate) fn low(self) -> u8 {
+        self.low
+    }
+
+    fn is_off(self) -> bool {
+        self.high >= 100
+    }
+}
 
 /// A disk's size and what is free of it, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +97,12 @@ impl Disk {
     }
 
     /// Bytes to free until the low threshold is reached; 0 below the high one.
-    fn to_free(self) -> u64 {
-        if self.used_percent() < HIGH {
+    fn to_free(self, gc: ImageGc) -> u64 {
+        if gc.is_off() || self.used_percent() < gc.high.into() {
             return 0;
         }
         (self.capacity / 100)
-            .saturating_mul(100 - LOW)
+            .saturating_mul(100_u64.saturating_sub(gc.low.into()))
             .saturating_sub(self.available)
     }
 }
@@ -109,6 +158,9 @@ impl Seen {
 
 /// Collects until `shutdown`.
 pub(crate) async fn collect(shared: Arc<Shared>, shutdown: CancellationToken) {
+    if shared.thresholds.image_gc.is_off() {
+        return;
+    }
     // Until the pods are known, no image is known to be needed: after a reboot no container tells of it either.
     if shutdown.run_until_cancelled(shared.pods.synced()).await.is_none() {
         return;
@@ -151,7 +203,7 @@ enum Freed {
 async fn round(shared: &Shared, seen: &mut Seen) -> Result<Freed, cri::Error> {
     let place = fullest(shared).await;
     let (now, before) = (Instant::now(), disk(&place));
-    let wanted = before.to_free();
+    let wanted = before.to_free(shared.thresholds.image_gc);
     if wanted == 0 && seen.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
         return Ok(Freed::Enough);
     }
@@ -234,16 +286,37 @@ mod tests {
             capacity: 1000,
             available,
         };
-        assert_eq!(disk(200).to_free(), 0);
-        assert_eq!(disk(160).to_free(), 0, "84 % are used");
-        assert_eq!(disk(159).to_free(), 41, "what is used is rounded up");
-        assert_eq!(disk(150).to_free(), 50);
-        assert_eq!(disk(0).to_free(), 200);
+        let to_free = |available| disk(available).to_free(ImageGc::default());
+        assert_eq!(to_free(200), 0);
+        assert_eq!(to_free(160), 0, "84 % are used");
+        assert_eq!(to_free(159), 41, "what is used is rounded up");
+        assert_eq!(to_free(150), 50);
+        assert_eq!(to_free(0), 200);
+        let own = ImageGc::new(50, 0).expect("thresholds");
+        assert_eq!((disk(510).to_free(own), disk(500).to_free(own)), (0, 500));
+        let off = ImageGc::new(100, 80).expect("thresholds");
+        assert_eq!(disk(0).to_free(off), 0);
         let unknown = Disk {
             capacity: 0,
             available: 0,
         };
-        assert_eq!(unknown.to_free(), 0);
+        assert_eq!(unknown.to_free(ImageGc::default()), 0);
+    }
+
+    #[test]
+    fn thresholds_that_are_none_are_refused_as_a_kubelet_refuses_them() {
+        let refused = |high, low| ImageGc::new(high, low).expect_err("refused").to_string();
+        assert_eq!(
+            refused(101, 80),
+            "imageGCHighThresholdPercent (--image-gc-high-threshold) 101 must be between 0 and 100, inclusive"
+        );
+        for (high, low) in [(80, 80), (50, 80), (0, 0)] {
+            let why = format!(
+                "imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than \
+                 imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
+            );
+            assert_eq!(refused(high, low), why);
+        }
     }
 
     #[test]

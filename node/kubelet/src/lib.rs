@@ -54,7 +54,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use dns::Dns;
-pub use node::{Reserved, ReservedError};
+pub use images::{ImageGc, ImageGcError};
+pub use node::{EvictionHard, Reserved, ReservedError, ThresholdError, Thresholds};
 
 use crate::{
     cgroups::Cgroups,
@@ -82,6 +83,8 @@ pub struct Config {
     pub max_pods: u32,
     /// What of the machine is kept from pods.
     pub reserved: Reserved,
+    /// When pods and images go for the node's sake.
+    pub thresholds: Thresholds,
     /// `status.nodeInfo.kubeletVersion`, `v1.36.0+wherry`.
     pub version: String,
     /// Holds `pods/`, `logs/` and what the kubelet remembers of its cluster.
@@ -215,6 +218,7 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
     });
     let (observer, changes) = Observer::new(config.runtime.clone());
     let (network_stands, network) = watch::channel(false);
+    let strain = Arc::new(node::Strain::new(config.thresholds.transition));
     let (found, statics) = watch::channel(static_pods::StaticPods::default());
     let shared = Arc::new(Shared {
         client: config.client.clone(),
@@ -248,11 +252,13 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
             },
         },
         network,
-        capacity: node::allocatable(capacity, &machine, config.reserved),
+        capacity: node::allocatable(capacity, &machine, config.reserved, &config.thresholds.eviction_hard),
         dns: config.dns,
         metrics: config.metrics,
         cgroups,
         csi: csi::Csi::new(config.drivers_dir.clone()),
+        thresholds: config.thresholds.clone(),
+        strain: strain.clone(),
         evictions: eviction::Evictions::default(),
         probes: probes::Tally::default(),
         users: user_namespaces::UserNamespaces::default(),
@@ -293,6 +299,8 @@ pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), 
         machine,
         capacity,
         reserved: config.reserved,
+        eviction_hard: config.thresholds.eviction_hard,
+        strain,
         network: config.network,
         network_stands,
         limitation: config.limitation,

@@ -15,6 +15,7 @@ use crate::{
     env::Service,
     eviction::Evictions,
     history::History,
+    node::{Strain, Thresholds},
     objects::Warm,
     observer::Observer,
     pod::Pod,
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Option<Cgroups>,
     /// Volumes of storage drivers.
     pub(crate) csi: Csi,
+    pub(crate) thresholds: Thresholds,
+    pub(crate) strain: Arc<Strain>,
     pub(crate) evictions: Evictions,
     pub(crate) probes: Tally,
     pub(crate) users: UserNamespaces,

@@ -150,6 +150,7 @@ impl Node {
             labels: BTreeMap::from([("disk".to_owned(), "fast".to_owned())]),
             max_pods: 500,
             reserved: Reserved::default(),
+            thresholds: Thresholds::default(),
             version: "v1.36.0+wherry".into(),
             data_dir: dir.path().to_owned(),
             drivers_dir: dir.path().to_owned(),

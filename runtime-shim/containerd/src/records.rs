@@ -18,7 +18,7 @@ const CONFIG: &str = "wherry.dev/sandbox-config";
 /// The annotation of a container with the image as its pod names it.
 const IMAGE: &str = "wherry.dev/image";
 /// What ids of this runtime begin with.
-pub(crate) const PREFIX: &str = "containerd-";
+pub(crate) const PREFIX: &str = cri::CONTAINERD_IDS;
 /// The label by which kubelets name a container's pod.
 const POD_UID: &str = "io.kubernetes.pod.uid";
 

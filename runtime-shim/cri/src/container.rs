@@ -11,6 +11,16 @@ use crate::{LinuxContainer, SandboxId, UserNamespace};
 #[serde(transparent)]
 pub struct ContainerId(pub String);
 
+/// What the ids of containerd's containers begin with on this node.
+pub const CONTAINERD_IDS: &str = "containerd-";
+
+impl ContainerId {
+    /// The id as containerd knows it, if the container is one of containerd's.
+    pub fn of_containerd(&self) -> Option<&str> {
+        self.0.strip_prefix(CONTAINERD_IDS)
+    }
+}
+
 impl std::fmt::Display for ContainerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

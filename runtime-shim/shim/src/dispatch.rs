@@ -26,7 +26,7 @@ use crate::{
 const WASM_HANDLERS: [&str; 2] = ["wasm", "wasm-isolated"];
 /// What ids of each runtime begin with.
 const WASM_IDS: &str = "wasm-";
-const CONTAINER_IDS: &str = "containerd-";
+const CONTAINER_IDS: &str = cri::CONTAINERD_IDS;
 
 /// What runs OCI containers on this node.
 pub enum Containers {

@@ -32,7 +32,7 @@ use crate::{
 /// How a cluster starts.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Further arguments of `wherry up`.
+    /// Further arguments of `wherry up`. Images stay when the disk fills unless `--image-gc-high-threshold` is among them.
     pub arguments: Vec<String>,
     /// Processes, mounts and `/run` are the cluster's own too, as on a machine of its own that can lose its power.
     pub machine: bool,
@@ -157,6 +157,8 @@ pub struct Cluster {
 }
 
 const PORT: u16 = 6443;
+/// The flag of those tests that are about images that go.
+const IMAGE_GC: &str = "--image-gc-high-threshold";
 /// For the processes of a machine without power to be gone.
 const OFF: Duration = Duration::from_secs(30);
 /// The first of the descriptors by which users execute the program.
@@ -247,6 +249,15 @@ impl Cluster {
             .arg(self.kubeconfig());
         if let Some(containerd) = &self.containerd {
             command.arg("--containerd").arg(containerd.socket());
+        }
+        // Images that a test loads and does not use yet stay, however full the disk of the machine that runs the tests is.
+        if !self
+            .options
+            .arguments
+            .iter()
+            .any(|argument| argument.starts_with(IMAGE_GC))
+        {
+            command.args([IMAGE_GC, "100"]);
         }
         command
             .args(&self.options.arguments)

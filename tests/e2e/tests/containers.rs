@@ -85,7 +85,15 @@ fn a_deployment_of_containers_serves_logs_survives_and_goes() {
     let pod = |cluster: &Cluster| cluster.get(&["pods", "-l", "app=web"])["items"][0].clone();
     let before = pod(&cluster);
     let id = before["status"]["containerStatuses"][0]["containerID"].clone();
-    assert!(id.as_str().is_some_and(|id| id.contains("containerd-")), "{id}");
+    let known = id
+        .as_str()
+        .and_then(|id| id.strip_prefix("containerd://"))
+        .unwrap_or_default();
+    let containers = cluster.containerd().containers(None);
+    assert!(
+        containers.iter().any(|container| container == known),
+        "{id} is none of {containers:?}"
+    );
     let ip: std::net::Ipv4Addr = before["status"]["podIP"]
         .as_str()
         .expect("an IP")
@@ -264,6 +272,13 @@ spec:
             .map(|status| status["containerID"].to_string())
             .collect::<Vec<_>>()
     };
+
+    let mut schemes: Vec<String> = ids(&found).iter().map(|id| id.trim_matches('"').to_owned()).collect();
+    schemes.sort();
+    assert!(
+        matches!(&*schemes, [linux, wasm] if linux.starts_with("containerd://") && wasm.contains("://wasm-")),
+        "{schemes:?}"
+    );
 
     // Both halves are found again.
     cluster.crash();

@@ -26,6 +26,7 @@ fn fill(path: &Path) {
 /// A cluster with the pod, its data on a disk of so many MiB.
 fn with_a_pod(disk: u32) -> Cluster {
     let cluster = Cluster::start(Options {
+        arguments: vec!["--image-gc-high-threshold=85".into()],
         disk: Some(disk),
         ..Options::default()
     });

@@ -1,8 +1,8 @@
 //! The kubelet API of a node, as administrators and collectors reach it through the API server; and the node's certificates.
 
-use std::{os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
-use e2e::{Cluster, Options, need_root, repository, until};
+use e2e::{Cluster, Options, need_root, repository, run, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -162,4 +162,66 @@ fn a_node_gets_certificates_of_its_own_and_keeps_them() {
         .ok();
     // Another node's serving certificate is not approved by itself.
     assert_eq!(cluster.kubectl(&["get", "csr", "-o", "name"]).ok().lines().count(), 2);
+}
+
+/// Makes journals of text, in place of the services that a test does not have.
+const JOURNAL_WRITER: &str = "/lib/systemd/systemd-journal-remote";
+
+/// A directory with a journal, and a `journalctl` that reads it: the machine's own, pointed there.
+fn journal(entries: &[(&str, u32, &str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let entry = |(boot, second, unit, message): &(&str, u32, &str, &str)| {
+        format!(
+            "__REALTIME_TIMESTAMP=17672256{second:02}000000\n__MONOTONIC_TIMESTAMP={second}000000\n_BOOT_ID={}\n\
+             _MACHINE_ID={}\n_SYSTEMD_UNIT={unit}.service\nSYSLOG_IDENTIFIER={unit}\n_HOSTNAME=n\nMESSAGE={message}\n\n",
+            boot.repeat(32),
+            "c".repeat(32)
+        )
+    };
+    let text: String = entries.iter().map(entry).collect();
+    let file = directory.path().join("test.journal");
+    run(Command::new(JOURNAL_WRITER).arg("-o").arg(&file).arg("-"), &text).ok();
+    let reader = directory.path().join("journalctl");
+    let script = format!("#!/bin/sh\nexec /usr/bin/journalctl --file={} \"$@\"\n", file.display());
+    fs::write(&reader, script).expect("a script");
+    fs::set_permissions(&reader, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    directory
+}
+
+#[test]
+fn a_node_shows_the_journal_of_its_services() {
+    need_root!();
+    if !Path::new(JOURNAL_WRITER).exists() {
+        eprintln!("SKIPPED: systemd-journal-remote is not installed");
+        return;
+    }
+    let journal = journal(&[
+        ("a", 0, "wherry", "before the boot"),
+        ("b", 10, "wherry", "first"),
+        ("b", 11, "wherry", "second"),
+        ("b", 12, "other", "somebody else"),
+    ]);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let cluster = Cluster::start(Options {
+        environment: vec![("PATH".into(), format!("{}:{path}", journal.path().display()))],
+        ..Options::default()
+    });
+    let node = node(&cluster);
+    for (query, said) in [
+        // This kubelet's lines are its service's, whatever that is called.
+        ("query=kubelet", "10 n wherry: first\n11 n wherry: second\n"),
+        ("query=wherry&boot=-1", "00 n wherry: before the boot\n"),
+        (
+            "query=kubelet&query=other&tailLines=2",
+            "11 n wherry: second\n12 n other: somebody else\n",
+        ),
+        ("query=kubelet&pattern=FIRS.", "10 n wherry: first\n"),
+        ("query=kubelet&sinceTime=2026-01-01T00:00:11Z", "11 n wherry: second\n"),
+        ("query=kubelet&untilTime=2026-01-01T00:00:10Z", "10 n wherry: first\n"),
+        ("query=nobody", "\nlog not found for nobody\n"),
+    ] {
+        let answer = cluster.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/logs/?{query}")]);
+        let text = answer.ok().replace("Jan 01 00:00:", "").replace(".000000", "");
+        assert_eq!(text, said, "{query}");
+    }
 }

@@ -367,6 +367,7 @@ fn module_of(bytes: usize) -> Vec<u8> {
 fn a_disk_that_fills_costs_the_images_that_nothing_uses() {
     need_root!();
     let mut cluster = Cluster::start(Options {
+        arguments: vec!["--image-gc-high-threshold=85".into()],
         disk: Some(96),
         ..Options::default()
     });

@@ -65,6 +65,7 @@ impl Node {
             labels: BTreeMap::new(),
             max_pods: 110,
             reserved: kubelet::Reserved::default(),
+            thresholds: kubelet::Thresholds::default(),
             version: "v1.36.2+wherry".into(),
             data_dir: self.disk.path().to_owned(),
             drivers_dir: self.disk.path().to_owned(),

@@ -92,6 +92,6 @@ describe('programs', () => {
     const pod = (containerID: string, state: object): Obj => ({ metadata: { name: 'a' }, status: { containerStatuses: [{ containerID, state }] } }) as unknown as Obj;
     expect(runsWasm(pod('wherry://wasm-1', { running: {} }))).toBe(true);
     expect(runsWasm(pod('wherry://wasm-1', { terminated: {} }))).toBe(false);
-    expect(runsWasm(pod('wherry://containerd-1', { running: {} }))).toBe(false);
+    expect(runsWasm(pod('containerd://1', { running: {} }))).toBe(false);
   });
 });

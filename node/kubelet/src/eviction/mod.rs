@@ -6,21 +6,27 @@
 mod rank;
 mod usage;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use client::events::Type;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{node, pod::Pod, shared::Shared};
-use rank::{Candidate, Signal};
-use usage::DiskUsage;
+use crate::{
+    events::PodEvents,
+    node::{self, Signal},
+    pod::Pod,
+    shared::Shared,
+    volumes,
+};
+use rank::Candidate;
+use usage::{DiskUsage, Layers};
 
 /// How often the node and its pods are looked at; Kubernetes' `--housekeeping-interval`.
 const PERIOD: Duration = Duration::from_secs(10);
+/// How long the node waits for what a pod that went has had, before the next one goes.
+const CLEANUP: Duration = Duration::from_secs(30);
 /// The grace of a pod that goes because of the node: little, since it is urgent.
 const GRACE: i64 = 1;
 
@@ -34,16 +40,32 @@ pub(crate) struct Eviction {
 
 /// The pods that are to be ended, by UID.
 #[derive(Default)]
-pub(crate) struct Evictions(Mutex<HashMap<Arc<str>, Arc<Eviction>>>);
+pub(crate) struct Evictions(Mutex<HashMap<Arc<str>, Decided>>);
+
+struct Decided {
+    eviction: Arc<Eviction>,
+    at: Instant,
+}
 
 impl Evictions {
     /// Why the pod is to be ended, if it is.
     pub(crate) fn of(&self, uid: &str) -> Option<Arc<Eviction>> {
-        self.0.lock().get(uid).cloned()
+        self.0.lock().get(uid).map(|decided| decided.eviction.clone())
     }
 
     fn add(&self, uid: Arc<str>, eviction: Eviction) {
-        self.0.lock().entry(uid).or_insert_with(|| Arc::new(eviction));
+        let new = || Decided {
+            eviction: Arc::new(eviction),
+            at: Instant::now(),
+        };
+        self.0.lock().entry(uid).or_insert_with(new);
+    }
+
+    /// Whether one of them was told to end a moment ago and still has what it had.
+    fn is_any_ending(&self, has_something: impl Fn(&str) -> bool) -> bool {
+        let evictions = self.0.lock();
+        let mut recent = evictions.iter().filter(|(_, decided)| decided.at.elapsed() < CLEANUP);
+        recent.any(|(uid, _)| has_something(uid))
     }
 
     fn keep(&self, known: impl Fn(&str) -> bool) {
@@ -72,14 +94,15 @@ async fn look(shared: &Arc<Shared>) {
         !pod.status.phase.is_terminal() && pod.mirrors().is_none() && shared.evictions.of(&pod.metadata.uid).is_none()
     });
     let active: Vec<Arc<Pod>> = active.collect();
-    let pressed = pressed(shared);
+    let pressed = pressed(shared).await;
     let limited = active.iter().any(|pod| usage::has_limits(pod));
     if !limited && pressed.is_none() {
         return;
     }
     let layers = layers(shared).await;
     let (data_dir, measured) = (shared.data_dir.clone(), active.clone());
-    let all = pressed.as_ref().is_some_and(|(signal, _)| *signal == Signal::Disk);
+    let is_of_disk = |signal: &Signal| signal.pressure() == node::Pressure::Disk;
+    let all = pressed.as_ref().is_some_and(|(signal, _)| is_of_disk(signal));
     let work = move || {
         let wanted = measured.iter().filter(|pod| all || usage::has_limits(pod));
         let each = wanted.map(|pod| (pod.metadata.uid.clone(), usage::of_pod(&data_dir, pod, &layers)));
@@ -96,45 +119,49 @@ async fn look(shared: &Arc<Shared>) {
             evicted = true;
         }
     }
-    if let Some((signal, what)) = pressed.filter(|_| !evicted) {
+    let is_left = |uid: &str| volumes::pod_dir(&shared.data_dir, uid).exists();
+    if let Some((signal, what)) = pressed.filter(|_| !evicted && !shared.evictions.is_any_ending(is_left)) {
+        let note = format!("Attempting to reclaim {}", signal.resource());
+        let node = node::reference(&shared.node_name);
+        shared
+            .recorder
+            .event(&node, Type::Warning, "EvictionThresholdMet", "", note);
         relieve(shared, signal, &what, &active, &disk).await;
     }
 }
 
 fn evict(shared: &Shared, pod: &Pod, message: String, grace: Option<i64>) {
     tracing::info!(pod = %pod.key(), message, "evicting a pod");
+    let recorder = &shared.recorder;
+    PodEvents { recorder, pod }.warning(None, "Evicted", message.clone());
     let uid = pod.metadata.uid.clone();
     shared.evictions.add(uid.clone(), Eviction { message, grace });
     shared.observer.touch(uid);
 }
 
 /// What the node runs out of, if anything, and how that is told.
-fn pressed(shared: &Shared) -> Option<(Signal, String)> {
-    let usage = node::usage(&shared.data_dir);
-    let (total, _) = node::storage(&shared.data_dir);
-    let short = node::shortages(&usage, i64::try_from(total).unwrap_or(i64::MAX));
-    let short = short.first()?;
-    let (signal, resource) = match short.kind {
-        node::Pressure::Memory => (Signal::Memory, "memory"),
-        node::Pressure::Disk => (Signal::Disk, "ephemeral-storage"),
-        node::Pressure::Pids => (Signal::Pids, "pids"),
-    };
-    let amount = |n: i64| match signal {
-        Signal::Pids => n.to_string(),
-        _ => api::Quantity::from_bytes(n / 1024 * 1024).to_string(),
-    };
-    let (least, left) = (amount(short.threshold), amount(short.available));
+async fn pressed(shared: &Shared) -> Option<(Signal, String)> {
+    let hard = &shared.thresholds.eviction_hard;
+    let usage = node::usage(&*shared.runtime, &shared.data_dir, hard).await;
+    let short = hard.shortages(&usage);
+    shared.strain.note(&short, shared.clock.now());
+    let node::Shortage {
+        signal,
+        threshold,
+        available,
+    } = *short.first()?;
+    let (resource, least, left) = (signal.resource(), signal.text(threshold), signal.text(available));
     Some((
         signal,
         format!("The node was low on resource: {resource}. Threshold quantity: {least}, available: {left}. "),
     ))
 }
 
-/// Bytes that containers wrote outside of their volumes, by pod and container.
-async fn layers(shared: &Shared) -> BTreeMap<(String, String), u64> {
+/// What containers wrote outside of their volumes, by pod and container.
+async fn layers(shared: &Shared) -> Layers {
     let stats = shared.runtime.stats().await.unwrap_or_default().into_iter();
     stats
-        .filter_map(|stats| Some(((stats.pod_uid, stats.name), stats.linux?.writable_layer.used_bytes)))
+        .filter_map(|stats| Some(((stats.pod_uid, stats.name), stats.linux?.writable_layer)))
         .collect()
 }
 
@@ -157,6 +184,7 @@ async fn relieve(
         Candidate {
             memory: memory.get(&**uid).copied().unwrap_or_default(),
             disk: disk.get(uid).map_or(0, DiskUsage::total),
+            inodes: disk.get(uid).map_or(0, DiskUsage::inodes),
             pod,
         }
     });

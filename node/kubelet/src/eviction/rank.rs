@@ -4,34 +4,27 @@
 use std::cmp::Reverse;
 
 use crate::{
+    node::Signal,
     pod::{Pod, Role},
     resources,
 };
 
-/// What a node runs out of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
-    Memory,
-    Disk,
-    Pids,
-}
-
-/// A pod and what it uses, bytes.
+/// A pod and what it uses: bytes, and files and directories.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) pod: &'a Pod,
     pub(super) memory: i64,
     pub(super) disk: i64,
+    pub(super) inodes: i64,
 }
-
-/// From here on a pod is critical to the cluster, and is not ended for its node's sake.
-const CRITICAL: i32 = 2_000_000_000;
 
 impl Candidate<'_> {
     fn used_and_requested(&self, signal: Signal) -> (i64, i64) {
         let (used, name) = match signal {
             Signal::Memory => (self.memory, "memory"),
-            Signal::Disk => (self.disk, "ephemeral-storage"),
+            Signal::Nodefs | Signal::Imagefs => (self.disk, "ephemeral-storage"),
+            // Nobody can ask for them.
+            Signal::NodefsInodes | Signal::ImagefsInodes => return (self.inodes, 0),
             Signal::Pids => return (0, 0),
         };
         let beside = self.pod.lasting_containers().filter(|(role, _)| *role != Role::Init);
@@ -42,7 +35,7 @@ impl Candidate<'_> {
 
 /// The pod that goes first, if any may go.
 pub(super) fn first<'a>(signal: Signal, candidates: Vec<Candidate<'a>>) -> Option<Candidate<'a>> {
-    let may_go = |c: &Candidate<'_>| c.pod.spec.priority < CRITICAL && !c.pod.is_static() && !c.pod.is_deleting();
+    let may_go = |c: &Candidate<'_>| !c.pod.is_critical() && !c.pod.is_deleting();
     candidates.into_iter().filter(may_go).min_by_key(|candidate| {
         let (used, requested) = candidate.used_and_requested(signal);
         let above = used.saturating_sub(requested);
@@ -58,18 +51,11 @@ pub(super) fn first<'a>(signal: Signal, candidates: Vec<Candidate<'a>>) -> Optio
 /// What the chosen pod's containers did to deserve it, as upstream's messages end.
 pub(super) fn blame(signal: Signal, chosen: &Candidate<'_>) -> String {
     let (used, requested) = chosen.used_and_requested(signal);
-    let resource = match signal {
-        Signal::Memory => "memory",
-        Signal::Disk => "ephemeral-storage",
-        Signal::Pids => return String::new(),
-    };
-    if used <= requested {
+    let can_be_asked_for = matches!(signal, Signal::Memory | Signal::Nodefs | Signal::Imagefs);
+    if used <= requested || !can_be_asked_for {
         return String::new();
     }
-    let text = |bytes: i64| match bytes {
-        0 => "0".to_owned(),
-        bytes => api::Quantity::from_bytes(bytes / 1024 * 1024).to_string(),
-    };
+    let (text, resource) = (|bytes| signal.text(bytes), signal.resource());
     let name = chosen.pod.spec.containers.first().map_or("", |c| &c.name);
     format!(
         "Container {name} was using {}, request is {}, has larger consumption of {resource}. ",
@@ -97,13 +83,18 @@ mod tests {
             pod("greedy", 0, "10"),
             pod("greediest", 0, "10"),
             pod("important", 100, "1"),
-            pod("critical", CRITICAL, "1"),
+            pod("critical", 2_000_000_000, "1"),
         ];
         let used = [90, 50, 60, 900, 9000];
         let mut left: Vec<_> = pods
             .iter()
             .zip(used)
-            .map(|(pod, memory)| Candidate { pod, memory, disk: 0 })
+            .map(|(pod, memory)| Candidate {
+                pod,
+                memory,
+                disk: 0,
+                inodes: 0,
+            })
             .collect();
         let mut order = Vec::new();
         while let Some(chosen) = first(Signal::Memory, left.clone()) {
@@ -114,17 +105,38 @@ mod tests {
     }
 
     #[test]
+    fn of_files_who_has_most_goes_first() {
+        let pods = [pod("few", 0, "1"), pod("many", 0, "1")];
+        let candidates = pods.iter().zip([5, 500]).map(|(pod, inodes)| Candidate {
+            pod,
+            memory: 0,
+            disk: 1000 - inodes,
+            inodes,
+        });
+        let chosen = first(Signal::NodefsInodes, candidates.clone().collect()).expect("one");
+        assert_eq!(&*chosen.pod.metadata.name, "many");
+        let chosen = first(Signal::Nodefs, candidates.collect()).expect("one");
+        assert_eq!(&*chosen.pod.metadata.name, "few");
+    }
+
+    #[test]
     fn the_message_says_what_it_used() {
         let pod = pod("p", 0, "1Mi");
         let chosen = Candidate {
             pod: &pod,
             memory: 3 << 20,
-            disk: 0,
+            disk: 3 << 20,
+            inodes: 3,
         };
         assert_eq!(
             blame(Signal::Memory, &chosen),
             "Container c was using 3Mi, request is 1Mi, has larger consumption of memory. "
         );
+        assert_eq!(
+            blame(Signal::Imagefs, &chosen),
+            "Container c was using 3Mi, request is 0, has larger consumption of ephemeral-storage. "
+        );
+        assert_eq!(blame(Signal::NodefsInodes, &chosen), "");
         assert_eq!(blame(Signal::Pids, &chosen), "");
     }
 }

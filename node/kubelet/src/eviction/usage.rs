@@ -10,19 +10,28 @@ use crate::{
     volumes,
 };
 
-/// Bytes that a pod has on disk.
+/// What the runtime says that containers wrote outside of their volumes, by pod and container.
+pub(super) type Layers = BTreeMap<(String, String), cri::FilesystemUsage>;
+
+/// What a pod has on disk, bytes unless it says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DiskUsage {
     /// By volume; those in memory are none.
     volumes: BTreeMap<String, i64>,
     /// Logs and writable layer, by container.
     containers: BTreeMap<String, i64>,
+    /// Files and directories of all of it.
+    inodes: i64,
 }
 
 impl DiskUsage {
     pub(super) fn total(&self) -> i64 {
         let all = self.volumes.values().chain(self.containers.values());
         all.fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    pub(super) fn inodes(&self) -> i64 {
+        self.inodes
     }
 }
 
@@ -46,30 +55,36 @@ pub(super) fn has_limits(pod: &Pod) -> bool {
 }
 
 /// Measures a pod; `layers` is what the runtime says of its containers. Blocking.
-pub(super) fn of_pod(data_dir: &Path, pod: &Pod, layers: &BTreeMap<(String, String), u64>) -> DiskUsage {
+pub(super) fn of_pod(data_dir: &Path, pod: &Pod, layers: &Layers) -> DiskUsage {
     let mut used = DiskUsage::default();
     for volume in pod.spec.volumes.iter().filter(|v| v.empty_dir.is_some()) {
         if let Some(path) = volumes::path(data_dir, &pod.metadata.uid, volume) {
-            used.volumes.insert(volume.name.clone(), tree(&path));
+            let (bytes, inodes) = tree(&path);
+            used.volumes.insert(volume.name.clone(), bytes);
+            used.inodes = used.inodes.saturating_add(inodes);
         }
     }
     let logs = make::log_directory(data_dir, pod);
     for (_, container) in pod.all_containers() {
         let key = (pod.metadata.uid.to_string(), container.name.clone());
         let layer = layers.get(&key).copied().unwrap_or_default();
-        let layer = i64::try_from(layer).unwrap_or(i64::MAX);
-        let bytes = tree(&logs.join(&container.name)).saturating_add(layer);
+        let signed = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+        let (bytes, inodes) = tree(&logs.join(&container.name));
+        let bytes = bytes.saturating_add(signed(layer.used_bytes));
         used.containers.insert(container.name.clone(), bytes);
+        let inodes = inodes.saturating_add(signed(layer.inodes_used));
+        used.inodes = used.inodes.saturating_add(inodes);
     }
     used
 }
 
-/// Bytes of blocks below a directory. Links are not followed, other file systems not entered.
-fn tree(directory: &Path) -> i64 {
+/// Bytes of blocks below a directory, and how many files and directories. Links are not followed, other file systems not
+/// entered.
+fn tree(directory: &Path) -> (i64, i64) {
     let Ok(root) = fs::symlink_metadata(directory) else {
-        return 0;
+        return (0, 0);
     };
-    let (mut sum, mut left) = (0_i64, vec![directory.to_owned()]);
+    let (mut sum, mut count, mut left) = (0_i64, 0_i64, vec![directory.to_owned()]);
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
@@ -78,12 +93,13 @@ fn tree(directory: &Path) -> i64 {
             }
             let bytes = i64::try_from(metadata.blocks().saturating_mul(512)).unwrap_or(i64::MAX);
             sum = sum.saturating_add(bytes);
+            count = count.saturating_add(1);
             if metadata.is_dir() {
                 left.push(entry.path());
             }
         }
     }
-    sum
+    (sum, count)
 }
 
 /// What the pod uses too much of, worded as the kubelet words it. Pure.
@@ -144,13 +160,21 @@ mod tests {
         let path = dir.path().join("pods/u/volumes/kubernetes.io~empty-dir/work/deep");
         fs::create_dir_all(&path).expect("dir");
         assert!(has_limits(&pod));
-        let measured = || of_pod(dir.path(), &pod, &BTreeMap::new());
+        let measured = || of_pod(dir.path(), &pod, &Layers::new());
         assert_eq!(excess(&pod, &measured()), None);
         fs::write(path.join("file"), vec![1; 128 << 10]).expect("file");
         assert_eq!(
             excess(&pod, &measured()).as_deref(),
             Some("Usage of EmptyDir volume \"work\" exceeds the limit \"64Ki\". ")
         );
+        assert_eq!(measured().inodes(), 2, "a directory and a file");
+        let layer = cri::FilesystemUsage {
+            used_bytes: 7,
+            inodes_used: 3,
+        };
+        let layers = Layers::from([(("u".to_owned(), "c".to_owned()), layer)]);
+        let with_layer = of_pod(dir.path(), &pod, &layers);
+        assert_eq!((with_layer.inodes(), with_layer.total() - measured().total()), (5, 7));
     }
 
     #[test]

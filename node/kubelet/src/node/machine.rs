@@ -1,8 +1,14 @@
 //! What the machine is and has, read from the kernel and the system's files. Blocking, brief.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use api::Quantity;
+
+use super::thresholds::Signal;
 
 /// Facts that do not change while the machine runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,9 +28,36 @@ pub(crate) struct Machine {
 /// What changes from moment to moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    pub(crate) memory_available: i64,
-    pub(crate) storage_available: i64,
-    pub(crate) pids_available: i64,
+    pub(crate) memory: Reading,
+    /// The disk of the data directory.
+    pub(crate) nodefs: Reading,
+    /// Not every file system counts them.
+    pub(crate) nodefs_inodes: Option<Reading>,
+    /// The fullest disk that images are on; only where it was asked for.
+    pub(crate) imagefs: Option<Reading>,
+    pub(crate) imagefs_inodes: Option<Reading>,
+    pub(crate) pids: Reading,
+}
+
+/// How much there is of something in all, and how much of that is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) total: i64,
+    pub(crate) available: i64,
+}
+
+impl Usage {
+    /// What an eviction signal is about.
+    pub(crate) fn of(&self, signal: Signal) -> Option<Reading> {
+        match signal {
+            Signal::Memory => Some(self.memory),
+            Signal::Nodefs => Some(self.nodefs),
+            Signal::NodefsInodes => self.nodefs_inodes,
+            Signal::Imagefs => self.imagefs,
+            Signal::ImagefsInodes => self.imagefs_inodes,
+            Signal::Pids => Some(self.pids),
+        }
+    }
 }
 
 /// Reads the machine; what cannot be read is empty.
@@ -69,18 +102,38 @@ pub(crate) fn has_apparmor() -> bool {
     text("/sys/module/apparmor/parameters/enabled") == "Y"
 }
 
-/// Reads what is free now.
-pub(crate) fn usage(data_dir: &Path) -> Usage {
+/// Reads what is free now; `images` are directories on the disks that images are on.
+pub(crate) fn usage(data_dir: &Path, images: &[PathBuf]) -> Usage {
     let threads = text("/proc/loadavg")
         .split_whitespace()
         .nth(3)
         .and_then(|f| f.split_once('/')?.1.parse::<i64>().ok());
     let pid_max = i64::try_from(most_processes()).unwrap_or(i64::MAX);
+    let (memory, available) = memory();
+    let bytes = |(total, free)| Reading {
+        total: signed(total),
+        available: signed(free),
+    };
+    let images = || images.iter().map(PathBuf::as_path);
     Usage {
-        memory_available: meminfo("MemAvailable:"),
-        storage_available: signed(storage(data_dir).1),
-        pids_available: pid_max.saturating_sub(threads.unwrap_or(0)),
+        memory: Reading {
+            total: memory,
+            available,
+        },
+        nodefs: bytes(storage(data_dir)),
+        nodefs_inodes: inodes(data_dir),
+        imagefs: tightest(images().map(|path| bytes(storage(path))).filter(|disk| disk.total > 0)),
+        imagefs_inodes: tightest(images().filter_map(inodes)),
+        pids: Reading {
+            total: pid_max,
+            available: pid_max.saturating_sub(threads.unwrap_or(0)),
+        },
     }
+}
+
+/// The one of which the smallest share is free.
+fn tightest(readings: impl Iterator<Item = Reading>) -> Option<Reading> {
+    readings.min_by_key(|reading| i128::from(reading.available) * 1_000_000 / i128::from(reading.total.max(1)))
 }
 
 /// How many processes and threads the kernel takes.
@@ -122,6 +175,15 @@ pub(crate) fn storage(path: &Path) -> (u64, u64) {
     (bytes(stat.f_blocks), bytes(stat.f_bavail))
 }
 
+/// How many files the file system can hold, and how many more; `None` where it has no such limit.
+fn inodes(path: &Path) -> Option<Reading> {
+    let stat = rustix::fs::statvfs(path).ok().filter(|stat| stat.f_files > 0)?;
+    Some(Reading {
+        total: signed(stat.f_files),
+        available: signed(stat.f_favail),
+    })
+}
+
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -132,7 +194,7 @@ mod tests {
 
     #[test]
     fn reads_this_machine() {
-        let (machine, usage) = (machine(Path::new("/")), usage(Path::new("/")));
+        let (machine, usage) = (machine(Path::new("/")), usage(Path::new("/"), &["/".into()]));
         assert!(
             machine.cpus > 0 && machine.memory_bytes > 0 && machine.storage_bytes > 0,
             "{machine:?}"
@@ -142,10 +204,25 @@ mod tests {
             "{machine:?}"
         );
         assert!(
-            usage.memory_available > 0 && usage.memory_available <= machine.memory_bytes,
+            usage.memory.available > 0 && usage.memory.available <= machine.memory_bytes,
             "{usage:?}"
         );
-        assert!(usage.pids_available > 0, "{usage:?}");
+        assert!(
+            usage.pids.available > 0 && usage.pids.available < usage.pids.total,
+            "{usage:?}"
+        );
+        let same = |a: Reading, b: Reading| a.total == b.total;
+        assert!(usage.imagefs.is_some_and(|disk| same(disk, usage.nodefs)), "{usage:?}");
+    }
+
+    #[test]
+    fn the_fullest_disk_counts() {
+        let disk = |total, available| Reading { total, available };
+        assert_eq!(
+            tightest([disk(100, 50), disk(1000, 100), disk(10, 9)].into_iter()),
+            Some(disk(1000, 100))
+        );
+        assert_eq!(tightest([].into_iter()), None);
     }
 
     #[test]

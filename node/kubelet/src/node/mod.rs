@@ -6,8 +6,16 @@
 mod machine;
 mod reserved;
 mod status;
+mod strain;
+mod thresholds;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::NamespacedName;
 use client::{
@@ -16,15 +24,18 @@ use client::{
     kinds,
     lease::{self, Heartbeat},
 };
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use machine::{Machine, has_apparmor, machine, memory, most_processes, storage, usage};
+use machine::Usage;
+pub(crate) use machine::{Machine, has_apparmor, machine, memory, most_processes, storage};
 pub use reserved::{Reserved, ReservedError};
 use status::Facts;
-pub(crate) use status::{Node, Pressure, allocatable, shortages, thresholds};
+pub(crate) use status::{Node, Pressure, allocatable};
+pub(crate) use strain::Strain;
+pub use thresholds::{EvictionHard, ThresholdError, Thresholds};
+pub(crate) use thresholds::{Shortage, Signal};
 
 use crate::{Limitation, PodNetwork, csi, resources::Capacity, volumes};
 
@@ -34,9 +45,6 @@ const LOOK_WHILE_NOT_READY: Duration = Duration::from_millis(250);
 pub(crate) const SEND: Duration = Duration::from_secs(300);
 /// Kubernetes' `nodeLeaseDurationSeconds`; it is renewed four times as often.
 pub(crate) const LEASE: Duration = Duration::from_secs(40);
-
-/// Kubernetes' `evictionPressureTransitionPeriod`.
-pub(crate) const TRANSITION: SignedDuration = SignedDuration::from_mins(5);
 
 /// What registers and reports this node.
 pub(crate) struct Reporter {
@@ -56,6 +64,8 @@ pub(crate) struct Reporter {
     pub(crate) machine: Machine,
     pub(crate) capacity: Capacity,
     pub(crate) reserved: Reserved,
+    pub(crate) eviction_hard: EvictionHard,
+    pub(crate) strain: Arc<Strain>,
     pub(crate) network: Arc<dyn PodNetwork>,
     /// Becomes true when the network stands and the runtime has taken the pod range, and stays so: pods wait for it.
     pub(crate) network_stands: watch::Sender<bool>,
@@ -118,6 +128,7 @@ impl Reporter {
             };
             tokio::select! {
                 _ = changes.changed() => {}
+                () = self.strain.grown() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -135,13 +146,10 @@ impl Reporter {
         let volumes_in_use = crate::blocking::run(move || csi::in_use(&drivers_dir))
             .await
             .unwrap_or_default();
-        let (now, usage) = (self.clock.now(), usage(&self.data_dir));
-        for short in shortages(&usage, self.capacity.storage_bytes) {
-            sent.short.retain(|(kind, _)| *kind != short.kind);
-            sent.short.push((short.kind, now));
-        }
-        sent.short.retain(|(_, seen)| now.duration_since(*seen) < TRANSITION);
-        let lingering: Vec<Pressure> = sent.short.iter().map(|(kind, _)| *kind).collect();
+        let usage = usage(&*self.runtime, &self.data_dir, &self.eviction_hard).await;
+        let now = self.clock.now();
+        self.strain.note(&self.eviction_hard.shortages(&usage), now);
+        let short = self.strain.pressures(now);
         let facts = Facts {
             name: &self.name,
             addresses: &self.addresses,
@@ -149,10 +157,10 @@ impl Reporter {
             version: &self.version,
             runtime: &self.runtime.version(),
             machine: &self.machine,
-            usage,
-            lingering: &lingering,
+            short: &short,
             capacity: self.capacity,
             reserved: self.reserved,
+            eviction_hard: &self.eviction_hard,
             runtime_conditions: &conditions,
             limitation: self.limitation.as_ref(),
             images: &images,
@@ -263,6 +271,16 @@ impl Reporter {
     }
 }
 
+/// What is free of the node now, as far as its thresholds ask.
+pub(crate) async fn usage(runtime: &dyn cri::Runtime, data_dir: &Path, hard: &EvictionHard) -> Usage {
+    let images = match hard.asks_for_images() {
+        true => runtime.image_filesystems().await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let places = images.into_iter().map(|filesystem| filesystem.mountpoint);
+    machine::usage(data_dir, &places.collect::<Vec<_>>())
+}
+
 /// This node as events name it: its UID is its name, as the kubelet has it.
 pub(crate) fn reference(name: &str) -> ObjectRef {
     ObjectRef {
@@ -280,6 +298,4 @@ struct Sent {
     at: Option<Instant>,
     status: Option<Value>,
     pod_cidr: String,
-    /// What was short, and when last.
-    short: Vec<(Pressure, Timestamp)>,
 }

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    machine::{Machine, Usage},
+    machine::Machine,
     reserved::Reserved,
+    thresholds::{EvictionHard, Signal},
 };
 use crate::{CONTAINERS_UNAVAILABLE, Limitation, ROOTLESS, resources::Capacity};
 
@@ -84,11 +85,11 @@ pub(crate) struct Facts<'a> {
     pub(crate) version: &'a str,
     pub(crate) runtime: &'a cri::Version,
     pub(crate) machine: &'a Machine,
-    pub(crate) usage: Usage,
-    /// What was short not long ago: the condition stays a while, lest pods come and go.
-    pub(crate) lingering: &'a [Pressure],
+    /// What is short, or was not long ago: the condition stays a while, lest pods come and go.
+    pub(crate) short: &'a [Pressure],
     pub(crate) capacity: Capacity,
     pub(crate) reserved: Reserved,
+    pub(crate) eviction_hard: &'a EvictionHard,
     pub(crate) runtime_conditions: &'a [cri::Condition],
     pub(crate) limitation: Option<&'a Limitation>,
     pub(crate) images: &'a [cri::Image],
@@ -96,13 +97,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) volumes_in_use: &'a [String],
 }
 
-/// Below this the node is under pressure (Kubernetes' default hard eviction thresholds).
-const LEAST_MEMORY: i64 = 100 << 20;
-/// Kubernetes' threshold of the disk is a tenth of it. On a large disk that is far more than Wasm pods ever need, and a
-/// machine that is merely well used would take no pods: a gibibyte is enough.
-const LEAST_STORAGE_PERCENT: i64 = 10;
-const ENOUGH_STORAGE: i64 = 1 << 30;
-const LEAST_PIDS: i64 = 100;
 /// The conditions that tell of limitations, with what they say when they hold no more.
 const LIMITATIONS: [(&str, &str, &str); 2] = [
     (ROOTLESS, "HasPrivileges", "the node has its privileges"),
@@ -116,30 +110,14 @@ const LIMITATIONS: [(&str, &str, &str); 2] = [
 const MAX_IMAGES: usize = 50;
 
 /// What pods may use of the machine's resources: the rest is reserved, or what the thresholds keep free.
-pub(crate) fn allocatable(capacity: Capacity, machine: &Machine, reserved: Reserved) -> Capacity {
-    let storage = capacity.storage_bytes;
+pub(crate) fn allocatable(capacity: Capacity, machine: &Machine, reserved: Reserved, hard: &EvictionHard) -> Capacity {
+    let (memory, storage) = (capacity.memory_bytes, capacity.storage_bytes);
     let capacity = reserved.leaves(without_huge_pages(capacity, machine));
     Capacity {
-        memory_bytes: (capacity.memory_bytes - LEAST_MEMORY).max(0),
-        storage_bytes: (capacity.storage_bytes - least_storage(storage)).max(0),
+        memory_bytes: (capacity.memory_bytes - hard.least(Signal::Memory, memory)).max(0),
+        storage_bytes: (capacity.storage_bytes - hard.least(Signal::Nodefs, storage)).max(0),
         ..capacity
     }
-}
-
-/// Bytes of a disk of `total` bytes that are kept free.
-fn least_storage(total: i64) -> i64 {
-    (total / 100 * LEAST_STORAGE_PERCENT).min(ENOUGH_STORAGE)
-}
-
-/// What is kept free, by Kubernetes' names of the signals; `storage` is how many bytes the disk has.
-pub(crate) fn thresholds(storage: u64) -> BTreeMap<&'static str, String> {
-    let bytes = |bytes| Quantity::from_bytes(bytes).to_string();
-    let storage = i64::try_from(storage).unwrap_or(i64::MAX);
-    BTreeMap::from([
-        ("memory.available", bytes(LEAST_MEMORY)),
-        ("nodefs.available", bytes(least_storage(storage))),
-        ("pid.available", LEAST_PIDS.to_string()),
-    ])
 }
 
 /// The labels every node carries, and those it was given.
@@ -179,7 +157,7 @@ pub(crate) fn make(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Value {
     let mut status = json!({
         "addresses": addresses,
         "capacity": amounts(facts.capacity, machine),
-        "allocatable": extended(amounts(allocatable(facts.capacity, machine, facts.reserved), machine), known),
+        "allocatable": extended(amounts(allocatable(facts.capacity, machine, facts.reserved, facts.eviction_hard), machine), known),
         "conditions": conditions(facts, known, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
         "images": images(facts.images),
@@ -294,35 +272,19 @@ pub(crate) enum Pressure {
     Pids,
 }
 
-/// What is short, how much of it there should be at least, and how much there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shortage {
-    pub(crate) kind: Pressure,
-    pub(crate) threshold: i64,
-    pub(crate) available: i64,
-}
-
-/// What is short, on a disk of `total` bytes; the most urgent first.
-pub(crate) fn shortages(usage: &Usage, total: i64) -> Vec<Shortage> {
-    [
-        (Pressure::Memory, LEAST_MEMORY, usage.memory_available),
-        (Pressure::Disk, least_storage(total), usage.storage_available),
-        (Pressure::Pids, LEAST_PIDS, usage.pids_available),
-    ]
-    .into_iter()
-    .map(|(kind, threshold, available)| Shortage {
-        kind,
-        threshold,
-        available,
-    })
-    .filter(|shortage| shortage.available < shortage.threshold)
-    .collect()
+impl Pressure {
+    /// The condition of a node that does.
+    pub(crate) const fn condition(self) -> &'static str {
+        match self {
+            Self::Memory => "MemoryPressure",
+            Self::Disk => "DiskPressure",
+            Self::Pids => "PIDPressure",
+        }
+    }
 }
 
 fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
-    let (usage, total) = (facts.usage, facts.capacity.storage_bytes);
-    let short = shortages(&usage, total);
-    let is = |kind| facts.lingering.contains(&kind) || short.iter().any(|s| s.kind == kind);
+    let is = |kind| facts.short.contains(&kind);
     let (memory, disk, pids) = (is(Pressure::Memory), is(Pressure::Disk), is(Pressure::Pids));
     let pressure = |pressed: bool, yes: (&'static str, &str), no: (&'static str, &str)| {
         let (reason, message) = if pressed { yes } else { no };
@@ -334,7 +296,7 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
     };
     let all = [
         (
-            "MemoryPressure",
+            Pressure::Memory.condition(),
             pressure(
                 memory,
                 (
@@ -345,7 +307,7 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
             ),
         ),
         (
-            "DiskPressure",
+            Pressure::Disk.condition(),
             pressure(
                 disk,
                 ("KubeletHasDiskPressure", "kubelet has disk pressure"),
@@ -353,7 +315,7 @@ fn conditions(facts: &Facts<'_>, known: &Status, now: Timestamp) -> Vec<Value> {
             ),
         ),
         (
-            "PIDPressure",
+            Pressure::Pids.condition(),
             pressure(
                 pids,
                 ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
@@ -412,13 +374,13 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn made(runtime_conditions: &[cri::Condition], usage: Usage, known: &Status, second: i64) -> Value {
-        limited(runtime_conditions, usage, known, second, None)
+    fn made(runtime_conditions: &[cri::Condition], short: &[Pressure], known: &Status, second: i64) -> Value {
+        limited(runtime_conditions, short, known, second, None)
     }
 
     fn limited(
         runtime_conditions: &[cri::Condition],
-        usage: Usage,
+        short: &[Pressure],
         known: &Status,
         second: i64,
         limitation: Option<&Limitation>,
@@ -437,8 +399,7 @@ mod tests {
                 version: "0.1.0".into(),
             },
             machine: &machine,
-            usage,
-            lingering: &[],
+            short,
             capacity: Capacity {
                 cpu_milli: 2000,
                 memory_bytes: 4 << 30,
@@ -446,20 +407,13 @@ mod tests {
                 pods: 500,
             },
             reserved: Reserved::default(),
+            eviction_hard: &EvictionHard::default(),
             runtime_conditions,
             limitation,
             images: &[],
             volumes_in_use: &[],
         };
         make(&facts, known, Timestamp::from_second(second).expect("time"))
-    }
-
-    fn plenty() -> Usage {
-        Usage {
-            memory_available: 1 << 30,
-            storage_available: 50 << 30,
-            pids_available: 1000,
-        }
     }
 
     fn told(status: &Value) -> Vec<(String, String, String)> {
@@ -473,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_healthy_node_says_so_in_kubernetes_words() {
-        let status = made(&[], plenty(), &Status::default(), 5);
+        let status = made(&[], &[], &Status::default(), 5);
         let want = [
             ("MemoryPressure", "False", "KubeletHasSufficientMemory"),
             ("DiskPressure", "False", "KubeletHasNoDiskPressure"),
@@ -505,7 +459,10 @@ mod tests {
             memory_bytes: 4 << 30,
             ..Capacity::default()
         };
-        let told = amounts(allocatable(capacity, &machine, Reserved::default()), &machine);
+        let told = amounts(
+            allocatable(capacity, &machine, Reserved::default(), &EvictionHard::default()),
+            &machine,
+        );
         assert_eq!(
             (&told["memory"], &told["hugepages-2Mi"], &told["hugepages-1Gi"]),
             (&json!("3484Mi"), &json!("512Mi"), &json!("0"))
@@ -520,7 +477,7 @@ mod tests {
             reason: "NoPodCIDR".into(),
             message: "no pod range".into(),
         };
-        let status = made(&[network], plenty(), &Status::default(), 5);
+        let status = made(&[network], &[], &Status::default(), 5);
         let ready = &status["conditions"][3];
         assert_eq!(
             (ready["status"].as_str(), ready["reason"].as_str()),
@@ -540,28 +497,25 @@ mod tests {
         let rootless = |status: &Value| told(status).into_iter().skip(4).collect::<Vec<_>>();
         let said = |status: &str, reason: &str| vec![("Rootless".to_owned(), status.to_owned(), reason.to_owned())];
         let nobody = Status::default();
-        let limited = limited(&[], plenty(), &nobody, 5, Some(&limitation));
+        let limited = limited(&[], &[], &nobody, 5, Some(&limitation));
         assert_eq!(rootless(&limited), said("True", "NotRoot"));
         let known: Status = serde_json::from_value(limited).expect("a status");
-        assert_eq!(
-            rootless(&made(&[], plenty(), &known, 6)),
-            said("False", "HasPrivileges")
-        );
-        assert_eq!(rootless(&made(&[], plenty(), &nobody, 6)), []);
+        assert_eq!(rootless(&made(&[], &[], &known, 6)), said("False", "HasPrivileges"));
+        assert_eq!(rootless(&made(&[], &[], &nobody, 6)), []);
     }
 
     #[test]
     fn what_others_add_to_the_capacity_may_be_used() {
         let foo = "example.com/foo";
         let known: Status = serde_json::from_value(json!({"capacity": {"cpu": "8", foo: "5"}})).expect("a status");
-        let status = made(&[], plenty(), &known, 5);
+        let status = made(&[], &[], &known, 5);
         assert_eq!(
             (&status["allocatable"][foo], &status["allocatable"]["cpu"]),
             (&json!("5"), &json!("2"))
         );
         assert_eq!(status["capacity"].get(foo), None);
         let known: Status = serde_json::from_value(json!({"allocatable": {"cpu": "2", foo: "5"}})).expect("a status");
-        let gone = made(&[], plenty(), &known, 6);
+        let gone = made(&[], &[], &known, 6);
         assert_eq!(gone["allocatable"].get(foo), Some(&Value::Null));
     }
 
@@ -595,16 +549,8 @@ mod tests {
 
     #[test]
     fn scarcity_is_pressure() {
-        let status = made(
-            &[],
-            Usage {
-                memory_available: 1,
-                storage_available: 1,
-                pids_available: 1,
-            },
-            &Status::default(),
-            5,
-        );
+        let all = [Pressure::Memory, Pressure::Disk, Pressure::Pids];
+        let status = made(&[], &all, &Status::default(), 5);
         let pressed = told(&status)
             .into_iter()
             .filter(|(_, status, _)| status == "True")
@@ -617,9 +563,9 @@ mod tests {
 
     #[test]
     fn transition_times_stay_while_the_status_does_and_heartbeats_are_no_change() {
-        let first = made(&[], plenty(), &Status::default(), 5);
+        let first = made(&[], &[], &Status::default(), 5);
         let known: Status = serde_json::from_value(first.clone()).expect("status");
-        let later = made(&[], plenty(), &known, 65);
+        let later = made(&[], &[], &known, 65);
         assert_eq!(
             later["conditions"][3]["lastTransitionTime"],
             first["conditions"][3]["lastTransitionTime"]

@@ -10,7 +10,7 @@ use cri::{ContainerId, SandboxId};
 use jiff::Timestamp;
 
 use super::{Key, backoff::Crash};
-use crate::{eviction::Eviction, resize::Pending};
+use crate::{eviction::Eviction, node::Pressure, resize::Pending};
 
 /// The worker's own state beside the pod's object and the runtime.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) stopped: BTreeSet<SandboxId>,
     /// Why the node ends the pod for its own sake.
     pub(crate) evicted: Option<Arc<Eviction>>,
+    /// What the node is short of.
+    pub(crate) pressures: Vec<Pressure>,
     /// When the pod was first seen ending.
     pub(crate) ending_since: Option<Timestamp>,
     /// The pod is gone from the API.

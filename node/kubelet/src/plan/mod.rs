@@ -175,7 +175,7 @@ pub(crate) fn is_over(input: &Input<'_>) -> bool {
 pub(crate) fn rejected(input: &Input<'_>) -> Option<Rejection> {
     let begun = input.reported.start_time.is_some() || !input.observed.is_empty();
     (!begun)
-        .then(|| admit::check(input.pod, &input.node.platform))
+        .then(|| admit::check(input.pod, &input.node.platform, &input.memory.pressures))
         .flatten()
 }
 

@@ -77,6 +77,9 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) host_aliases: Vec<HostAlias>,
     pub(crate) priority: i32,
+    /// All that the kubelet asks of the tolerations, which are large and the same in most pods.
+    #[serde(rename = "tolerations", deserialize_with = "tolerates_memory_pressure")]
+    pub(crate) tolerates_memory_pressure: bool,
     pub(crate) overhead: Amounts,
     pub(crate) dns_policy: DnsPolicy,
     pub(crate) dns_config: Option<Box<DnsConfig>>,
@@ -88,6 +91,36 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "exact")]
     pub(crate) image_pull_secrets: Vec<LocalReference>,
     pub(crate) resources: Option<Box<Resources>>,
+}
+
+/// Whether a node that keeps new pods away for want of memory still gets this one.
+fn tolerates_memory_pressure<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    const TAINT: &str = "node.kubernetes.io/memory-pressure";
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Toleration {
+        key: String,
+        operator: String,
+        value: String,
+        effect: String,
+    }
+    let tolerates = |toleration: &Toleration| {
+        let exists = toleration.operator == "Exists";
+        let of_key = toleration.key == TAINT || (toleration.key.is_empty() && exists);
+        let of_effect = toleration.effect.is_empty() || toleration.effect == "NoSchedule";
+        of_key && of_effect && (exists || toleration.value.is_empty())
+    };
+    Ok(Vec::deserialize(from)?.iter().any(tolerates))
+}
+
+/// From here on a pod is critical to the cluster (`system-cluster-critical`).
+const CRITICAL: i32 = 2_000_000_000;
+
+impl Pod {
+    /// A node that runs short neither refuses nor ends it.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.spec.priority >= CRITICAL
+    }
 }
 
 /// When a container that ended is started again.

@@ -19,9 +19,6 @@ use super::{
 };
 use crate::{node, resources, shared::Shared};
 
-/// Before the ids of containerd's containers.
-const CONTAINERD: &str = "containerd-";
-
 /// What the kernel counts, by the ids of containers.
 type Counted = HashMap<cri::ContainerId, cri::Accounting>;
 
@@ -110,7 +107,7 @@ fn series(shared: &Shared, usage: &Usage, counted: &Counted) -> Families {
 
 fn labels(pod: &PodUsage, container: &ContainerUsage, image: &str) -> String {
     let (metadata, stats) = (&pod.pod.metadata, &container.stats);
-    let name = stats.id.0.strip_prefix(CONTAINERD).unwrap_or(&stats.id.0);
+    let name = stats.id.of_containerd().unwrap_or(&stats.id.0);
     format!(
         "container=\"{}\",id=\"/{}\",image=\"{}\",name=\"{name}\",namespace=\"{}\",pod=\"{}\"",
         stats.name,

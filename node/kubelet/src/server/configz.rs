@@ -27,6 +27,7 @@ pub(super) fn routes(address: SocketAddr, told: Told) -> Router<Arc<Shared>> {
 }
 
 fn describe(shared: &Shared, address: SocketAddr, told: &Told) -> Value {
+    let (thresholds, (storage, _)) = (&shared.thresholds, node::storage(&shared.data_dir));
     let mut config = json!({
         "enableServer": true,
         "address": address.ip(),
@@ -49,13 +50,13 @@ fn describe(shared: &Shared, address: SocketAddr, told: &Told) -> Value {
         "nodeStatusReportFrequency": go(node::SEND),
         "nodeLeaseDurationSeconds": node::LEASE.as_secs(),
         "imageMinimumGCAge": go(images::LEAST_AGE),
-        "imageGCHighThresholdPercent": images::HIGH,
-        "imageGCLowThresholdPercent": images::LOW,
+        "imageGCHighThresholdPercent": thresholds.image_gc.high(),
+        "imageGCLowThresholdPercent": thresholds.image_gc.low(),
         "cpuCFSQuota": true,
         "cpuCFSQuotaPeriod": "100ms",
         "maxPods": shared.capacity.pods,
-        "evictionHard": node::thresholds(node::storage(&shared.data_dir).0),
-        "evictionPressureTransitionPeriod": go(node::TRANSITION.unsigned_abs()),
+        "evictionHard": thresholds.eviction_hard.told(i64::try_from(storage).unwrap_or(i64::MAX)),
+        "evictionPressureTransitionPeriod": go(thresholds.transition),
         "containerLogMaxSize": api::Quantity::from_bytes(i64::try_from(logs::MAX_SIZE).unwrap_or(i64::MAX)).to_string(),
         "containerLogMaxFiles": logs::MAX_FILES,
         "serializeImagePulls": false,

@@ -200,9 +200,12 @@ fn terminated(input: &Input<'_>, ended: &observed::Container) -> Terminated {
     }
 }
 
-/// `<runtime>://<id>`.
+/// `<runtime>://<id>`, as the runtime itself knows it: tools look for what `containerd://` names in containerd.
 fn container_id(input: &Input<'_>, id: &cri::ContainerId) -> String {
-    format!("{}://{id}", input.node.runtime)
+    match id.of_containerd() {
+        Some(id) => format!("containerd://{id}"),
+        None => format!("{}://{id}", input.node.runtime),
+    }
 }
 
 fn crash_loop(input: &Input<'_>, role: Role, spec: &Container, ended: &observed::Container) -> Option<State> {

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeFacts {
     pub(crate) host_ips: Vec<IpAddr>,
-    /// Prefix of container ids: `<runtime>://<id>`.
+    /// Prefix of container ids: `<runtime>://<id>`, but for containerd's.
     pub(crate) runtime: String,
     /// What containers are made by.
     pub(crate) platform: crate::make::Platform,

@@ -23,6 +23,7 @@ pub(crate) use patch::patch;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodStatus {
+    #[serde(skip_serializing_if = "is_none")]
     pub(crate) observed_generation: i64,
     pub(crate) phase: Phase,
     pub(crate) reason: String,
@@ -93,7 +94,14 @@ pub(crate) struct Condition {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) message: String,
     pub(crate) last_transition_time: Option<Timestamp>,
+    #[serde(skip_serializing_if = "is_none")]
     pub(crate) observed_generation: i64,
+}
+
+/// Pods of files have no generation; whoever waits for one to be observed would wait for good.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields so")]
+fn is_none(generation: &i64) -> bool {
+    *generation == 0
 }
 
 /// `ContainerStatus`.

@@ -187,6 +187,7 @@ impl Worker {
         self.observed = self.shared.observer.pod(&self.pod.metadata.uid);
         self.allocate();
         self.memory.evicted = self.shared.evictions.of(&self.pod.metadata.uid);
+        self.memory.pressures = self.shared.strain.pressures(self.shared.clock.now());
         if self.pod.is_as_new_as(&self.reported.version) {
             self.reported.take(&self.pod.status, &self.last_status);
         }

@@ -258,6 +258,8 @@ impl Fixture {
             cgroups: None,
             csi: crate::csi::Csi::new(dir.path().to_owned()),
             history: Default::default(),
+            thresholds: crate::Thresholds::default(),
+            strain: Arc::new(crate::node::Strain::new(std::time::Duration::ZERO)),
             evictions: crate::eviction::Evictions::default(),
             probes: crate::probes::Tally::default(),
             users: crate::user_namespaces::UserNamespaces::default(),

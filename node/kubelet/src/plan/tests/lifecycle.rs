@@ -40,6 +40,41 @@ fn a_pod_comes_up_and_is_ready() {
 }
 
 #[test]
+fn a_pod_of_a_file_tells_of_no_generation() {
+    let mut sim = Sim::new(web());
+    sim.pod.metadata.generation = 0;
+    sim.settle();
+    let told = json!(sim.reported).to_string();
+    assert!(
+        sim.reported.is_ready() && !told.contains("observedGeneration"),
+        "{told}"
+    );
+}
+
+#[test]
+fn containers_of_containerd_are_named_as_containerd_knows_them() {
+    let mut sim = Sim::new(web());
+    sim.settle();
+    let as_containerds = |container: &mut observed::Container| container.id = ContainerId("containerd-01ab".into());
+    sim.observed.containers.iter_mut().for_each(as_containerds);
+    sim.settle();
+    let id = |status: &PodStatus| status.container("web").expect("status").container_id.clone();
+    assert_eq!(
+        (id(&sim.reported), sim.reported.is_ready()),
+        ("containerd://01ab".to_owned(), true)
+    );
+    sim.exit("web", 3);
+    sim.settle();
+    let status = sim.reported.container("web").expect("status").clone();
+    let ended = status
+        .last_state
+        .terminated
+        .or(status.state.terminated)
+        .expect("an end");
+    assert_eq!((ended.exit_code, &*ended.container_id), (3, "containerd://01ab"));
+}
+
+#[test]
 fn the_sandbox_holds_what_the_images_are() {
     let pod = |names: &[&str]| {
         let containers: Vec<_> = names.iter().map(|name| json!({"name": name, "image": name})).collect();
