@@ -75,3 +75,17 @@ export async function sees(page: Page, text: string | RegExp): Promise<void> {
 export async function rows(page: Page): Promise<number> {
   return Number(await page.locator('[data-rows]').getAttribute('data-rows'));
 }
+
+/** Presses a button, sees what it would change, and applies it. */
+export async function changes(page: Page, name: string, shown: string | RegExp): Promise<void> {
+  await page.getByRole('button', { name, exact: true }).click();
+  await confirm(page, shown);
+}
+
+/** Applies a change of which the dialog shows a line. */
+export async function confirm(page: Page, shown: string | RegExp): Promise<void> {
+  const dialog = page.getByRole('dialog');
+  await dialog.locator('[data-diff] .cm-changedLine, [data-diff] .cm-deletedChunk').getByText(shown).first().waitFor();
+  await dialog.getByRole('button', { name: 'Apply' }).click();
+  await dialog.waitFor({ state: 'detached' });
+}

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Tree } from '../src/api/types';
-import { accessible, launch, rows, sees, shot, visit, type Visit } from './browser';
+import { accessible, changes, confirm, launch, rows, sees, shot, visit, type Visit } from './browser';
 import { Cluster } from './cluster';
 
 const cluster = new Cluster();
@@ -183,7 +183,11 @@ describe('workloads', () => {
     await accessible(page);
     await page.getByRole('button', { name: 'Scale' }).click();
     await page.getByRole('spinbutton').fill('2');
-    await page.getByRole('dialog').getByRole('button', { name: 'Scale' }).click();
+    await page.getByRole('button', { name: 'Review' }).click();
+    await page.getByRole('dialog').locator('.cm-changedLine').getByText('replicas: 2').waitFor();
+    await shot(page, 'scale');
+    await accessible(page);
+    await confirm(page, 'replicas: 2');
     await sees(page, /All 2 pods are of the newest revision/);
     await cluster.apply(apps('deployments'), await changed('hello', 'hello:2'), 'release');
     await page.getByRole('button', { name: 'Undo to 1' }).click();
@@ -191,11 +195,13 @@ describe('workloads', () => {
     await shot(page, 'undo');
     await page.getByRole('dialog').getByRole('button', { name: 'Apply' }).click();
     await until(`${apps('deployments')}/hello`, (found) => found.spec.template.spec.containers[0].image === 'hello:1');
-    await page.getByRole('button', { name: 'Pause' }).click();
+    await changes(page, 'Pause', 'paused: true');
     await until(`${apps('deployments')}/hello`, (found) => found.spec.paused === true);
-    await page.getByRole('button', { name: 'Resume' }).click();
-    await page.getByRole('button', { name: 'Restart' }).click();
+    await changes(page, 'Resume', 'paused: true');
+    await changes(page, 'Restart', 'kubectl.kubernetes.io/restartedAt');
     await until(`${apps('deployments')}/hello`, (found) => !found.spec.paused && found.spec.template.metadata.annotations?.['kubectl.kubernetes.io/restartedAt']);
+    // None of the pods before is left to be looked into.
+    await until(`${apps('deployments')}/hello`, ({ metadata, status }) => status.observedGeneration === metadata.generation && [status.replicas, status.updatedReplicas, status.availableReplicas].every((count) => count === 2));
     await sees(page, /All 2 pods are of the newest revision/);
   });
 
@@ -272,11 +278,13 @@ describe('pods', () => {
     await shot(page, 'pod');
     await accessible(page);
     await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('dialog').getByText('Nothing goes along.').waitFor();
     await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
     await page.getByText('Deleted', { exact: true }).waitFor();
     await open(`#/k/core/pods/default/${second}`);
     await page.getByRole('heading', { name: second }).waitFor();
     await page.getByRole('button', { name: 'Evict' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Evict' }).click();
     await page.getByText('Deleted', { exact: true }).waitFor();
   });
 });
@@ -370,7 +378,7 @@ describe('nodes', () => {
     });
     await until('/apis/policy/v1/namespaces/default/poddisruptionbudgets/keep', (found) => found.status?.currentHealthy === 2);
     await open(`#/k/core/nodes/-/${name}`);
-    await page.getByRole('button', { name: 'Cordon', exact: true }).click();
+    await changes(page, 'Cordon', 'unschedulable: true');
     await page.getByRole('button', { name: 'Uncordon' }).waitFor();
     await shot(page, 'node');
     await accessible(page);
@@ -381,7 +389,7 @@ describe('nodes', () => {
     await cluster.must('DELETE', '/apis/policy/v1/namespaces/default/poddisruptionbudgets/keep');
     await sees(page, 'The node is drained.');
     await page.getByRole('dialog').getByText('Close', { exact: true }).click();
-    await page.getByRole('button', { name: 'Uncordon' }).click();
+    await changes(page, 'Uncordon', 'unschedulable: true');
     await until(`/api/v1/nodes/${name}`, (found) => !found.spec.unschedulable);
   });
 });

@@ -4,7 +4,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Tree } from '../src/api/types';
-import { accessible, launch, rows, sees, shot, visit, type Visit } from './browser';
+import { accessible, changes, confirm, launch, rows, sees, shot, visit, type Visit } from './browser';
 import { Cluster } from './cluster';
 
 const cluster = new Cluster();
@@ -74,7 +74,8 @@ describe('every kind of workload', () => {
     await until(path('apps', 'statefulsets', 'db'), (found) => found.spec.template.spec.containers[0].image === 'hello:1');
     await page.getByRole('button', { name: 'Scale' }).click();
     await page.getByRole('spinbutton').fill('3');
-    await page.getByRole('dialog').getByRole('button', { name: 'Scale' }).click();
+    await page.getByRole('button', { name: 'Review' }).click();
+    await confirm(page, 'replicas: 3');
     await until(path('apps', 'statefulsets', 'db'), (found) => found.spec.replicas === 3);
   });
 
@@ -85,7 +86,7 @@ describe('every kind of workload', () => {
     await sees(page, '2 of 3 pods are of the newest revision.');
     await sees(page, '1 of 3 pods are ready.');
     expect(await page.getByRole('button', { name: 'Scale' }).count()).toBe(0);
-    await page.getByRole('button', { name: 'Restart' }).click();
+    await changes(page, 'Restart', 'kubectl.kubernetes.io/restartedAt');
     await until(path('apps', 'daemonsets', 'agent'), (found) => found.spec.template.metadata.annotations?.['kubectl.kubernetes.io/restartedAt']);
     await accessible(page);
   });
@@ -95,11 +96,11 @@ describe('every kind of workload', () => {
     await cluster.must('POST', path('batch', 'cronjobs'), { apiVersion: 'batch/v1', kind: 'CronJob', metadata: { name: 'nightly', namespace: 'default' }, spec: { schedule: '0 3 * * *', concurrencyPolicy: 'Forbid', jobTemplate: { spec: job } } });
     await open('#/k/batch/cronjobs/default/nightly');
     await page.getByRole('region', { name: 'Schedule' }).getByText('0 3 * * *').waitFor();
-    await page.getByRole('button', { name: 'Suspend' }).click();
+    await changes(page, 'Suspend', 'suspend: true');
     await sees(page, 'It is suspended: no run begins.');
-    await page.getByRole('button', { name: 'Resume' }).click();
+    await changes(page, 'Resume', 'suspend: false');
     await page.getByText('It is suspended: no run begins.').waitFor({ state: 'detached' });
-    await page.getByRole('button', { name: 'Run now' }).click();
+    await changes(page, 'Run now', 'cronjob.kubernetes.io/instantiate: manual');
     await page.getByRole('heading', { name: /^nightly-manual-/ }).waitFor();
     await sees(page, /owned by CronJob/);
     const { items } = await until(path('batch', 'jobs'), (found) => found.items?.length === 1);
@@ -200,6 +201,47 @@ describe('why', () => {
   });
 });
 
+describe('a node that runs out of memory and disk', () => {
+  test('says so in the overview, in the table and on its page, with its taints', async () => {
+    const condition = (type: string, status: string): Tree => ({ type, status, reason: 'Test', message: 'as the test says', lastHeartbeatTime: new Date().toISOString(), lastTransitionTime: new Date().toISOString() });
+    await cluster.must('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'short' } });
+    const found = { conditions: [condition('Ready', 'True'), condition('MemoryPressure', 'True'), condition('DiskPressure', 'True'), condition('PIDPressure', 'False')], allocatable: { cpu: '4', memory: '8Gi', pods: '110' } };
+    await cluster.must('PATCH', '/api/v1/nodes/short/status', { status: found }, { 'content-type': 'application/merge-patch+json' });
+    await until('/api/v1/nodes/short', (node) => ['memory', 'disk'].every((what) => node.spec.taints?.some((taint: Tree) => taint.key === `node.kubernetes.io/${what}-pressure`)));
+
+    await open('#/');
+    const wrong = page.getByRole('region', { name: 'What is wrong' });
+    await wrong.getByText('It runs out of memory and evicts pods. It runs out of disk and evicts pods.').waitFor();
+    const card = page.getByRole('region', { name: 'Node short' });
+    for (const badge of ['Ready', 'MemoryPressure', 'DiskPressure']) await card.getByText(badge, { exact: true }).waitFor();
+    await shot(page, 'node-pressure-overview');
+    await accessible(page);
+
+    await open('#/k/core/nodes');
+    await page.getByRole('columnheader', { name: 'Pressure' }).waitFor();
+    await page.getByRole('row', { name: /short Ready MemoryPressure, DiskPressure/ }).waitFor();
+    await page.keyboard.press('/');
+    await page.keyboard.type('diskpressure');
+    await expect.poll(() => rows(page)).toBe(1);
+    await accessible(page);
+    await page.getByRole('row').getByRole('link', { name: 'short' }).click();
+
+    await page.locator('[data-finding]').getByText(/It runs out of memory/).waitFor();
+    await page.getByRole('region', { name: 'Node', exact: true }).getByText(/node\.kubernetes\.io\/memory-pressure:NoSchedule/).waitFor();
+    await page.getByRole('region', { name: 'Node', exact: true }).getByText(/node\.kubernetes\.io\/disk-pressure:NoSchedule/).waitFor();
+    await page.getByRole('region', { name: 'Conditions' }).getByRole('row', { name: /^MemoryPressure True/ }).waitFor();
+    await shot(page, 'node-pressure');
+    await accessible(page);
+
+    // It gets well, and says nothing more.
+    found.conditions = [condition('Ready', 'True'), condition('MemoryPressure', 'False'), condition('DiskPressure', 'False')];
+    await cluster.must('PATCH', '/api/v1/nodes/short/status', { status: found }, { 'content-type': 'application/merge-patch+json' });
+    await page.locator('[data-finding]').waitFor({ state: 'detached' });
+    await page.getByRole('region', { name: 'Node', exact: true }).getByText('none', { exact: true }).waitFor();
+    await cluster.must('DELETE', '/api/v1/nodes/short');
+  });
+});
+
 describe('by keys alone', () => {
   test('from anywhere to an object, its views, and back', async () => {
     await open('#/');
@@ -246,8 +288,13 @@ describe('by keys alone', () => {
     await page.keyboard.press('Control+d');
     const dialog = page.getByRole('dialog');
     await dialog.getByText('doomed-2').waitFor();
+    await dialog.getByText('Nothing goes along.').waitFor();
     await accessible(page);
-    for (let tabs = 0; tabs < 8 && !(await page.evaluate(() => document.activeElement?.textContent === 'Delete')); tabs++) await page.keyboard.press('Tab');
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+    expect(await rows(page)).toBe(2);
+    await page.keyboard.press('Control+d');
+    await dialog.getByText('Nothing goes along.').waitFor();
     await page.keyboard.press('Enter');
     await expect.poll(() => rows(page)).toBe(1);
     const left = (await cluster.must('GET', path('', 'configmaps'))).items.map((one: Tree) => one.metadata.name);
@@ -263,6 +310,86 @@ describe('by keys alone', () => {
     expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('Skip to the content');
     await page.keyboard.press('Enter');
     expect(await page.evaluate(() => document.activeElement?.id)).toBe('main');
+  });
+});
+
+describe('before anything changes', () => {
+  const at = path('apps', 'deployments', 'careful');
+  const dialog = () => page.getByRole('dialog');
+
+  test('one sees what would, by keys: Escape leaves it, Enter applies it', async () => {
+    await cluster.apply(path('apps', 'deployments'), workload('Deployment', 'careful', 'hello:1', { replicas: 1 }));
+    const made = await until(at, (found) => found.status?.observedGeneration === 1);
+    await open('#/k/apps/deployments/default/careful');
+    const scale = page.getByRole('button', { name: 'Scale' });
+    for (const [key, replicas] of [['Escape', 1], ['Enter', 2]] as const) {
+      if (key === 'Escape') await scale.focus();
+      // It has the focus again after the dialogs.
+      else await expect.poll(() => scale.evaluate((button) => button === document.activeElement)).toBe(true);
+      await page.keyboard.press('Enter');
+      await page.getByRole('spinbutton').fill('2');
+      await page.keyboard.press('Enter');
+      await dialog().locator('.cm-changedLine').getByText('replicas: 2').waitFor();
+      await dialog().locator('.cm-deletedChunk').getByText('replicas: 1').waitFor();
+      expect((await cluster.must('GET', at)).metadata.generation).toBe(made.metadata.generation);
+      await page.keyboard.press(key);
+      await dialog().waitFor({ state: 'detached' });
+      await until(at, (found) => found.spec.replicas === replicas);
+    }
+  });
+
+  test('a refusal is said before, and nothing can be applied', async () => {
+    await cluster.must('POST', '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies', {
+      apiVersion: 'admissionregistration.k8s.io/v1', kind: 'ValidatingAdmissionPolicy', metadata: { name: 'careful' },
+      spec: {
+        matchConstraints: { resourceRules: [{ apiGroups: ['apps'], apiVersions: ['v1'], operations: ['UPDATE', 'DELETE'], resources: ['deployments'], resourceNames: ['careful'] }] },
+        validations: [{ expression: 'false', message: 'it is frozen until monday' }],
+      },
+    });
+    await cluster.must('POST', '/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings', {
+      apiVersion: 'admissionregistration.k8s.io/v1', kind: 'ValidatingAdmissionPolicyBinding', metadata: { name: 'careful' }, spec: { policyName: 'careful', validationActions: ['Deny'] },
+    });
+    await expect.poll(async () => (await cluster.ask('DELETE', `${at}?dryRun=All`)).code).toBe(422);
+    for (const [button, act] of [['Restart', 'Apply'], ['Pause', 'Apply'], ['Delete', 'Delete']] as const) {
+      await page.getByRole('button', { name: button, exact: true }).click();
+      await dialog().getByRole('alert').getByText(/it is frozen until monday\.$/).waitFor();
+      const apply = dialog().getByRole('button', { name: act });
+      expect((await apply.isDisabled()) || (await apply.getAttribute('aria-disabled')) === 'true').toBe(true);
+      await page.keyboard.press('Enter');
+      if (await dialog().count()) await page.keyboard.press('Escape');
+      await dialog().waitFor({ state: 'detached' });
+    }
+    expect((await cluster.must('GET', at)).spec.template.metadata.annotations).toBeUndefined();
+    for (const plural of ['validatingadmissionpolicybindings', 'validatingadmissionpolicies']) await cluster.must('DELETE', `/apis/admissionregistration.k8s.io/v1/${plural}/careful`);
+    await expect.poll(async () => (await cluster.ask('DELETE', `${at}?dryRun=All`)).code).toBe(200);
+  });
+
+  test('a deletion says what goes along, and what stays where it is left', async () => {
+    await until(path('apps', 'replicasets'), (found) => found.items.some((one: Tree) => one.metadata.labels.app === 'careful' && one.status.replicas === 2));
+    await page.getByRole('button', { name: 'Delete' }).click();
+    const along = page.getByRole('region', { name: 'What goes along' });
+    await along.getByText('3 objects go along:').waitFor();
+    await along.getByRole('listitem').filter({ hasText: /^2 Pod careful-/ }).waitFor();
+    await along.getByRole('listitem').filter({ hasText: /^1 ReplicaSet careful-/ }).waitFor();
+    await shot(page, 'delete');
+    await accessible(page);
+    await page.getByLabel('Leave what it owns').check();
+    await page.getByRole('region', { name: 'What stays' }).getByText('1 object stays, without its owner:').waitFor();
+    await page.getByLabel('Leave what it owns').uncheck();
+    await along.waitFor();
+    await page.keyboard.press('Enter');
+    await page.getByText('Deleted', { exact: true }).waitFor();
+    await until(`${path('', 'pods')}?labelSelector=app%3Dcareful`, (found) => found.items?.every((one: Tree) => one.metadata.deletionTimestamp));
+  });
+
+  test('a namespace says what is in it', async () => {
+    await cluster.must('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'leaving' } });
+    for (let n = 0; n < 10; n++) await cluster.must('POST', '/api/v1/namespaces/leaving/configmaps', { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: `c-${n}` } });
+    await open('#/k/core/namespaces/-/leaving');
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await page.getByRole('region', { name: 'What goes along' }).getByRole('listitem').filter({ hasText: /^1[01] ConfigMap c-0, .* and [23] more$/ }).waitFor();
+    await page.keyboard.press('Enter');
+    await expect.poll(async () => (await cluster.ask('GET', '/api/v1/namespaces/leaving')).code).toBe(404);
   });
 });
 

@@ -25,7 +25,6 @@ pub mod look;
 pub mod protocol;
 mod pull;
 pub mod registry;
-mod roots;
 mod runtime;
 mod seccomp;
 mod spawn;

@@ -16,7 +16,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("store-redb", &["store"]),
     ("store-etcd", &["store"]),
-    ("apiserver", &["api", "schema", "store"]),
+    ("trust", &[]),
+    ("apiserver", &["api", "schema", "store", "trust"]),
     ("image-registry", &["api", "apiserver", "store"]),
     ("client", &["api"]),
     ("scheduler", &["api", "client"]),
@@ -49,7 +50,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("proto", &["cri"]),
     ("streaming", &["cri"]),
     ("containerd", &["cri", "proto", "streaming"]),
-    ("wasm", &["cri"]),
+    ("wasm", &["cri", "trust"]),
     ("shim", &["cri", "proto", "streaming", "wasm"]),
     (
         "wherry",

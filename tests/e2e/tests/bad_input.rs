@@ -147,3 +147,63 @@ fn raw_bodies_get_a_status_that_names_the_problem() {
     }
     assert!(!cluster.log_text().contains("panicked"), "{}", cluster.log_text());
 }
+
+/// Kilobytes of a process that are in memory.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = line.expect("a size").trim();
+    line.trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Asks over and over with an address of so many bytes, and prints the status of each answer.
+const ASKS: &str = r#"
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+for length in map(int, sys.argv[1:]):
+    for nth in range(20):
+        connection = context.wrap_socket(socket.create_connection(("127.0.0.1", 6443)))
+        path = "/api/v1/configmaps?labelSelector=a%20in%20(" + "x," * (length // 2) + "x)"
+        answer = b""
+        try:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        except OSError:
+            pass # It need not be read to the end.
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except OSError:
+            pass
+        print(length, (answer.split(b" ") + [b"", b""])[1].decode())
+        connection.close()
+"#;
+
+/// Longer than the longest address that is read, which is 64 KiB, and than the head of a request may be.
+const LONG: [&str; 3] = ["70000", "300000", "1000000"];
+
+#[test]
+fn addresses_without_end_are_refused_and_cost_nothing() {
+    need_root!();
+    let cluster = Cluster::start(control_plane());
+    let server = cluster.server_pid();
+    // What is served: as many terms as kubectl can be given.
+    let terms: Vec<String> = (0..6000).map(|nth| format!("!k{nth}")).collect();
+    cluster.kubectl(&["create", "configmap", "chosen"]).ok();
+    let chosen = cluster
+        .kubectl(&["get", "configmaps", "-o", "name", "-l", &terms.join(",")])
+        .ok();
+    assert!(chosen.contains("configmap/chosen"), "{chosen}");
+
+    let before = resident(server);
+    let mut python = cluster.on_machine("python3");
+    let said = e2e::run(python.args(["-c", ASKS]).args(LONG), "").ok();
+    assert_eq!(said.lines().count(), 20 * LONG.len(), "{said}");
+    let refused = |line: &str| ["414", "431"].iter().any(|code| line.ends_with(code));
+    assert!(said.lines().all(refused), "{said}");
+    let after = resident(server);
+    println!("{before} kB before, {after} kB after 60 addresses of up to a megabyte");
+    assert!(after < before + 40_000, "{before} kB became {after} kB");
+    cluster.kubectl(&["get", "configmap", "chosen"]).ok();
+    assert!(!cluster.log_text().contains("panicked"), "{}", cluster.log_text());
+}

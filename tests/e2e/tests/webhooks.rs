@@ -8,11 +8,10 @@ use e2e::{Cluster, Going, Options, Output, Tool, need_root, run, until};
 /// Where it listens: clusters of a user have their endpoints on loopback.
 const PORT: u16 = 8443;
 
-/// Its certificate signs itself, and is for the Service and for the address.
-const CERTIFICATE: &str =
-    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout hook.key
-    -out hook.crt -subj /CN=hook -addext subjectAltName=DNS:hook.hooks.svc,IP:127.0.0.1
-    -addext basicConstraints=critical,CA:FALSE";
+/// Its certificate signs itself, and is for the Service and for the address. As plain openssl makes it, it says of itself
+/// that it is an authority.
+const CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout hook.key -out hook.crt
+    -subj /CN=hook.hooks.svc -addext subjectAltName=DNS:hook.hooks.svc,IP:127.0.0.1";
 
 /// What it does is in the path.
 const SERVER: &str = r#"
@@ -217,6 +216,34 @@ fn a_denial_is_shown_as_the_webhook_words_it() {
         stage.kubectl(tool, "delete -f -", &warn).ok();
         stage.until_quiet(tool);
     }
+}
+
+#[test]
+fn a_certificate_is_believed_for_its_own_names_alone() {
+    need_root!();
+    let stage = Stage::set();
+    let warn = stage.configuration("Validating", "warn", "warn", "");
+    stage.kubectl(Tool::Kubectl136, "apply -f -", &warn).ok();
+    stage.until_said(Tool::Kubectl136, "Warning: look out").ok();
+    let elsewhere = warn.replace("https://127.0.0.1", "https://localhost");
+    stage.kubectl(Tool::Kubectl136, "apply -f -", &elsewhere).ok();
+    let refused = stage
+        .until_said(Tool::Kubectl136, "not valid for name \"localhost\"")
+        .err();
+    assert!(refused.contains("failed to call webhook"), "{refused}");
+    // A bundle that has another certificate of the same names.
+    let words: Vec<&str> = CERTIFICATE.split_whitespace().collect();
+    let other = tempfile::tempdir().expect("a directory");
+    run(Command::new(words[0]).args(&words[1..]).current_dir(&other), "").ok();
+    let encode = Command::new("base64")
+        .args(["-w0", "hook.crt"])
+        .current_dir(&other)
+        .output();
+    let bundle = String::from_utf8(encode.expect("base64 runs").stdout).expect("text");
+    let stranger = warn.replace(&stage.bundle, &bundle);
+    stage.kubectl(Tool::Kubectl136, "apply -f -", &stranger).ok();
+    let refused = stage.until_said(Tool::Kubectl136, "invalid peer certificate").err();
+    assert!(refused.contains("failed to call webhook"), "{refused}");
 }
 
 #[test]

@@ -178,8 +178,8 @@ function explainNode(node: Obj): Finding | null {
     ['PIDPressure', 'It runs out of process ids.', 'Find the pod that makes so many processes.'],
     ['NetworkUnavailable', 'Its pod network is not set up.', "See to the network plugin's pod on it."],
   ];
-  for (const [type, what, next] of pressures) if (condition(node, type)?.status === 'True') return bad(what, next);
-  return null;
+  const under = pressures.filter(([type]) => condition(node, type)?.status === 'True');
+  return under.length === 0 ? null : bad(under.map(([, what]) => what).join(' '), under.map(([, , next]) => next).join(' '));
 }
 
 function explainAutoscaler(autoscaler: Obj): Finding | null {

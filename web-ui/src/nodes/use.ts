@@ -1,5 +1,5 @@
 // What the pods of a node request, against what it has. Pure.
-import type { Obj, Tree } from '../api/types';
+import type { Column, Obj, Row, Tree } from '../api/types';
 import { bytes, cores, quantity } from '../ui/quantity';
 
 export interface Use {
@@ -32,8 +32,24 @@ export function isReady(node: Obj): boolean {
   return (node.status?.conditions ?? []).some((one: Tree) => one.type === 'Ready' && one.status === 'True');
 }
 
-/** Those that are not ready first, then those of which the most is used. */
-export function worst<Row extends { ready: boolean; uses: Use[] }>(rows: Row[]): Row[] {
+/** What a node is short of, by its conditions. */
+export const PRESSURES = ['MemoryPressure', 'DiskPressure', 'PIDPressure', 'NetworkUnavailable'];
+
+export function pressures(node: Obj): string[] {
+  return PRESSURES.filter((type) => (node.status?.conditions ?? []).some((one: Tree) => one.type === type && one.status === 'True'));
+}
+
+/** A table of nodes with what they are short of, beside their state. */
+export function withPressure(columns: Column[], rows: Row[], nodes: Obj[]): { columns: Column[]; rows: Row[] } {
+  if (columns.length === 0) return { columns, rows };
+  const found = new Map(nodes.map((node) => [node.metadata.name, pressures(node).join(', ')]));
+  const at = columns.findIndex(({ name }) => name === 'Status') + 1 || columns.length;
+  const column = { name: 'Pressure', type: 'string', description: 'What the node runs out of, by its conditions.', priority: 0 };
+  return { columns: columns.toSpliced(at, 0, column), rows: rows.map((row) => ({ ...row, cells: row.cells.toSpliced(at, 0, found.get(row.object.metadata.name) ?? '') })) };
+}
+
+/** Those that are not ready first, then those that run out of something, then those of which the most is used. */
+export function worst<Row extends { ready: boolean; short: string[]; uses: Use[] }>(rows: Row[]): Row[] {
   const share = ({ uses }: Row): number => Math.max(0, ...uses.map(({ used, has }) => (has > 0 ? used / has : 0)));
-  return [...rows].sort((a, b) => Number(a.ready) - Number(b.ready) || share(b) - share(a));
+  return [...rows].sort((a, b) => Number(a.ready) - Number(b.ready) || b.short.length - a.short.length || share(b) - share(a));
 }

@@ -131,12 +131,47 @@ async fn a_running_pod_is_given_its_grace_period() {
     assert_eq!(f.get(&target).await.code, StatusCode::NOT_FOUND);
 }
 
+/// What watchers are told of a pod: the kind of event, and the grace period that the pod then has.
+async fn graces(f: &Fixture, from: &str, count: usize) -> Vec<(Value, Value)> {
+    let mut events = f.watch(&format!("{PODS}?watch=1&resourceVersion={from}")).await;
+    let mut told = Vec::new();
+    while told.len() < count {
+        let event = events.next().await.expect("an event");
+        let grace = &event["object"]["metadata"]["deletionGracePeriodSeconds"];
+        told.push((event["type"].clone(), grace.clone()));
+    }
+    told
+}
+
 #[tokio::test]
-async fn a_pod_without_a_node_goes_at_once() {
+async fn a_pod_without_a_node_goes_at_once_and_watchers_see_it_marked() {
     let f = Fixture::new().await;
-    f.post(PODS, pod("p")).await;
-    assert_eq!(f.delete(&format!("{PODS}/p")).await.code, StatusCode::OK);
-    assert_eq!(f.get(&format!("{PODS}/p")).await.code, StatusCode::NOT_FOUND);
+    let made = f.post(PODS, pod("p")).await;
+    let target = format!("{PODS}/p");
+    let dry = f.delete(&format!("{target}?dryRun=All")).await;
+    assert_eq!(dry.at("/metadata/deletionGracePeriodSeconds"), 0, "{dry:?}");
+    assert_eq!(f.get(&target).await.json(), made.json());
+    let gone = f.delete(&target).await;
+    assert_eq!(gone.code, StatusCode::OK);
+    assert_eq!(gone.at("/metadata/deletionTimestamp"), "2026-01-01T00:00:00Z");
+    assert_eq!(f.get(&target).await.code, StatusCode::NOT_FOUND);
+    let told = graces(&f, &made.revision(), 2).await;
+    assert_eq!(told, [(json!("MODIFIED"), json!(0)), (json!("DELETED"), json!(0))]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_grace_period_is_told_before_a_pod_is_gone() {
+    let f = Fixture::new().await;
+    let mut bound = pod("p");
+    bound["spec"]["nodeName"] = json!("n1");
+    let made = f.post(PODS, bound).await;
+    let target = format!("{PODS}/p");
+    f.delete(&target).await;
+    delete_with(&f, &target, json!({"gracePeriodSeconds": 0})).await;
+    assert_eq!(f.get(&target).await.code, StatusCode::NOT_FOUND);
+    let told = graces(&f, &made.revision(), 3).await;
+    let expected = [("MODIFIED", 30), ("MODIFIED", 0), ("DELETED", 0)];
+    assert_eq!(told, expected.map(|(kind, grace)| (json!(kind), json!(grace))));
 }
 
 #[tokio::test]

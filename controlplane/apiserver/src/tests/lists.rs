@@ -64,6 +64,31 @@ async fn selectors_choose() {
 }
 
 #[tokio::test]
+async fn selectors_may_have_thousands_of_terms() {
+    let f = Fixture::new().await;
+    five(&f).await;
+    let terms = |term: &dyn Fn(usize) -> String| (0..5000).map(term).collect::<Vec<_>>().join(",");
+    let absent = terms(&|nth| format!("!k{nth}"));
+    let values = terms(&|nth| format!("v{nth}"));
+    let all = vec!["a", "b", "c", "d", "e"];
+    for (selector, expected) in [
+        (absent.clone(), all.clone()),
+        (format!("{absent},name=c"), vec!["c"]),
+        (format!("name%20in%20({values},b,d)"), vec!["b", "d"]),
+        (format!("name%20notin%20({values},b,d)"), vec!["a", "c", "e"]),
+    ] {
+        let list = f.get(&format!("{MAPS}?labelSelector={selector}")).await;
+        assert_eq!(list.names(), expected, "{}", &selector[..20]);
+    }
+    for selector in [format!("{absent},!"), format!("name%20in%20({values}")] {
+        let refused = f.get(&format!("{MAPS}?labelSelector={selector}")).await;
+        assert_eq!(refused.code, StatusCode::BAD_REQUEST);
+        let message = refused.message();
+        assert!(message.starts_with("unable to parse requirement: "), "{message:.200}");
+    }
+}
+
+#[tokio::test]
 async fn kinds_have_selectable_fields_of_their_own() {
     let f = Fixture::new().await;
     let pods = "/api/v1/namespaces/a/pods";

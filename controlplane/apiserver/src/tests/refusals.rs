@@ -195,6 +195,37 @@ async fn bodies_that_are_not_json_are_shown_by_their_first_bytes() {
     assert!(message.ends_with("(7b2261223a)"), "{message}");
 }
 
+/// As in Kubernetes nothing that is sent is unpacked, so that a small body cannot become a large one.
+#[tokio::test]
+async fn compressed_bodies_are_no_objects() {
+    let f = Fixture::new().await;
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut bomb, &vec![b' '; 8 << 20]).expect("memory takes it");
+    let bomb = bomb.finish().expect("memory takes it");
+    assert!(bomb.len() < 100_000, "{} bytes", bomb.len());
+    f.config_map("x", json!({})).await;
+    for (method, target, media, says) in [
+        ("POST", MAPS.to_owned(), "application/json", "(1f8b"),
+        ("POST", MAPS.to_owned(), "application/yaml", ""),
+        ("POST", MAPS.to_owned(), "application/vnd.kubernetes.protobuf", ""),
+        ("PATCH", format!("{MAPS}/x"), "application/merge-patch+json", ""),
+        (
+            "PATCH",
+            format!("{MAPS}/x?fieldManager=test"),
+            "application/apply-patch+yaml",
+            "",
+        ),
+        ("DELETE", format!("{MAPS}/x"), "application/json", ""),
+    ] {
+        let headers = [("content-type", media), ("content-encoding", "gzip")];
+        let answer = f.send_with(method, &target, &headers, bomb.clone()).await;
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST, "{method} {media}: {answer:?}");
+        assert_eq!(answer.at("/kind"), "Status", "{method} {media}");
+        assert!(answer.message().contains(says), "{method} {media}: {answer:?}");
+    }
+    assert_eq!(f.get(MAPS).await.names(), ["x"]);
+}
+
 #[tokio::test]
 async fn deep_nesting_is_refused_and_nothing_panics() {
     let f = Fixture::new().await;

@@ -13,7 +13,7 @@ pub(crate) mod tls;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::names::GroupResource;
@@ -37,13 +37,6 @@ use crate::registry::reader::Reader;
 const MAX_ANSWER: usize = 32 << 20;
 /// Clients that are kept: more than one for each webhook is not needed.
 const MAX_CLIENTS: usize = 256;
-/// Where systems keep the authorities that they trust.
-const SYSTEM_ROOTS: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
-
 /// Where a webhook is, and by whom its certificate is signed: a `clientConfig`, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -303,38 +296,9 @@ fn ready(slice: &api::Object, port_name: &str) -> Vec<SocketAddr> {
     addresses.collect()
 }
 
-/// Whom a bundle has one believe; an empty one leaves it to the system.
-pub(crate) fn roots(ca_bundle: &[u8]) -> Result<RootCertStore, CallError> {
-    let mut roots = RootCertStore::empty();
-    if ca_bundle.is_empty() {
-        roots.clone_from(system_roots());
-    } else {
-        let (added, _) =
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca_bundle).filter_map(Result::ok));
-        if added == 0 {
-            return Err(CallError::CaBundle);
-        }
-    }
-    Ok(roots)
-}
-
 /// How servers are spoken to whose certificates are signed by the authorities of a bundle.
 pub(crate) fn client_config(ca_bundle: &[u8]) -> Result<Arc<ClientConfig>, CallError> {
     tls::config(ca_bundle, false, None).map_err(|_| CallError::CaBundle)
-}
-
-/// The authorities that this machine trusts, read once.
-fn system_roots() -> &'static RootCertStore {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        let bundle = SYSTEM_ROOTS
-            .iter()
-            .find_map(|path| std::fs::read(path).ok())
-            .unwrap_or_default();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok));
-        roots
-    })
 }
 
 /// Whether a bundle holds certificates and nothing else: what is wrong with it otherwise.

@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, crypto::aws_lc_rs};
+use ::trust::Authorities;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-
-use crate::roots;
 
 /// Client settings that trust the node's authorities and the given ones. Certificates that cannot be read are skipped.
 pub(crate) fn client_config(cluster_authorities: Option<&[u8]>) -> Arc<ClientConfig> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs offers the default versions")
-        .with_root_certificates(roots::with(cluster_authorities))
-        .with_no_client_auth();
-    Arc::new(config)
+    let mut authorities = Authorities::of_machine();
+    if let Some(pem) = cluster_authorities {
+        authorities.add(pem);
+    }
+    Arc::new(authorities.client().with_no_client_auth())
 }
 
 /// The name a server must prove; `None`: neither a name nor an address.

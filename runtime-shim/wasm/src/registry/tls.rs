@@ -1,30 +1,23 @@
 //! Whom a connection to a registry trusts, and by what certificate it shows itself.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path};
 
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
+use ::trust::Authorities;
+use rustls::ClientConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{error::RegistryError, hosts::Trust};
-use crate::roots;
 
 /// Client settings that trust the machine's authorities and those of the endpoint. Reads files.
 pub(super) fn config(trust: &Trust) -> Result<ClientConfig, RegistryError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs offers the default versions");
     let builder = if trust.skip_verify {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        ::trust::anybody()
     } else {
-        let authorities = trust.ca.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
-        builder.with_root_certificates(roots::with(authorities.iter().map(Vec::as_slice)))
+        let mut authorities = Authorities::of_machine();
+        for path in &trust.ca {
+            authorities.add(&read(path)?);
+        }
+        authorities.client()
     };
     match &trust.client {
         None => Ok(builder.with_no_client_auth()),
@@ -55,43 +48,4 @@ fn read(path: &Path) -> Result<Vec<u8>, RegistryError> {
 fn unusable(path: &Path, error: impl std::error::Error) -> RegistryError {
     let text = format!("{} cannot be used: {error}", path.display());
     RegistryError::Hosts(io::Error::other(text).into())
-}
-
-/// Believes every server: `skip_verify`.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _stapled: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

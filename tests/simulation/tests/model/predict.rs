@@ -24,6 +24,8 @@ pub enum Then {
     Same,
     Put,
     Gone,
+    /// It is put, and gone at the next moment.
+    Ended,
 }
 
 /// What a write answers with, and what it does. The uid and revision of something new are for the server to say.
@@ -267,7 +269,9 @@ pub fn deleted(kind: Kind, old: &Object, options: &DeleteOptions) -> Outcome {
     object.deleting = Some(period);
     object.generation += i64::from(old.deleting.is_none() && kind.counts_generations());
     let stays = (kind == Kind::Namespace && old.deleting.is_none()) || period > 0 || !object.is_finalized(kind);
+    let is_news = kind == Kind::Pod && old.deleting.is_none_or(|left| left > 0);
     let then = match stays {
+        false if is_news => Then::Ended,
         false => Then::Gone,
         true if object == *old => Then::Same,
         true => Then::Put,

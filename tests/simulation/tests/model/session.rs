@@ -212,11 +212,23 @@ impl Session {
         let (one, two) = (self.ask(client, &writes.0), self.ask(other, &writes.1));
         let (first, second) = tokio::join!(self.answer(&one), self.answer(&two));
         let before = (self.world.clone(), self.tally.clone());
-        let forth = (one.judge)(self, &first).and_then(|()| (two.judge)(self, &second));
-        let Err(forth) = forth else { return Ok(()) };
-        (self.world, self.tally) = before;
-        let back = (two.judge)(self, &second).and_then(|()| (one.judge)(self, &first));
-        back.map_err(|back| format!("one before the other: {forth}\nthe other before the one: {back}"))
+        let mut said = String::new();
+        // An object may be marked before the other's write and gone after it.
+        for parted in [false, true] {
+            for (words, orders) in [
+                ("one before the other", [(&one, &first), (&two, &second)]),
+                ("the other before the one", [(&two, &second), (&one, &first)]),
+            ] {
+                (self.world, self.tally) = before.clone();
+                self.world.ending = parted.then(Vec::new);
+                let [(one, first), (two, second)] = orders;
+                let judged = (one.judge)(self, first).and_then(|()| (two.judge)(self, second));
+                self.world.go();
+                let Err(why) = judged else { return Ok(()) };
+                said.push_str(&format!("{words}: {why}\n"));
+            }
+        }
+        Err(said)
     }
 
     /// Sends a request and reads its whole answer.
@@ -291,8 +303,9 @@ impl Session {
                 self.world.mark(revision);
             }
             Then::Gone => self.world.put(id.clone(), None),
+            Then::Ended => self.world.end(id.clone(), told.clone()),
         }
-        if !dry && then != Then::Gone && shows != Shows::Scale {
+        if !dry && !matches!(then, Then::Gone | Then::Ended) && shows != Shows::Scale {
             self.world
                 .seen
                 .entry(id.clone())
@@ -343,7 +356,7 @@ impl Session {
         let moved = match outcome.then {
             _ if dry || gone => true,
             Then::Same => found.revision == wanted.revision,
-            Then::Put | Then::Gone => found.revision > latest,
+            Then::Put | Then::Gone | Then::Ended => found.revision > latest,
         };
         wanted.revision = found.revision;
         if gone && shows == Shows::Deletion {

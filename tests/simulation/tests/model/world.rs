@@ -51,6 +51,8 @@ pub struct World {
     /// What was read of each object, oldest first.
     pub seen: BTreeMap<Id, Vec<(Object, Value)>>,
     pub pages: Vec<Page>,
+    /// What is marked and not yet gone, where something else may happen between the two.
+    pub ending: Option<Vec<Id>>,
 }
 
 impl World {
@@ -62,6 +64,7 @@ impl World {
             marks: Vec::new(),
             seen: BTreeMap::new(),
             pages: Vec::new(),
+            ending: None,
         }
     }
 
@@ -118,6 +121,24 @@ impl World {
             after,
             together: None,
         });
+    }
+
+    /// Records the last moment of an object.
+    pub fn end(&mut self, id: Id, marked: Object) {
+        self.put(id.clone(), Some(marked));
+        match &mut self.ending {
+            Some(ending) => ending.push(id),
+            None => self.put(id, None),
+        }
+    }
+
+    /// What was kept for a moment goes, unless somebody else has seen to that.
+    pub fn go(&mut self) {
+        for id in self.ending.take().into_iter().flatten() {
+            if self.now.contains_key(&id) {
+                self.put(id, None);
+            }
+        }
     }
 
     /// Records a revision that the server told of what is now.

@@ -492,8 +492,16 @@ impl Session {
         let (begun, marked) = (self.world.log.len(), self.world.marks.len());
         for (id, old) in selected {
             let outcome = predict::deleted(id.kind, &old, options);
-            if outcome.then == predict::Then::Gone {
-                self.world.put(id, None);
+            if matches!(outcome.then, predict::Then::Gone | predict::Then::Ended) {
+                // At which revision it was marked, nobody is told.
+                let marked = Object {
+                    revision: 0,
+                    ..outcome.object
+                };
+                match outcome.then {
+                    predict::Then::Ended => self.world.end(id, marked),
+                    _ => self.world.put(id, None),
+                }
                 continue;
             }
             let path = Self::path(&id, "", Client::One, false);

@@ -28,12 +28,21 @@ pub(crate) enum Deletion {
     Pending(Bytes, Vec<String>),
 }
 
+impl Deletion {
+    /// Whether it is this object that was removed, and not one of the same name.
+    fn is_of(&self, object: &Object) -> bool {
+        matches!(self, Deletion::Removed(_, uid, _) if uid == object.uid())
+    }
+}
+
 /// What a delete does to an object.
 #[derive(Debug, PartialEq)]
 enum Plan {
     Remove,
     /// Replace it by this one, which is marked as being deleted.
     Mark(Box<Object>),
+    /// The same, and remove it: who watches sees that it was given no time before it is gone, as in Kubernetes.
+    End(Box<Object>),
     /// It is being deleted already, and this delete changes nothing about that.
     Nothing,
 }
@@ -67,25 +76,41 @@ pub(crate) enum Answer {
 
 /// Deletes one object of the call's kind and namespace.
 pub(crate) async fn delete_object(call: &Call<'_>, name: &str, options: &DeleteOptions) -> Result<Deletion, Status> {
+    let removed = |gone: Current, warnings| Deletion::Removed(gone.bytes, gone.object.uid().to_owned(), warnings);
+    // What it was when it was marked, where somebody has come before it was removed.
+    let mut ended: Option<Deletion> = None;
     for _ in 0..ATTEMPTS {
-        let current = Current::load(call.endpoint, call.namespace(), name).await?;
-        let current = current.ok_or_else(|| call.not_found(name))?;
-        check_preconditions(call, &current.object, options)?;
-        let warnings = approve_delete(call, &current.object, options).await?;
-        let written = match plan(call.endpoint.resource(), &current.object, options, call.now) {
-            Plan::Nothing => return Ok(Deletion::Pending(current.bytes, warnings)),
-            Plan::Remove if options.dry_run || remove(call, &current).await? => {
-                return Ok(Deletion::Removed(
-                    current.bytes,
-                    current.object.uid().to_owned(),
-                    warnings,
-                ));
-            }
-            Plan::Remove => None,
-            Plan::Mark(marked) => mark(call, &current, *marked, options.dry_run).await?,
+        let Some(current) = Current::load(call.endpoint, call.namespace(), name).await? else {
+            return ended.ok_or_else(|| call.not_found(name));
         };
-        if let Some(bytes) = written {
-            return Ok(Deletion::Pending(bytes, warnings));
+        match ended {
+            Some(ended) if !ended.is_of(&current.object) => return Ok(ended),
+            Some(_) => {}
+            None => check_preconditions(call, &current.object, options)?,
+        }
+        let warnings = approve_delete(call, &current.object, options).await?;
+        match plan(call.endpoint.resource(), &current.object, options, call.now) {
+            Plan::Nothing => return Ok(Deletion::Pending(current.bytes, warnings)),
+            Plan::Remove => {
+                if options.dry_run || remove(call, &current).await? {
+                    return Ok(ended.unwrap_or_else(|| removed(current, warnings)));
+                }
+            }
+            Plan::Mark(new) => {
+                if let Some(marked) = mark(call, &current, *new, options.dry_run).await? {
+                    return Ok(Deletion::Pending(marked.bytes, warnings));
+                }
+            }
+            Plan::End(new) => {
+                if let Some(marked) = mark(call, &current, *new, options.dry_run).await? {
+                    let gone = options.dry_run || remove(call, &marked).await?;
+                    let deletion = removed(marked, warnings);
+                    if gone {
+                        return Ok(deletion);
+                    }
+                    ended = Some(deletion);
+                }
+            }
         }
     }
     Err(Status::modified(&call.endpoint.group_resource(), name))
@@ -141,7 +166,9 @@ fn plan(resource: &Resource, old: &Object, options: &DeleteOptions, now: Timesta
             0
         }
     };
+    let is_news = graceful.is_some() && (!old.is_deleting() || period > 0);
     match (held, grace) {
+        (false, 0) if is_news => Plan::End(Box::new(new)),
         (false, 0) => Plan::Remove,
         _ if new == *old => Plan::Nothing,
         _ => Plan::Mark(Box::new(new)),
@@ -188,7 +215,7 @@ fn set_propagation(object: &mut Object, propagation: Option<Propagation>) {
 }
 
 /// Writes the marked object; `None` when it has changed meanwhile.
-async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) -> Result<Option<Bytes>, Status> {
+async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) -> Result<Option<Current>, Status> {
     let kind = &call.endpoint.kind;
     kind.resource.strategy.prepare(
         &call.context(dry_run),
@@ -196,13 +223,17 @@ async fn mark(call: &Call<'_>, old: &Current, mut new: Object, dry_run: bool) ->
         &mut new,
     );
     if dry_run {
-        return Ok(Some(encode::served(&new)));
+        let bytes = encode::served(&new);
+        return Ok(Some(Current::written(new, bytes, old.revision)));
     }
     let bytes = encode::stored(&*convert::to_storage(call.endpoint, &new).await?);
     let mut write = Write::update(kind.key(call.namespace(), new.name()), bytes.clone(), old.revision);
     write.ttl = kind.resource.ttl;
     match call.server.backend.write(write).await.map_err(store_error)? {
-        Outcome::Committed(revision) | Outcome::Unchanged(revision) => Ok(Some(answered(kind, &new, &bytes, revision))),
+        Outcome::Committed(revision) | Outcome::Unchanged(revision) => {
+            let bytes = answered(kind, &new, &bytes, revision);
+            Ok(Some(Current::written(new, bytes, revision)))
+        }
         Outcome::Conflict { .. } => Ok(None),
     }
 }

@@ -40,6 +40,16 @@ pub(crate) struct Current {
 }
 
 impl Current {
+    /// An object as it was just written.
+    pub(super) fn written(object: Object, bytes: Bytes, revision: Revision) -> Self {
+        Current {
+            object,
+            bytes,
+            revision,
+            stale: false,
+        }
+    }
+
     /// Reads an object as of now; every write acknowledged before is seen.
     pub(crate) async fn load(endpoint: &Endpoint, namespace: Option<&str>, name: &str) -> Result<Option<Self>, Status> {
         let kind = &endpoint.kind;
