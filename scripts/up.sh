@@ -31,7 +31,11 @@ step "loading the example's image"
 "$binary" image load --data-dir "$data" examples/hello/hello.wasm hello:1
 step "deploying examples/hello"
 k apply -f examples/hello/
-k rollout status deployment/hello --timeout=120s
+if ! k rollout status deployment/hello --timeout=120s; then
+  # Why is in the events, and without a cluster that works nobody knows yet how to ask for them.
+  k get events --field-selector type=Warning >&2
+  exit 1
+fi
 
 address=$(k get service hello -o 'jsonpath={.spec.clusterIP}')
 node_port=$(k get service hello -o 'jsonpath={.spec.ports[0].nodePort}')
