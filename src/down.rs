@@ -77,6 +77,10 @@ async fn end_node(directory: &DataDir) -> anyhow::Result<()> {
     })
     .await;
     wasm.down().await?;
+    // Sandbox hosts have theirs below the same parent.
+    if let Some(cluster_id) = machine::makes_networks().then(|| machine::cluster_id(directory.path())) {
+        agent::remove_cgroups(&cluster_id);
+    }
     if let (Ok(()), Some(used)) = (&ended, used) {
         used.ended().await?;
     }

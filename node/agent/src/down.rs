@@ -41,11 +41,15 @@ pub async fn down(left: Leftovers) -> Result<(), Error> {
     let Some(cluster_id) = left.cluster_id else {
         return Ok(());
     };
-    kubelet::remove_cgroups(&crate::cgroup_prefix(&cluster_id));
     let netns = network::netns_path(&cluster_id);
     let netns = Some(&*netns).filter(|path| path.exists());
     proxy::remove(&cluster_id, netns).await.map_err(Error::RemoveServices)?;
     network::remove(&cluster_id).await.map_err(Error::RemoveNetwork)
+}
+
+/// Removes the cgroups of a cluster's pods, when all pods have ended and the runtimes have ended what they keep beside them.
+pub fn remove_cgroups(cluster_id: &str) {
+    kubelet::remove_cgroups(&crate::cgroup_prefix(cluster_id));
 }
 
 /// Every pod is tried, whatever becomes of the others; the first failure is told.

@@ -20,7 +20,7 @@ pub use ::dns::{Process as ClusterDns, process_main as cluster_dns};
 pub use ::network::{Conflist, conflist, container_network_name, gateway, link_name, netns_path};
 pub use ::proxy::{Claim, ClaimError, Held, Process as ServiceProxy, process_main as service_proxy};
 pub use api::cluster_dns::PORT as DNS_PORT;
-pub use down::{Leftovers, down};
+pub use down::{Leftovers, down, remove_cgroups};
 pub use kubelet::{CONTAINERS_UNAVAILABLE, EvictionHard, ImageGc, Limitation, ROOTLESS, Reserved, Thresholds, Tls};
 
 use crate::network::{NoNetwork, SharedNetwork};

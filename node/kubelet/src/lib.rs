@@ -180,7 +180,7 @@ pub enum Error {
 /// The data directory, the listener or the certificates cannot be used. Later failures are retried and logged.
 pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     config.client = config.client.named("kubelet");
-    let (runtime, operations) = metered::Metered::new(config.runtime);
+    let (runtime, operations) = metered::metered(config.runtime);
     config.runtime = runtime;
     config.metrics.push(operations);
     let data_dir = |source| Error::DataDir {

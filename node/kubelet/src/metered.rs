@@ -84,22 +84,19 @@ impl Metrics for Operations {
     }
 }
 
-/// A runtime whose operations are counted.
-pub(crate) struct Metered {
-    runtime: SharedRuntime,
-    operations: Arc<Operations>,
+/// The same runtime with its operations counted, and where the counts are.
+pub(crate) fn metered(runtime: SharedRuntime) -> (SharedRuntime, Arc<Operations>) {
+    let operations = Arc::new(Operations::new());
+    let metered = Metered {
+        runtime,
+        operations: operations.clone(),
+    };
+    (Arc::new(metered), operations)
 }
 
-impl Metered {
-    /// Also answers where the counts are.
-    pub(crate) fn new(runtime: SharedRuntime) -> (SharedRuntime, Arc<Operations>) {
-        let operations = Arc::new(Operations::new());
-        let metered = Self {
-            runtime,
-            operations: operations.clone(),
-        };
-        (Arc::new(metered), operations)
-    }
+struct Metered {
+    runtime: SharedRuntime,
+    operations: Arc<Operations>,
 }
 
 #[async_trait]
