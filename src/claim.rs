@@ -132,8 +132,8 @@ impl Claim {
         let taken = ranges.into_iter().find(|(_, own, _, range, _)| overlap(*own, *range));
         if let Some((what, own, whose, range, flag)) = taken {
             return Some(format!(
-                "{what} {own} overlaps {range}, where the cluster of {theirs} has its {whose}; choose another with {flag}, or \
-                 end that one with 'wherry down --data-dir {theirs}'"
+                "{what} {own} overlaps {range}, where the cluster of {theirs} has its {whose}; end that one with \
+                 'wherry down --data-dir {theirs}', or choose another with {flag}"
             ));
         }
         let (ports, taken) = (ours.node_ports?, other.node_ports?);
