@@ -17,6 +17,10 @@ use cri::CgroupDriver;
 
 use crate::{pod::Pod, resources};
 
+mod leftover;
+
+pub(crate) use leftover::remove_all;
+
 /// Where the kernel's interface is mounted.
 pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -190,56 +194,6 @@ impl Cgroups {
         }
         Ok(())
     }
-
-    /// Removes the pod's cgroup, of whichever class it was, and what the runtime left in it. Blocking.
-    pub(crate) fn remove(&self, uid: &str) {
-        for class in ["Guaranteed", "Burstable", "BestEffort"] {
-            let path = self.path(&self.of_pod(class, uid));
-            let mut hierarchies = self.hierarchies();
-            if !self.is_unified() {
-                // The runtime made it in every hierarchy.
-                let all = fs::read_dir(&self.mount).into_iter().flatten().flatten();
-                hierarchies = all.map(|entry| entry.path()).collect();
-            }
-            for directory in hierarchies.into_iter().map(|h| h.join(&path)).filter(|d| d.is_dir()) {
-                if let Err(error) = remove_tree(&directory) {
-                    tracing::debug!(directory = %directory.display(), %error, "cannot remove a cgroup yet");
-                }
-            }
-        }
-    }
-}
-
-/// How often, and after which pause, it is tried again to remove what is in use.
-const TRIES: usize = 20;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
-
-/// Removes all cgroups below a prefix, when all pods have ended: those of the last processes are in use for a moment longer.
-/// What is in use after that stays. Blocking.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "runs where blocking is expected, and the first hierarchies tell nobody when a cgroup has emptied"
-)]
-pub(crate) fn remove_all(mount: &Path, prefix: &str) {
-    let slice = format!("{}.slice", prefix.replace('-', "_"));
-    let hierarchies = fs::read_dir(mount)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
-    let places = std::iter::once(mount.to_owned()).chain(hierarchies);
-    let directories = places.flat_map(|place| [place.join(prefix), place.join(&slice)]);
-    for directory in directories.filter(|path| path.is_dir()) {
-        let mut tries = TRIES;
-        while let Err(error) = remove_tree(&directory) {
-            tries -= 1;
-            if tries == 0 {
-                tracing::warn!(directory = %directory.display(), %error, "cannot remove a cgroup");
-                break;
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
 }
 
 /// Lets the cgroups on the way to `path` have the controllers that pods are limited by.
@@ -271,17 +225,6 @@ fn refused(cgroup: &Path) -> u64 {
 /// never so few that an ordinary program does not run. Pure.
 pub(crate) fn pod_pids(of_node: u64) -> u64 {
     (of_node / 8).max(1024)
-}
-
-/// Removes a directory of cgroups: the files in it go by themselves.
-fn remove_tree(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    fs::remove_dir(directory)
 }
 
 /// The slices on the way to the last name: each repeats the names of those above it.
@@ -340,11 +283,11 @@ mod tests {
         serde_json::from_value(json!({"metadata": {"uid": "a-b"}, "spec": spec})).expect("pod")
     }
 
-    fn burstable() -> Pod {
+    pub(super) fn burstable() -> Pod {
         pod(json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "1Mi"}}))
     }
 
-    fn cgroups(mount: &Path, driver: CgroupDriver) -> Cgroups {
+    pub(super) fn cgroups(mount: &Path, driver: CgroupDriver) -> Cgroups {
         let (mount, prefix) = (mount.to_owned(), "wherry-x".to_owned());
         Cgroups {
             mount,
@@ -433,29 +376,5 @@ mod tests {
             texts(true),
             ["cpu.weight=20", "cpu.max=100000 100000", "memory.max=1048576"]
         );
-    }
-
-    #[test]
-    fn the_directories_come_and_go() {
-        let dir = tempfile::tempdir().expect("dir");
-        for controller in ["cpu", "memory", "freezer"] {
-            fs::create_dir(dir.path().join(controller)).expect("hierarchy");
-        }
-        let cgroups = cgroups(dir.path(), CgroupDriver::Cgroupfs);
-        cgroups.make(&burstable()).expect("made");
-        let own = Path::new("wherry-x/kubepods/burstable/poda-b");
-        assert!(dir.path().join("cpu").join(own).is_dir() && dir.path().join("memory").join(own).is_dir());
-        fs::create_dir_all(dir.path().join("freezer").join(own).join("container")).expect("the runtime's");
-        cgroups.remove("a-b");
-        for controller in ["cpu", "memory", "freezer"] {
-            let class = dir.path().join(controller).join(own);
-            assert!(!class.exists(), "{controller}");
-        }
-        assert!(
-            dir.path().join("cpu/wherry-x/kubepods/burstable").is_dir(),
-            "others may be in it"
-        );
-        remove_all(dir.path(), "wherry-x");
-        assert!(!dir.path().join("cpu/wherry-x").exists() && dir.path().join("cpu").is_dir());
     }
 }

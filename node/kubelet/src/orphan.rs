@@ -48,8 +48,8 @@ pub(crate) async fn end(shared: &Shared, uid: &str) {
         {
             let _ = std::fs::remove_dir_all(directory); // may be gone; the next sweep does not depend on it
         }
-        if let Some(cgroups) = cgroups {
-            cgroups.remove(&uid);
+        if let Some(Err(error)) = cgroups.map(|cgroups| cgroups.end(&uid)) {
+            tracing::warn!(uid, %error, "cannot remove the cgroup of a pod that the API does not know");
         }
         volumes::remove(&data_dir, &uid)
     });

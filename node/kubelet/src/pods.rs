@@ -274,20 +274,31 @@ impl Pods {
         }
     }
 
-    /// Ends what the runtime runs for pods that are neither listed nor being ended, and removes their directories.
+    /// Weighs the cgroup of burstable pods; UIDs of all pods that have cgroups.
+    async fn sweep_cgroups(&self) -> Vec<Arc<str>> {
+        let Some(cgroups) = self.shared.cgroups.clone() else {
+            return Vec::new();
+        };
+        let pods = self.shared.pods.list();
+        let sweep = move || {
+            cgroups.balance(pods.iter().map(|(_, pod)| &**pod));
+            cgroups.uids().into_iter().collect()
+        };
+        crate::blocking::run(sweep).await.unwrap_or_default() // it is tried again with the next sweep
+    }
+
+    /// Ends what runs for pods that are neither listed nor being ended, whether the runtime knows of it or only the kernel, and
+    /// removes their directories and cgroups.
     async fn sweep(&mut self, cluster: &mut Cluster) {
         self.sweep_volumes(cluster).await;
         self.shared.probes.keep(|uid| self.workers.contains_key(uid));
-        if let Some(cgroups) = &self.shared.cgroups {
-            let (cgroups, pods) = (cgroups.clone(), self.shared.pods.list());
-            let balance = move || cgroups.balance(pods.iter().map(|(_, pod)| &**pod));
-            let _ = crate::blocking::run(balance).await; // it is tried again with the next sweep
-        }
+        let mut found = self.sweep_cgroups().await;
         let unowned = |uid: &Arc<str>| !self.workers.contains_key(uid) && !self.orphans.contains(uid);
-        let mut found: Vec<Arc<str>> = self.shared.observer.uids().into_iter().filter(unowned).collect();
+        found.extend(self.shared.observer.uids());
         for of in [&*self.shared.data_dir, self.shared.csi.root()] {
-            found.extend(orphan::directories(of).into_iter().filter(unowned));
+            found.extend(orphan::directories(of));
         }
+        found.retain(unowned);
         found.sort();
         found.dedup();
         if found.is_empty() || cluster.verify(&self.shared.client).await != Verdict::Ours {

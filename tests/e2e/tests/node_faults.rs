@@ -221,7 +221,7 @@ fn whatever_is_killed_the_node_comes_to_what_the_api_says() {
             .flatten()
             .map(|entry| entry.file_name())
             .collect();
-        // None with a process in it. A shim that was starting when containerd died it forgets; it holds nothing.
+        // Also none of a sandbox that was starting when containerd died, of which it knows nothing any more.
         let cgroups = cgroups_of(&uids);
         let links = e2e::run(
             cluster.on_machine("ip").args(["-br", "link", "show", "type", "veth"]),
@@ -245,6 +245,70 @@ fn whatever_is_killed_the_node_comes_to_what_the_api_says() {
             false => Err(left),
         }
     });
+}
+
+#[test]
+fn what_the_runtime_has_forgotten_is_ended() {
+    need_root!();
+    let cluster = Cluster::start(Options {
+        containerd: true,
+        ..Options::default()
+    });
+    cluster.load_image(&Image::web("kept"), "web:1");
+    cluster
+        .kubectl(&["run", "kept", "--image=web:1", "--image-pull-policy=Never"])
+        .ok();
+    cluster
+        .kubectl(&["wait", "pod/kept", "--for=condition=Ready", "--timeout=60s"])
+        .ok();
+    let kept = cluster.get(&["pod", "kept"]);
+    let uid = kept["metadata"]["uid"].as_str().expect("a UID").to_owned();
+    let forgotten = "3b0f2a54-0000-4000-8000-000000000000".to_owned();
+    let mut process = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("a process");
+    let beside: Vec<String> = cgroups_of(std::slice::from_ref(&uid));
+    assert!(!beside.is_empty());
+    for cgroup in beside
+        .iter()
+        .map(|path| Path::new(path).with_file_name(format!("pod{forgotten}")))
+    {
+        let container = cgroup.join("container");
+        std::fs::create_dir_all(&container).expect("a cgroup");
+        if container.components().any(|part| part.as_os_str() == "cpuset") {
+            for of in [&cgroup, &container] {
+                inherit(of);
+            }
+        }
+        std::fs::write(container.join("cgroup.procs"), process.id().to_string()).expect("the process moves");
+    }
+    until("nothing is left", SOON, || {
+        let left = cgroups_of(std::slice::from_ref(&forgotten));
+        let ended = process.try_wait().expect("a child");
+        match left.is_empty() && ended.is_some() {
+            true => Ok(()),
+            false => Err(format!("{left:?}, {ended:?}")),
+        }
+    });
+    assert_eq!(
+        cgroups_of(std::slice::from_ref(&uid)),
+        beside,
+        "the pod that is known keeps its own"
+    );
+    assert_eq!(
+        cluster.get(&["pod", "kept"])["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+}
+
+/// Gives a cgroup of the first version the processors and the memory that the one above has: processes are not let in before.
+fn inherit(cgroup: &Path) {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let above = cgroup.parent().expect("one above").join(file);
+        let given = std::fs::read_to_string(above).expect("a file of the kernel's");
+        std::fs::write(cgroup.join(file), given).expect("the cgroup takes it");
+    }
 }
 
 const KEPT: &str = r#"

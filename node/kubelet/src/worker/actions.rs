@@ -157,8 +157,8 @@ impl Context {
         let (data_dir, uid) = (self.shared.data_dir.clone(), self.pod.metadata.uid.clone());
         let cgroups = self.shared.cgroups.clone();
         let work = move || {
-            if let Some(cgroups) = cgroups {
-                cgroups.remove(&uid);
+            if let Some(Err(error)) = cgroups.map(|cgroups| cgroups.remove(&uid)) {
+                tracing::debug!(%error, "cannot remove a cgroup yet: the next sweep does");
             }
             volumes::remove(&data_dir, &uid)
         };
