@@ -3,7 +3,9 @@
 //! The rules are those of Kubernetes' image garbage collector (Kubernetes documentation, "Garbage collection of unused
 //! containers and images"): above the high threshold images are removed until the low one is reached; an image that a
 //! container was made of, or that a pod of this node names, stays, and so does one that came just now. With an image goes
-//! the code that was compiled of it. Which images go is decided purely, in [`Seen::candidates`].
+//! the code that was compiled of it. Before a pod has to go for the disk's sake every image that may go does, whatever the
+//! thresholds ("Node-pressure Eviction", "Reclaiming node level resources"). Which images go is decided purely, in
+//! [`Seen::candidates`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +15,7 @@ use std::{
 };
 
 use client::events::Type;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{node, shared::Shared};
@@ -114,7 +116,11 @@ struct Times {
     last_used: Option<Instant>,
 }
 
-/// What is remembered of the images of this node, by their id.
+/// What is remembered of the images of this node; held while some are being removed.
+#[derive(Default)]
+pub(crate) struct Images(Mutex<Seen>);
+
+/// The same, by their id.
 #[derive(Debug, Default)]
 struct Seen {
     images: BTreeMap<String, Times>,
@@ -158,19 +164,19 @@ impl Seen {
 
 /// Collects until `shutdown`.
 pub(crate) async fn collect(shared: Arc<Shared>, shutdown: CancellationToken) {
-    if shared.thresholds.image_gc.is_off() {
-        return;
-    }
     // Until the pods are known, no image is known to be needed: after a reboot no container tells of it either.
     if shutdown.run_until_cancelled(shared.pods.synced()).await.is_none() {
         return;
     }
-    let mut seen = Seen::default();
+    let period = match shared.thresholds.image_gc.is_off() {
+        true => LOOK,
+        false => PERIOD,
+    };
     let mut pause = Duration::ZERO;
     while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        pause = match shutdown.run_until_cancelled(round(&shared, &mut seen)).await {
+        pause = match shutdown.run_until_cancelled(round(&shared)).await {
             None => return,
-            Some(Ok(Freed::Enough)) => PERIOD,
+            Some(Ok(Freed::Enough)) => period,
             Some(Ok(Freed::TooLittle { wanted, freed })) => {
                 let note = format!(
                     "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only \
@@ -200,33 +206,51 @@ enum Freed {
     TooLittle { wanted: u64, freed: u64 },
 }
 
-async fn round(shared: &Shared, seen: &mut Seen) -> Result<Freed, cri::Error> {
+async fn round(shared: &Shared) -> Result<Freed, cri::Error> {
+    let mut seen = shared.images.0.lock().await;
     let place = fullest(shared).await;
-    let (now, before) = (Instant::now(), disk(&place));
-    let wanted = before.to_free(shared.thresholds.image_gc);
-    if wanted == 0 && seen.looked.is_some_and(|at| now.duration_since(at) < LOOK) {
-        return Ok(Freed::Enough);
+    let wanted = disk(&place).to_free(shared.thresholds.image_gc);
+    if wanted > 0 {
+        return free(shared, &mut seen, &place, wanted).await;
     }
+    let now = Instant::now();
+    if seen.looked.is_none_or(|at| now.duration_since(at) >= LOOK) {
+        let present = shared.runtime.list_images().await?;
+        seen.look(&present, &in_use(shared).await, now);
+    }
+    Ok(Freed::Enough)
+}
+
+/// Removes all images that may go, whatever the thresholds: before pods have to.
+pub(crate) async fn free_unused(shared: &Shared) {
+    let mut seen = shared.images.0.lock().await;
+    let place = fullest(shared).await;
+    if let Err(error) = free(shared, &mut seen, &place, u64::MAX).await {
+        tell(shared, "ImageGCFailed", error.chain());
+    }
+}
+
+/// Removes images until so many bytes are free that were not, or none is left that may go.
+async fn free(shared: &Shared, seen: &mut Seen, place: &Path, wanted: u64) -> Result<Freed, cri::Error> {
+    let (now, before) = (Instant::now(), disk(place));
     let present = shared.runtime.list_images().await?;
     let used = in_use(shared).await;
     seen.look(&present, &used, now);
-    if wanted == 0 {
-        return Ok(Freed::Enough);
-    }
-    tracing::info!(
-        used = before.used_percent(),
-        wanted,
-        "the disk fills; images that nothing uses go"
-    );
+    let freed = || disk(place).available.saturating_sub(before.available);
     for id in seen.candidates(&present, &used, now) {
         shared.runtime.remove_image(&id).await?;
-        let freed = disk(&place).available.saturating_sub(before.available);
-        tracing::info!(image = id, freed, "removed an image that nothing uses");
+        let (used, freed) = (before.used_percent(), freed());
+        tracing::info!(
+            image = id,
+            used,
+            freed,
+            "the disk fills: removed an image that nothing uses"
+        );
         if freed >= wanted {
             return Ok(Freed::Enough);
         }
     }
-    let freed = disk(&place).available.saturating_sub(before.available);
+    let freed = freed();
     Ok(Freed::TooLittle { wanted, freed })
 }
 

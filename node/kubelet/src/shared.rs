@@ -15,6 +15,7 @@ use crate::{
     env::Service,
     eviction::Evictions,
     history::History,
+    images::Images,
     node::{Strain, Thresholds},
     objects::Warm,
     observer::Observer,
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) thresholds: Thresholds,
     pub(crate) strain: Arc<Strain>,
     pub(crate) evictions: Evictions,
+    pub(crate) images: Images,
     pub(crate) probes: Tally,
     pub(crate) users: UserNamespaces,
     /// What was used in the last hour.

@@ -216,6 +216,59 @@ fn a_disk_that_runs_short_costs_pods_in_kubernetes_order() {
     std::fs::remove_file(filler).expect("the file is there");
 }
 
+/// A module of so many MiB that does nothing.
+fn large_module(mebibytes: usize, path: &Path) {
+    let mut wasm = b"\0asm\x01\0\0\0\0".to_vec();
+    let section = 2 + (mebibytes << 20);
+    // LEB128, in five bytes.
+    wasm.extend((0..5).map(|n| ((section >> (7 * n)) & 0x7f) as u8 | if n < 4 { 0x80 } else { 0 }));
+    wasm.extend(b"\x01x");
+    wasm.resize(wasm.len() + (mebibytes << 20), 0);
+    std::fs::write(path, wasm).expect("a file");
+}
+
+#[test]
+fn images_that_nothing_uses_go_before_pods_do() {
+    need_root!();
+    let mut cluster = Cluster::start(Options {
+        disk: Some(512),
+        arguments: vec![
+            "--eviction-hard=nodefs.available<100Mi".into(),
+            "--eviction-pressure-transition-period=1s".into(),
+        ],
+        ..Options::default()
+    });
+    cluster
+        .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
+        .ok();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let large = scratch.path().join("large.wasm");
+    large_module(60, &large);
+    cluster.load(&large, "large:1").ok();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: main, image: 'hello:1', ports: \
+               [{containerPort: 8080}]}]}\n";
+    apply(&cluster, "default", pod);
+    until_running(&cluster, "default", &["web"]);
+    // To an agent that has just started all images are old.
+    cluster.crash();
+    cluster.up();
+    until_node(&cluster, "DiskPressure", "disk-pressure", false);
+
+    let filler = leave(80 << 20, &cluster.data());
+    let images = || run(&mut cluster.wherry("image ls"), "").ok();
+    until("the image has gone", SOON, || match images() {
+        listed if listed.contains("library/large") => Err(listed),
+        _ => Ok(()),
+    });
+    assert!(images().contains("library/hello"), "it is in use: {}", images());
+    until_node(&cluster, "DiskPressure", "disk-pressure", false);
+    let events = cluster.kubectl(&["get", "events", "-A"]).ok();
+    assert!(events.contains("Attempting to reclaim ephemeral-storage"), "{events}");
+    assert!(!events.contains("Evicted"), "{events}");
+    assert_eq!(cluster.get(&["pod", "web"])["status"]["phase"], "Running");
+    std::fs::remove_file(filler).expect("the file is there");
+}
+
 #[test]
 fn without_memory_only_what_the_node_needs_stays() {
     need_root!();

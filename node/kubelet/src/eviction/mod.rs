@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events::PodEvents,
+    images,
     node::{self, Signal},
     pod::Pod,
     shared::Shared,
@@ -120,13 +121,19 @@ async fn look(shared: &Arc<Shared>) {
         }
     }
     let is_left = |uid: &str| volumes::pod_dir(&shared.data_dir, uid).exists();
-    if let Some((signal, what)) = pressed.filter(|_| !evicted && !shared.evictions.is_any_ending(is_left)) {
+    if let Some((signal, _)) = pressed.filter(|_| !evicted && !shared.evictions.is_any_ending(is_left)) {
         let note = format!("Attempting to reclaim {}", signal.resource());
         let node = node::reference(&shared.node_name);
         shared
             .recorder
             .event(&node, Type::Warning, "EvictionThresholdMet", "", note);
-        relieve(shared, signal, &what, &active, &disk).await;
+        if is_of_disk(&signal) {
+            images::free_unused(shared).await;
+        }
+        // What has been freed may be enough.
+        if let Some((signal, what)) = self::pressed(shared).await {
+            relieve(shared, signal, &what, &active, &disk).await;
+        }
     }
 }
 

@@ -261,6 +261,7 @@ impl Fixture {
             thresholds: crate::Thresholds::default(),
             strain: Arc::new(crate::node::Strain::new(std::time::Duration::ZERO)),
             evictions: crate::eviction::Evictions::default(),
+            images: crate::images::Images::default(),
             probes: crate::probes::Tally::default(),
             users: crate::user_namespaces::UserNamespaces::default(),
         });
