@@ -165,6 +165,7 @@ impl Node<'_> {
             network: machine::network(path, self.options.ranges.cluster_cidr, self.options.ranges.service_cidr),
             service_proxy: machine::service_proxy(path, self.addresses),
             limitation,
+            host_ports: wasm.host_ports(),
             runtime: Arc::new(shim::Dispatch::new(wasm.clone(), others)),
             api_listener: kubelet_listener(self.address)?,
             api_tls: kubelet_tls(control_plane)?,

@@ -57,6 +57,8 @@ pub struct Config {
     pub limitation: Option<Limitation>,
     /// What runs the pods; it has adopted those that run already.
     pub runtime: cri::SharedRuntime,
+    /// Ports of the node that lead to pods and that the runtime does not lead there itself, by the sandbox.
+    pub host_ports: watch::Receiver<BTreeMap<cri::SandboxId, cri::HostPorts>>,
     /// Where the kubelet API listens, 10250 by default.
     pub api_listener: std::net::TcpListener,
     pub api_tls: Tls,
@@ -247,6 +249,7 @@ fn proxy(
 ) -> impl Future<Output = ()> + use<> {
     let (network, process) = (config.network.clone(), config.service_proxy.clone());
     let (informers, node_name, node_ips) = (informers.clone(), config.node_name.clone(), config.node_ips.clone());
+    let host_ports = config.host_ports.clone();
     let recorder = Recorder::new(
         config.client.clone().named("kube-proxy"),
         "service-proxy",
@@ -268,6 +271,7 @@ fn proxy(
         };
         let settings = ::proxy::Config {
             informers,
+            host_ports,
             recorder,
             node_name,
             node_ips,

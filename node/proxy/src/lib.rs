@@ -1,7 +1,7 @@
 //! Services on this node: what kube-proxy is in Kubernetes.
 //!
-//! A snapshot loop over two inputs, Services and EndpointSlices. `model` decides what each port of each Service leads
-//! to. As root, `rules` says it in nftables' terms, `ruleset` finds the commands that lead there from what was applied, and
+//! A snapshot loop over three inputs: Services, EndpointSlices, and the ports of the node that single pods have. `model`
+//! decides what each port leads to. As root, `rules` says it in nftables' terms, `ruleset` finds the commands that lead there from what was applied, and
 //! `nftables` runs them, in the node's namespace and in the one that Wasm pods share. What the kernel does not do,
 //! `userspace` does by listeners of its own: node ports on 127.0.0.1, and everything where there is no root. `health` tells
 //! load balancers which nodes have endpoints. While the API
@@ -17,7 +17,7 @@ mod rules;
 mod ruleset;
 mod userspace;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,8 +25,9 @@ use std::time::Duration;
 use api::NamespacedName;
 use client::events::{ObjectRef, Recorder, Type};
 use client::{Informer, Informers, MetaObject, Scope, kinds, snapshot};
+use cri::{HostPorts, SandboxId};
 use ipnet::IpNet;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use conntrack::Leads;
 pub use error::Error;
 use health::Checks;
-use model::{Here, Model};
+use model::{Here, Model, PortId};
 use nftables::Table;
 use objects::{EndpointSlice, Service};
 use rules::{Addresses, Family, Place};
@@ -55,7 +56,9 @@ const RESYNC: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// Where Services and EndpointSlices come from.
     pub informers: Informers,
-    /// Tells users of Services that cannot be listened for.
+    /// Ports of the node that lead to single pods, by the sandbox.
+    pub host_ports: watch::Receiver<BTreeMap<SandboxId, HostPorts>>,
+    /// Tells users of Services and pods that cannot be listened for.
     pub recorder: Recorder,
     /// The node's name, by which its own endpoints are known.
     pub node_name: String,
@@ -98,22 +101,33 @@ async fn follow(config: Config, launcher: Launcher, shutdown: CancellationToken)
         .get::<EndpointSlice>(&kinds::ENDPOINT_SLICE, Scope::All);
     let at = NamespacedName::cluster(&config.node_name);
     let node = config.informers.get_metadata(&kinds::NODE, Scope::Object(at));
-    let triggers = vec![services.version(), slices.version(), node.version(), holder.lost()];
+    let (led_again, led) = watch::channel(0);
+    let triggers = vec![services.version(), slices.version(), node.version(), holder.lost(), led];
     let state = Mutex::new(Proxy::new(&config, holder));
     let follow = async {
         services.synced().await;
         slices.synced().await;
         node.synced().await;
         snapshot::run("proxy", PERIOD, triggers, async || {
-            let model = current(&services, &slices, &node, &config.node_name);
-            let find = |namespace: &str, name: &str| services.get(&NamespacedName::new(namespace, name));
+            let led = config.host_ports.borrow().clone();
+            let model = current(&services, &slices, &node, &config.node_name, &led);
+            let find = |id: &PortId| whose(id, &services, &led);
             let mut state = state.lock().await;
             state.check_health(&services, &model, &config);
             state.sync(&model, &config.recorder, find).await
         })
         .await
     };
-    shutdown.run_until_cancelled(follow).await;
+    let counted = count(config.host_ports.clone(), led_again);
+    let both = Box::pin(async { tokio::join!(follow, counted) });
+    shutdown.run_until_cancelled(both).await;
+}
+
+/// Counts changes of `of`, until there can be none any more.
+async fn count<T>(mut of: watch::Receiver<T>, changes: watch::Sender<u64>) {
+    while of.changed().await.is_ok() {
+        changes.send_modify(|count| *count += 1);
+    }
 }
 
 /// Ends the processes that [`run`] has left listening; `directory` is that of [`Process`].
@@ -145,18 +159,41 @@ fn current(
     slices: &Informer<EndpointSlice>,
     node: &Informer<MetaObject>,
     node_name: &str,
+    led: &BTreeMap<SandboxId, HostPorts>,
 ) -> Model {
     let (services, slices) = (services.list(), slices.list());
     let own = node.get(&NamespacedName::cluster(node_name));
     let zone = own.as_ref().and_then(|node| node.metadata.labels.get(ZONE));
-    model::build(
+    let mut model = model::build(
         services.iter().map(|(_, service)| &**service),
         slices.iter().map(|(_, slice)| &**slice),
         Here {
             node: node_name,
             zone: zone.unwrap_or_default(),
         },
-    )
+    );
+    let ports = led.values().flat_map(model::host_ports);
+    model.extend(ports.map(|port| (port.id.clone(), port)));
+    model
+}
+
+/// The Service or the pod that a port is of, as events name it.
+fn whose(id: &PortId, services: &Informer<Service>, led: &BTreeMap<SandboxId, HostPorts>) -> Option<ObjectRef> {
+    let Some(name) = model::pod(id) else {
+        let service = services.get(&NamespacedName::new(&id.namespace, &id.name))?;
+        return Some(ObjectRef::of(&kinds::SERVICE, &service.metadata));
+    };
+    let pod = led
+        .values()
+        .find(|pod| pod.namespace == id.namespace && pod.name == name)?;
+    Some(ObjectRef {
+        kind: kinds::POD.kind.to_string(),
+        api_version: kinds::POD.api_version(),
+        namespace: pod.namespace.clone(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+        ..ObjectRef::default()
+    })
 }
 
 fn table(cluster_id: &str, family: Family, namespace: Option<PathBuf>) -> Table {
@@ -227,7 +264,7 @@ impl Proxy {
         &mut self,
         model: &Model,
         recorder: &Recorder,
-        find: impl Fn(&str, &str) -> Option<std::sync::Arc<Service>>,
+        find: impl Fn(&PortId) -> Option<ObjectRef>,
     ) -> Result<(), Error> {
         let table = userspace::table(model, &self.scope);
         let is_needed = userspace::is_needed(model, &self.scope);

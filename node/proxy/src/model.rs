@@ -1,11 +1,16 @@
-//! What this node is to do for every port of every Service. Pure: Services and EndpointSlices in, a sorted list out.
+//! What this node is to do for every port of every Service. Pure: Services and EndpointSlices in, a sorted list out. Ports of
+//! the node that pods have for themselves (`host_ports`) are told in the same terms.
 //!
 //! The rules are those of the Kubernetes documentation ("Virtual IPs and Service Proxies"). Load-balancer addresses are
 //! absent.
 
+mod host_ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+
+pub(crate) use host_ports::{host_ports, pod};
 
 use crate::objects::{Conditions, EndpointPort, EndpointSlice, For, Service, ServicePort};
 
@@ -86,7 +91,7 @@ impl Policy {
     }
 }
 
-/// One port of one Service.
+/// One port of one Service, or of one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
     pub(crate) id: PortId,

@@ -233,7 +233,12 @@ impl Rules {
     /// What happens to traffic to the external addresses and the node port of a port. Under the policy Local it can be
     /// both served and not, since pods and the node itself are served as under Cluster.
     fn external(&mut self, port: &Port, balanced: &Balanced) {
-        let external_ips = self.family.of(&port.external_ips).map(|address| (address, port.port));
+        // The kernel translates nothing to a loopback address: that is listened on.
+        let external_ips = self
+            .family
+            .of(&port.external_ips)
+            .filter(|address| !address.is_loopback());
+        let external_ips = external_ips.map(|address| (address, port.port));
         let external_ips = external_ips.map(|(address, number)| format!("{address} . {} . {number}", port.id.protocol));
         let keys: Vec<String> = external_ips.filter(|key| !self.is_claimed(key)).collect();
         if keys.is_empty() && port.node_port.is_none() {

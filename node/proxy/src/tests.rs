@@ -15,6 +15,9 @@ use crate::world::{A, B, NODE, VIP, World, can_run};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What ports of the node lead to.
+type Led = watch::Receiver<BTreeMap<SandboxId, HostPorts>>;
+
 /// The proxy of a node, in that node's namespace; ends when dropped.
 struct Running {
     shutdown: CancellationToken,
@@ -22,7 +25,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(world: &World, fake: &Fake, directory: &TempDir) -> Self {
+    fn start(world: &World, fake: &Fake, directory: &TempDir, host_ports: Led) -> Self {
         let process = process(directory.path(), "1");
         let shutdown = CancellationToken::new();
         let (node, pods, fake, quit) = (world.node.path(), world.pods.path(), fake.clone(), shutdown.clone());
@@ -35,6 +38,7 @@ impl Running {
             runtime.block_on(async {
                 let tasks = TaskTracker::new();
                 let config = Config {
+                    host_ports,
                     informers: Informers::new(fake.client(), tasks.clone(), quit.clone()),
                     recorder: Recorder::new(fake.client(), "proxy", "here", Clock::system(), &tasks, quit.clone()),
                     node_name: "here".into(),
@@ -116,7 +120,8 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
     world.pods.serve("a", A);
     world.pods.serve("b", B);
     let (fake, directory) = (Fake::new(), tempfile::tempdir().unwrap());
-    let running = Running::start(&world, &fake, &directory);
+    let (_none, led) = watch::channel(BTreeMap::new());
+    let running = Running::start(&world, &fake, &directory, led.clone());
     put_service(&fake);
     put_endpoints(&fake, &[A]);
     let (by_address, by_loopback) = (|| world.node.ask(None, VIP), || world.node.ask(None, "127.0.0.1:30080"));
@@ -135,7 +140,7 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
     assert!(is_from("b")(&by_loopback()), "nor on the loopback address");
 
     put_endpoints(&fake, &[A]);
-    let running = Running::start(&world, &fake, &directory);
+    let running = Running::start(&world, &fake, &directory, led);
     until("the next process takes over", by_address, is_from("a"));
     fake.down.store(true, std::sync::atomic::Ordering::SeqCst);
     fake.epoch.send_modify(|epoch| *epoch += 1);
@@ -156,6 +161,50 @@ fn follows_services_and_endpoints_and_leaves_the_rules_behind() {
     });
     removed.unwrap();
     assert!(by_address().is_err() && by_loopback().is_err(), "nothing is left");
+}
+
+#[test]
+fn ports_of_the_node_lead_to_pods_that_have_them() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new();
+    world.pods.serve("a", A);
+    let (fake, directory) = (Fake::new(), tempfile::tempdir().unwrap());
+    let (leads, led) = watch::channel(BTreeMap::new());
+    let running = Running::start(&world, &fake, &directory, led);
+    let port = |host_port, host_ip: &str| cri::PortMapping {
+        protocol: "TCP".to_owned(),
+        container_port: 8080,
+        host_port,
+        host_ip: host_ip.to_owned(),
+    };
+    let pod = HostPorts {
+        namespace: "default".to_owned(),
+        name: "web.1".to_owned(),
+        uid: "u".to_owned(),
+        ip: "10.128.1.2".parse().unwrap(),
+        ports: vec![port(8000, ""), port(8001, "127.0.0.1"), port(8002, NODE)],
+    };
+    leads.send_modify(|led| drop(led.insert(SandboxId("s".to_owned()), pod)));
+    let ask = |from: &world::Net, at: &str| from.ask(None, at);
+    let of_node = |port: u16| format!("{NODE}:{port}");
+    until("on every address", || ask(&world.node, &of_node(8000)), is_from("a"));
+    until("on 127.0.0.1", || ask(&world.node, "127.0.0.1:8000"), is_from("a"));
+    until("on that alone", || ask(&world.node, "127.0.0.1:8001"), is_from("a"));
+    until("on one address", || ask(&world.node, &of_node(8002)), is_from("a"));
+    assert!(ask(&world.node, &of_node(8001)).is_err());
+    assert!(ask(&world.node, "127.0.0.1:8002").is_err());
+    let beyond = ask(&world.beyond, &of_node(8000)).unwrap();
+    assert_eq!(beyond, format!("a {}", world::BEYOND), "the pod sees who asks");
+    leads.send_modify(BTreeMap::clear);
+    until("no longer", || ask(&world.node, &of_node(8000)), io::Result::is_err);
+    until(
+        "there neither",
+        || ask(&world.node, "127.0.0.1:8001"),
+        io::Result::is_err,
+    );
+    drop(running);
 }
 
 #[test]

@@ -81,6 +81,21 @@ pub struct PortMapping {
     pub host_ip: String,
 }
 
+/// A sandbox that answers at ports of the node by somebody else's doing: its runtime has no network plugin that leads there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPorts {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Where the pod answers.
+    pub ip: IpAddr,
+    /// Those with a port of the node, one or more.
+    pub ports: Vec<PortMapping>,
+}
+
 /// Whether a sandbox can hold running containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SandboxState {

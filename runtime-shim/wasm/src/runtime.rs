@@ -33,12 +33,13 @@ use std::{collections::BTreeMap, ffi::OsString, io, path::PathBuf, sync::Arc, ti
 use async_trait::async_trait;
 use cri::{
     Condition, Connection, Container, ContainerConfig, ContainerId, ContainerStats, Error, Event, ExecOutput,
-    ExecRequest, Features, Filesystem, FilesystemUsage, Handler, Image, ImportContent, Imported, PullImage,
+    ExecRequest, Features, Filesystem, FilesystemUsage, Handler, HostPorts, Image, ImportContent, Imported, PullImage,
     PulledImage, Resources, RuntimeConfig, Sandbox, SandboxConfig, SandboxId, SandboxStats, Session, Streams, Version,
     WasmProgram,
 };
 use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -192,6 +193,11 @@ impl Runtime {
             code,
             compiler,
         }))
+    }
+
+    /// What of the pods answers at ports of the node, now and from now on. To lead there is the caller's: nothing here may.
+    pub fn host_ports(&self) -> watch::Receiver<BTreeMap<SandboxId, HostPorts>> {
+        self.shared.model.lock().host_ports()
     }
 
     /// Ends all pods and their hosts, as `wherry down` does; images stay.

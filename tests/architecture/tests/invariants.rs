@@ -41,7 +41,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dashboard", &[]),
     ("network", &[]),
     ("resident", &[]),
-    ("proxy", &["api", "client", "resident"]),
+    ("proxy", &["api", "client", "cri", "resident"]),
     ("dns", &["api", "client", "resident"]),
     ("csi", &[]),
     ("kubelet", &["api", "client", "cri", "csi", "streaming"]),

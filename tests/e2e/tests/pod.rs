@@ -19,7 +19,11 @@ spec:
 "#;
 
 fn with_hello() -> Cluster {
-    let cluster = Cluster::start(Options::default());
+    with_hello_as(Options::default())
+}
+
+fn with_hello_as(options: Options) -> Cluster {
+    let cluster = Cluster::start(options);
     cluster
         .load(&repository().join("examples/hello/hello.wasm"), "hello:1")
         .ok();
@@ -149,4 +153,66 @@ fn guests_read_secrets_that_deny_others_and_single_files() {
     assert_eq!(said("secret"), "ok whispered\n");
     assert_eq!(said("file"), "ok colour: blue\n");
     assert_eq!(said("neighbour"), "failed no-entry\n");
+}
+
+const WITH_HOST_PORTS: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - name: hello
+    image: hello:1
+    ports:
+    - {name: everywhere, containerPort: 8080, hostPort: 18080}
+    - {name: loopback, containerPort: 8080, hostPort: 18081, hostIP: 127.0.0.1}
+    readinessProbe: {httpGet: {path: /healthz, port: 8080}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: second}
+spec: {containers: [{name: hello, image: hello:1, ports: [{containerPort: 8080, hostPort: 18080}]}]}
+"#;
+
+/// What answers at the ports of [`WITH_HOST_PORTS`], on the node's address and on 127.0.0.1.
+fn asked(cluster: &Cluster) -> [bool; 4] {
+    let node = cluster.get(&["nodes"])["items"][0]["status"]["addresses"][0]["address"].clone();
+    let node = node.as_str().expect("the node has an address");
+    [(node, 18080), ("127.0.0.1", 18080), (node, 18081), ("127.0.0.1", 18081)]
+        .map(|(at, port)| cluster.curl(&format!("http://{at}:{port}/")).success)
+}
+
+#[test]
+fn has_ports_of_the_node_with_root_and_without() {
+    need_root!();
+    for options in [Options::default(), Options::as_a_user()] {
+        let mut cluster = with_hello_as(options);
+        cluster.apply(WITH_HOST_PORTS).ok();
+        cluster
+            .kubectl(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"])
+            .ok();
+        let expected = [true, true, false, true];
+        let within = Duration::from_secs(30);
+        let answers = |cluster: &Cluster, wanted: [bool; 4]| {
+            until("the ports lead where they should", within, || match asked(cluster) {
+                now if now == wanted => Ok(()),
+                now => Err(format!("{now:?}")),
+            });
+        };
+        answers(&cluster, expected);
+        let second = cluster.kubectl(&["describe", "pod", "second"]).ok();
+        assert!(second.contains("didn't have free ports"), "{second}");
+
+        cluster.crash();
+        for port in [18080, 18081] {
+            cluster.curl(&format!("http://127.0.0.1:{port}/")).ok();
+        }
+        cluster.up();
+        answers(&cluster, expected);
+        cluster.kubectl(&["delete", "pod", "web", "--timeout=60s"]).ok();
+        cluster
+            .kubectl(&["wait", "--for=condition=Ready", "pod/second", "--timeout=60s"])
+            .ok();
+        answers(&cluster, [true, true, false, false]);
+    }
 }

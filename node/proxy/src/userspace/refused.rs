@@ -1,13 +1,11 @@
-//! What users are told of listeners that cannot be had: an event on the Service, once for each reason.
+//! What users are told of listeners that cannot be had: an event on the Service or the pod, once for each reason.
 
 use std::collections::BTreeMap;
 
 use client::events::{ObjectRef, Recorder, Type};
-use client::kinds;
 
 use super::protocol::{Key, Refusal};
-use crate::model::{Model, Protocol};
-use crate::objects::Service;
+use crate::model::{Model, PortId, Protocol};
 
 /// The first port that needs no privilege, where nothing else is said.
 const USUAL_START: u16 = 1024;
@@ -30,13 +28,13 @@ impl Refused {
         news
     }
 
-    /// Records events for what is new. `find` gives the Service of a namespace and a name.
+    /// Records events for what is new. `find` gives whose port one is.
     pub(crate) fn tell(
         &mut self,
         now: &BTreeMap<Key, Refusal>,
         model: &Model,
         recorder: &Recorder,
-        find: impl Fn(&str, &str) -> Option<std::sync::Arc<Service>>,
+        find: impl Fn(&PortId) -> Option<ObjectRef>,
     ) {
         let news = self.news(now);
         if news.is_empty() {
@@ -45,25 +43,22 @@ impl Refused {
         let start = unprivileged_start();
         for (key, refusal) in news {
             let note = note(key, &refusal, start);
-            tracing::warn!(note, "a Service is not listened for");
-            let service = owner(model, key).and_then(|(namespace, name)| find(namespace, name));
-            if let Some(service) = service {
-                let regarding = ObjectRef::of(&kinds::SERVICE, &service.metadata);
+            tracing::warn!(note, "a port is not listened on");
+            if let Some(regarding) = owner(model, key).and_then(&find) {
                 recorder.event(&regarding, Type::Warning, REASON, "Listen", note);
             }
         }
     }
 }
 
-/// The Service that an address belongs to.
-fn owner(model: &Model, key: Key) -> Option<(&str, &str)> {
+/// Whose an address is.
+fn owner(model: &Model, key: Key) -> Option<&PortId> {
     let of = |port: &&crate::model::Port| {
         let own = port.cluster_ips.contains(&key.at.ip()) || port.external_ips.contains(&key.at.ip());
         port.id.protocol == key.protocol
             && ((own && port.port == key.at.port()) || (!own && port.node_port == Some(key.at.port())))
     };
-    let port = model.values().find(of)?;
-    Some((&port.id.namespace, &port.id.name))
+    model.values().find(of).map(|port| &port.id)
 }
 
 fn note(key: Key, refusal: &Refusal, start: u16) -> String {

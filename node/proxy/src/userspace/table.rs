@@ -1,6 +1,6 @@
 //! From the model to the listeners that should be. Pure.
 //!
-//! As root only node ports on 127.0.0.1 are listened on: the kernel does the rest. Without root there is nobody else, and
+//! As root only what is on 127.0.0.1 is listened on: the kernel does the rest. Without root there is nobody else, and
 //! every address of a Service has a listener. What has no endpoint is not listened on, so that the kernel refuses it.
 //! SCTP is absent.
 
@@ -34,10 +34,10 @@ pub(crate) fn table(model: &Model, scope: &Scope) -> Table {
             let addresses = port.cluster_ips.iter().map(|ip| (*ip, port.port));
             claim(&mut table, port, addresses, port.internal);
         }
-        for port in served() {
-            let addresses = port.external_ips.iter().map(|ip| (*ip, port.port));
-            claim(&mut table, port, addresses, port.external);
-        }
+    }
+    for port in served() {
+        let addresses = external(port, scope).map(|ip| (ip, port.port));
+        claim(&mut table, port, addresses, port.external);
     }
     for port in served() {
         let addresses = scope.node_ports.iter().filter_map(|ip| Some((*ip, port.node_port?)));
@@ -48,7 +48,15 @@ pub(crate) fn table(model: &Model, scope: &Scope) -> Table {
 
 /// Whether there is a Service that is listened for as soon as it has endpoints, so that who listens had better be there.
 pub(crate) fn is_needed(model: &Model, scope: &Scope) -> bool {
-    model.values().any(|port| scope.addresses || port.node_port.is_some())
+    let is_listened_for =
+        |port: &Port| scope.addresses || port.node_port.is_some() || external(port, scope).next().is_some();
+    model.values().any(is_listened_for)
+}
+
+/// The external addresses that are listened on.
+fn external(port: &Port, scope: &Scope) -> impl Iterator<Item = IpAddr> {
+    let all = port.external_ips.iter().copied();
+    all.filter(|ip| scope.addresses || ip.is_loopback())
 }
 
 fn claim(table: &mut Table, port: &Port, addresses: impl Iterator<Item = (IpAddr, u16)>, policy: Policy) {

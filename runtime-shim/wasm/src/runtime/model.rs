@@ -4,6 +4,7 @@
 //! addresses are taken (they follow from the records), and which creations are under way, so that a repeated one gets the
 //! id and the address of the first.
 
+mod host_ports;
 mod truth;
 
 use std::{
@@ -12,9 +13,10 @@ use std::{
     time::Duration,
 };
 
-use cri::{Container, ContainerId, ContainerState, Event, Sandbox, SandboxId, SandboxState};
+use cri::{Container, ContainerId, ContainerState, Event, HostPorts, Sandbox, SandboxId, SandboxState};
 use ipnet::Ipv4Net;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 pub(crate) use self::truth::{Origin, Untrue};
 use super::addresses::{Addresses, NoneLeft, loopback_half, wasm_half};
@@ -154,6 +156,8 @@ pub(crate) struct Model {
     loopbacks: Addresses,
     /// Where pods are, if that is a part of 127.0.0.0/8.
     loopback_pods: Option<Ipv4Net>,
+    /// What of ready sandboxes answers at ports of the node.
+    host_ports: watch::Sender<BTreeMap<SandboxId, HostPorts>>,
 }
 
 impl Model {
@@ -169,6 +173,7 @@ impl Model {
             pod_addresses: None,
             loopbacks,
             loopback_pods: None,
+            host_ports: watch::Sender::default(),
         }
     }
 
@@ -382,6 +387,7 @@ impl Model {
             SandboxState::NotReady => {}
         }
         self.sandbox_keys.insert(key, id.clone());
+        self.lead_host_ports(&id, host_ports::of(&record));
         let kept = Kept::new(host, &record);
         let known = self.sandboxes.get(&id) == Some(&kept);
         self.sandboxes.insert(id.clone(), kept);
@@ -411,6 +417,7 @@ impl Model {
         let was_ready = self.is_ready(id);
         let record = self.sandboxes.remove(id)?.record.unpack()?;
         self.sandbox_keys.remove(&SandboxKey::of(&record.sandbox.config));
+        self.lead_host_ports(id, None);
         if was_ready {
             self.give_back(&record.network, now);
         }

@@ -388,3 +388,45 @@ fn pods_on_loopback_addresses_may_dial_each_other_but_not_what_stands_for_127_0_
         "pods of a network of their own dial no loopback address"
     );
 }
+
+#[test]
+fn ports_of_the_node_lead_to_a_sandbox_while_it_is_ready() {
+    let mut model = model();
+    let port = |host_port| cri::PortMapping {
+        protocol: "TCP".to_owned(),
+        container_port: 8080,
+        host_port,
+        host_ip: String::new(),
+    };
+    let mut led = model.host_ports();
+    held(&mut model, "without");
+    assert!(!led.has_changed().unwrap());
+    for last in [SandboxState::NotReady, SandboxState::Ready] {
+        let config = SandboxConfig {
+            ports: vec![port(0), port(80)],
+            ..config("web", u32::from(last == SandboxState::Ready))
+        };
+        let Creation::Make(pending) = begin(&mut model, &config, &format!("web {last:?}")) else {
+            panic!("made before")
+        };
+        let mut tell = |change| model.apply(&origin("h1"), change, NOW).unwrap();
+        let ready = record(&config, &pending, SandboxState::Ready);
+        tell(told(ready.clone()));
+        assert!(led.has_changed().unwrap());
+        let expected = HostPorts {
+            namespace: "default".to_owned(),
+            name: "web".to_owned(),
+            uid: "uid-web".to_owned(),
+            ip: held_addresses(&ready).unwrap().0.into(),
+            ports: vec![port(80)],
+        };
+        assert_eq!(led.borrow_and_update().values().collect::<Vec<_>>(), [&expected]);
+        tell(told(ready));
+        assert!(!led.has_changed().unwrap(), "it is the same");
+        tell(match last {
+            SandboxState::NotReady => told(record(&config, &pending, last)),
+            SandboxState::Ready => Change::SandboxRemoved(pending.id.clone()),
+        });
+        assert!(led.borrow_and_update().is_empty(), "{last:?}");
+    }
+}
