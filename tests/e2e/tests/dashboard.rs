@@ -125,6 +125,36 @@ fn without_node_the_build_goes_on_and_says_what_is_missing() {
     }
 }
 
+/// The README shows what `web-ui/scripts/pictures.sh` takes, light and dark, each from what a test leaves.
+#[test]
+fn every_picture_is_taken_and_shown() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file of the repository");
+    let (script, readme) = (read("web-ui/scripts/pictures.sh"), read("README.md"));
+    let tests: String = ["dashboard", "everyday", "programs", "promises"]
+        .map(|name| read(&format!("web-ui/tests/{name}.test.ts")))
+        .concat();
+    let list = script
+        .split("for pair in")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let pairs: Vec<(&str, &str)> = list
+        .expect("the pictures")
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+        .collect();
+    assert!(pairs.len() > 15, "{pairs:?}");
+    for (name, artifact) in &pairs {
+        assert!(tests.contains(&format!("'{artifact}')")), "no test leaves {artifact}");
+        for theme in ["light", "dark"] {
+            let path = format!("docs/images/{name}-{theme}.png");
+            assert!(readme.contains(&path), "README.md does not show {path}");
+            assert!(root.join(&path).is_file(), "there is no {path}");
+        }
+    }
+    assert_eq!(readme.matches("docs/images/").count(), 2 * pairs.len());
+}
+
 /// What nobody runs shows nothing.
 #[test]
 fn no_file_is_forgotten() {
