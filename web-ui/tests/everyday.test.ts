@@ -210,6 +210,16 @@ describe('why', () => {
     await accessible(page);
     await cluster.must('DELETE', `${path('', 'pods', name)}?gracePeriodSeconds=0`);
   });
+
+  test('a Deployment is not ready: as its pods are not', async () => {
+    const object = workload('Deployment', 'unlucky', 'hello:1');
+    object.spec.template.spec.containers[0].readinessProbe = { httpGet: { path: '/', port: 9 }, periodSeconds: 1 };
+    await cluster.must('POST', path('apps', 'deployments'), object);
+    await open('#/k/apps/deployments/default/unlucky');
+    await page.locator('[data-finding]').getByText(/^0 of 1 pods are ready\. unlucky-\S+: Container main runs, but its readiness probe fails: nothing listens at /).waitFor();
+    await page.locator('[data-finding]').getByText('See whether it listens where the probe asks, and read its logs.').waitFor();
+    await cluster.must('DELETE', path('apps', 'deployments', 'unlucky'));
+  });
 });
 
 describe('a node that runs out of memory and disk', () => {
