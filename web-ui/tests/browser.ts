@@ -39,6 +39,8 @@ export async function visit(browser: Browser, url: string, options: BrowserConte
 
 export async function shot(page: Page, name: string): Promise<void> {
   mkdirSync(ARTIFACTS, { recursive: true });
+  // What was done before does not belong into the picture.
+  await page.evaluate(() => document.querySelectorAll<HTMLElement>('.notice:not(.bad) button').forEach((button) => button.click()));
   for (const theme of ['light', 'dark']) {
     await paint(page, theme);
     await page.screenshot({ path: join(ARTIFACTS, `${name}-${theme}.png`), animations: 'disabled' });

@@ -1,5 +1,6 @@
 // The dashboard as people use it: real Chromium against a real `wherry up`. One cluster for all tests, in their order.
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Tree } from '../src/api/types';
@@ -63,7 +64,7 @@ describe('signing in', () => {
     const guest = await visit(browser, home());
     await guest.page.getByLabel('Bearer token').fill('not a token');
     await guest.page.getByRole('button', { name: 'Sign in' }).click();
-    await guest.page.getByRole('alert').waitFor();
+    await guest.page.getByRole('alert').getByText(/^The server does not know this token/).waitFor();
     await guest.page.getByLabel('Bearer token').fill(token);
     await shot(guest.page, 'sign-in');
     await guest.page.getByRole('button', { name: 'Sign in' }).click();
@@ -169,6 +170,9 @@ describe('tables', () => {
     await page.getByRole('combobox', { name: 'Search' }).fill('deploy');
     await page.getByRole('option', { name: /^Deployments/ }).waitFor();
     await page.getByRole('combobox', { name: 'Search' }).fill('hello');
+    await page.getByRole('option', { name: /^hello Deployment in default/ }).waitFor();
+    await shot(page, 'palette-objects');
+    await accessible(page);
     await page.getByRole('option', { name: /^hello Deployment in default/ }).click();
     await page.getByRole('heading', { name: 'hello' }).waitFor();
     expect(page.url()).toBe(home('#/k/apps/deployments/default/hello'));
@@ -232,6 +236,10 @@ describe('pods', () => {
     const download = page.waitForEvent('download');
     await page.getByRole('button', { name: 'Download' }).click();
     expect((await download).suggestedFilename()).toBe('printer.log');
+    // All of it, with its times, not what the search has left.
+    const file = readFileSync(await (await download).path(), 'utf8');
+    expect(file).toBe((await cluster.ask('GET', `${core('pods')}/printer/log?timestamps=true`)).text);
+    expect(file).toContain(first);
     await page.getByRole('button', { name: 'Pause' }).click();
     await sees(page, /paused/);
     await accessible(page);
@@ -265,6 +273,9 @@ describe('pods', () => {
     await page.getByRole('button', { name: 'Connect anew' }).click();
     await page.getByRole('status').getByText('exit code 127').waitFor();
     await screen.getByText(/not found/).first().waitFor();
+    await command.fill('ls -l /');
+    await page.getByRole('button', { name: 'Connect anew' }).click();
+    await page.getByRole('status').getByText('The command has ended.').waitFor();
     await shot(page, 'terminal');
     await accessible(page);
   });
@@ -383,6 +394,14 @@ describe('nodes', () => {
     await shot(page, 'node');
     await accessible(page);
     await page.getByRole('button', { name: 'Drain' }).click();
+    // What would come of it is said before, and nothing has.
+    const going = page.getByRole('list', { name: 'Pods that go' });
+    await expect.poll(() => going.getByText(/would wait: .*disruption budget keep/).count()).toBe(2);
+    await going.getByRole('listitem').filter({ hasText: /^printer/ }).getByText('may go').waitFor();
+    await page.getByRole('dialog').getByText(/^1 of 3 may go now/).waitFor();
+    await shot(page, 'drain-before');
+    await accessible(page);
+    expect((await cluster.must('GET', core('pods'))).items.filter((one: Tree) => one.metadata.deletionTimestamp)).toEqual([]);
     await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
     await page.getByRole('alert').filter({ hasText: /disruption budget keep/ }).first().waitFor();
     await shot(page, 'drain');
@@ -404,11 +423,13 @@ describe('YAML', () => {
     await page.keyboard.press('Control+End');
     await page.keyboard.type('imm');
     await page.getByRole('listbox').getByText('immutable').waitFor();
+    await shot(page, 'yaml-completion');
     await page.keyboard.press('Escape');
     await page.keyboard.type('x: 1\n');
     await page.locator('.cm-lint-marker-error').first().waitFor();
     for (let i = 0; i < 8; i++) await page.keyboard.press('Backspace');
     await page.keyboard.insertText('binaryData:\n  blob: aGVsbG8=');
+    await page.locator('.cm-lint-marker-error').waitFor({ state: 'detached' });
     await shot(page, 'yaml');
     await page.getByRole('button', { name: 'Review changes' }).click();
     await page.locator('[data-diff] .cm-changedLine').first().waitFor();
@@ -450,6 +471,17 @@ describe('what belongs together', () => {
   test('who can do what', async () => {
     await open('#/access?kind=secrets');
     await page.getByRole('row', { name: /Group system:masters/ }).getByText('yes').first().waitFor();
+    // A right in one namespace is one there alone, and the cell says where it is from.
+    await open('#/access?kind=pods&ns=default');
+    const curious = page.getByRole('row', { name: /ServiceAccount default\/curious/ });
+    await curious.waitFor();
+    expect((await curious.getByRole('cell').allTextContents()).slice(1, 6)).toEqual(['yes', 'yes', 'yes', '–', '–']);
+    expect(await curious.getByRole('cell').nth(1).getAttribute('title')).toMatch(/^by .*view/);
+    await open('#/access?kind=pods&ns=kube-system');
+    await page.getByText('in the namespace kube-system').waitFor();
+    await curious.waitFor({ state: 'detached' });
+    await page.selectOption('#namespace', '');
+    await open('#/access?kind=secrets');
     await shot(page, 'access');
     await accessible(page);
   });
@@ -472,6 +504,21 @@ describe('rights', () => {
     await restart.waitFor();
     expect(await restart.getAttribute('title')).toBe('You may not: the verb “patch” on deployments.apps in the namespace default is missing.');
     expect(await reader.page.locator('button[aria-disabled=true]', { hasText: 'Delete' }).count()).toBe(1);
+    // So it is wherever something can be changed.
+    const { name } = (await cluster.must('GET', `${core('pods')}?labelSelector=app%3Dhello`)).items[0].metadata;
+    for (const [hash, button, lacking] of [
+      ['#/k/apps/deployments/default/hello', 'Scale', '“patch” on deployments.apps/scale'], ['#/k/apps/deployments/default/hello', 'Pause', '“patch” on deployments.apps'],
+      ['#/k/apps/deployments/default/hello?tab=yaml', 'Review changes', '“patch” on deployments.apps'], [`#/k/core/pods/default/${name}`, 'Evict', '“create” on pods/eviction'],
+      [`#/k/core/pods/default/${name}`, 'Delete', '“delete” on pods'], [`#/k/core/pods/default/${name}?tab=terminal`, 'Connect', '“create” on pods/exec'], ['#/k/core/configmaps', 'New', '“create” on configmaps'],
+    ] as const) {
+      await reader.page.goto(home(hash));
+      const one = reader.page.getByRole('button', { name: button, exact: true });
+      await expect.poll(() => one.getAttribute('title'), { message: `${button} at ${hash}` }).toBe(`You may not: the verb ${lacking} in the namespace default is missing.`);
+      expect(await one.getAttribute('aria-disabled')).toBe('true');
+      // Pressed, it does nothing.
+      await one.click({ force: true });
+      expect(await reader.page.getByRole('dialog').count()).toBe(0);
+    }
     await reader.page.goto(home('#/k/core/secrets'));
     await reader.page.getByRole('alert').filter({ hasText: /cannot list resource "secrets"/ }).waitFor();
     await shot(reader.page, 'reader');
@@ -507,8 +554,10 @@ describe('hostile objects', () => {
 
 describe('on a phone', () => {
   test('everything fits and is reached', async () => {
-    await page.setViewportSize({ width: 390, height: 800 });
     await open('#/');
+    await page.getByRole('region', { name: 'Workloads' }).waitFor();
+    await shot(page, 'cluster');
+    await page.setViewportSize({ width: 390, height: 800 });
     await page.getByRole('region', { name: 'Workloads' }).waitFor();
     const over = (): Promise<number> => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
     expect(await over()).toBeLessThanOrEqual(0);
@@ -555,22 +604,34 @@ describe('size', () => {
     await page.keyboard.press('End');
     await sees(page, 'row-19999');
     await shot(page, 'many');
-    // What a second of scrolling costs: the longest that the page was busy at once.
-    const longest = await page.evaluate(async () => {
-      const box = document.querySelector('[data-rows]')!;
-      let longest = 0;
-      let last = performance.now();
-      for (let frame = 0; frame < 60; frame++) {
-        box.scrollTop = frame * 10_000;
+    // By the wheel, and thrown from one end to the other: how long the frames take, and that rows are where one is.
+    const scroll = (step: number) =>
+      page.evaluate(async (step) => {
+        const box = document.querySelector('[data-rows]')!;
+        box.scrollTop = 0;
         await new Promise(requestAnimationFrame);
-        const now = performance.now();
-        longest = Math.max(longest, now - last);
-        last = now;
-      }
-      return longest;
-    });
-    console.log(`20,000 rows: the longest frame of a scroll over all took ${Math.round(longest)} ms`);
-    expect(longest).toBeLessThan(1000);
+        const took: number[] = [];
+        let last = performance.now();
+        for (let frame = 0; frame < 60; frame++) {
+          box.scrollTop += step;
+          await new Promise(requestAnimationFrame);
+          const now = performance.now();
+          took.push(now - last);
+          last = now;
+        }
+        const { top, bottom } = box.getBoundingClientRect();
+        const seen = [...box.querySelectorAll('.body [role=row]')].filter((row) => row.getBoundingClientRect().bottom > top && row.getBoundingClientRect().top < bottom);
+        took.sort((a, b) => a - b);
+        return { median: took[30]!, longest: took[59]!, seen: seen.length };
+      }, step);
+    for (const [how, step] of [['by the wheel', 120], ['thrown', 11_000]] as const) {
+      const { median, longest, seen } = await scroll(step);
+      console.log(`20,000 rows, ${how}: a frame takes ${Math.round(median)} ms, the longest ${Math.round(longest)} ms`);
+      expect(seen).toBeGreaterThan(15);
+      // Sixty a second by itself; no graphics processor draws, and the server and other tests want the same two cores.
+      expect(median).toBeLessThan(50);
+      expect(longest).toBeLessThan(1000);
+    }
     await page.getByRole('searchbox').first().fill('row-1234');
     await expect.poll(() => rows(page)).toBe(10);
     expect(admin.wrong).toEqual([]);

@@ -133,7 +133,18 @@ describe('every kind of workload', () => {
     await page.getByLabel('Container').selectOption('side');
     await log.getByText(`${items[0].metadata.name}/side`).first().waitFor();
     expect(await log.getByText(/\/main$/).count()).toBe(0);
+    // While it is paused a pod that comes writes nothing here; then it has.
+    await page.getByRole('button', { name: 'Pause', exact: true }).last().click();
+    await cluster.must('PATCH', `${path('apps', 'deployments', 'chatty')}/scale`, { spec: { replicas: 3 } }, { 'content-type': 'application/merge-patch+json' });
+    const old = items.map((one: Tree) => one.metadata.name);
+    const third = (await until(`${path('', 'pods')}?labelSelector=app%3Dchatty`, (found) => found.items?.some((one: Tree) => !old.includes(one.metadata.name) && one.status?.containerStatuses?.every((state: Tree) => state.restartCount > 0)))).items.find((one: Tree) => !old.includes(one.metadata.name)).metadata.name;
+    await sees(page, /lines, paused/);
+    expect(await log.getByText(`${third}/side`).count()).toBe(0);
+    await page.getByRole('button', { name: 'Go on' }).click();
+    await log.getByText(`${third}/side`).first().waitFor();
+    const asked = page.waitForRequest((request) => request.url().includes(`/pods/${items[0].metadata.name}/log?`) && request.url().includes('previous=true'));
     await page.getByLabel('Previous run').check();
+    await asked;
     await log.getByText(`${items[0].metadata.name}/side`).first().waitFor();
     await open('#/k/core/nodes');
     await cluster.must('DELETE', path('apps', 'deployments', 'chatty'));
@@ -198,6 +209,16 @@ describe('why', () => {
     await page.locator('[data-finding]').getByText(words).waitFor();
     await accessible(page);
     await cluster.must('DELETE', `${path('', 'pods', name)}?gracePeriodSeconds=0`);
+  });
+
+  test('a Deployment is not ready: as its pods are not', async () => {
+    const object = workload('Deployment', 'unlucky', 'hello:1');
+    object.spec.template.spec.containers[0].readinessProbe = { httpGet: { path: '/', port: 9 }, periodSeconds: 1 };
+    await cluster.must('POST', path('apps', 'deployments'), object);
+    await open('#/k/apps/deployments/default/unlucky');
+    await page.locator('[data-finding]').getByText(/^0 of 1 pods are ready\. unlucky-\S+: Container main runs, but its readiness probe fails: nothing listens at /).waitFor();
+    await page.locator('[data-finding]').getByText('See whether it listens where the probe asks, and read its logs.').waitFor();
+    await cluster.must('DELETE', path('apps', 'deployments', 'unlucky'));
   });
 });
 

@@ -329,10 +329,15 @@ impl Server {
         Client::new(self.api.as_user(user, groups))
     }
 
-    /// Where a browser on this machine finds the dashboard, signed in as the administrator: once, and soon.
+    /// Where a browser on this machine finds the dashboard, signed in as the administrator: once, and soon. Where the build
+    /// holds none, a page there says how to add it, to everybody.
     pub fn sign_in_link(&self) -> Option<String> {
+        pages()?;
+        if !has_dashboard() {
+            return Some(format!("https://{}/ui/", self.address));
+        }
         let code = self.api.sign_in_code(ADMINISTRATOR, &["system:masters"])?;
-        pages().map(|_| format!("https://{}/ui/#/signin/{code}", self.address))
+        Some(format!("https://{}/ui/#/signin/{code}", self.address))
     }
 
     /// What the kubelet on this machine serves its API with.
@@ -519,6 +524,17 @@ fn pages() -> Option<apiserver::Pages> {
 #[cfg(not(feature = "web-ui"))]
 fn pages() -> Option<apiserver::Pages> {
     None
+}
+
+/// Whether there was Node.js where this was built.
+#[cfg(feature = "web-ui")]
+fn has_dashboard() -> bool {
+    dashboard::is_built()
+}
+
+#[cfg(not(feature = "web-ui"))]
+fn has_dashboard() -> bool {
+    false
 }
 
 /// The image registry: in the data directory, or in the store where others share that.

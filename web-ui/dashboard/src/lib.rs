@@ -37,80 +37,99 @@ const HTML: &str = "text/html; charset=utf-8";
 /// What a build without the dashboard shows.
 const ABSENT: &str = include_str!("absent.html");
 
+/// What this build holds; nothing where there was no Node.js.
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../dist");
-/// Of each file, by its path: what it is known by to those who have it already.
-static TAGS: LazyLock<HashMap<&Path, String>> = LazyLock::new(|| {
-    let mut tags = HashMap::new();
-    note(&FILES, &mut tags);
-    tags
-});
+static SITE: LazyLock<Site> = LazyLock::new(|| Site::new(&FILES));
 
 /// Answers what is asked below `/ui/`; `None` for all else.
 pub fn answer(parts: &Parts) -> Option<Response<Bytes>> {
-    let path = parts.uri.path();
-    if path == ROOT.trim_end_matches('/') {
-        return Some(moved());
-    }
-    let name = path.strip_prefix(ROOT)?;
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
-        return Some(not_allowed());
-    }
-    let mut response = file(parts, if name.is_empty() { "index.html" } else { name });
-    if parts.method == Method::HEAD {
-        *response.body_mut() = Bytes::new();
-    }
-    Some(response)
+    SITE.answer(parts)
 }
 
 /// Whether this build holds the dashboard.
 pub fn is_built() -> bool {
-    FILES.get_file("index.html").is_some()
+    SITE.is_built()
 }
 
-fn file(parts: &Parts, name: &str) -> Response<Bytes> {
-    let Some(plain) = served(name) else {
-        return match name {
-            "index.html" => guarded(HTML, Bytes::from_static(ABSENT.as_bytes())),
-            _ => text(StatusCode::NOT_FOUND, "there is no such file\n"),
+/// Files, and how each is known to those who have it already.
+struct Site {
+    files: &'static Dir<'static>,
+    tags: HashMap<&'static Path, String>,
+}
+
+impl Site {
+    fn new(files: &'static Dir<'static>) -> Site {
+        let mut tags = HashMap::new();
+        note(files, &mut tags);
+        Site { files, tags }
+    }
+
+    fn is_built(&self) -> bool {
+        self.files.get_file("index.html").is_some()
+    }
+
+    fn answer(&self, parts: &Parts) -> Option<Response<Bytes>> {
+        let path = parts.uri.path();
+        if path == ROOT.trim_end_matches('/') {
+            return Some(moved());
+        }
+        let name = path.strip_prefix(ROOT)?;
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            return Some(not_allowed());
+        }
+        let mut response = self.file(parts, if name.is_empty() { "index.html" } else { name });
+        if parts.method == Method::HEAD {
+            *response.body_mut() = Bytes::new();
+        }
+        Some(response)
+    }
+
+    fn file(&self, parts: &Parts, name: &str) -> Response<Bytes> {
+        let Some(plain) = self.served(name) else {
+            return match name {
+                "index.html" => guarded(HTML, Bytes::from_static(ABSENT.as_bytes())),
+                _ => text(StatusCode::NOT_FOUND, "there is no such file\n"),
+            };
         };
-    };
-    let (encoding, found) = encoding::best(&parts.headers, |encoding| {
-        FILES.get_file(format!("{name}{}", encoding.ending()))
-    })
-    .unwrap_or((Encoding::None, plain));
-    let tag = TAGS.get(found.path()).map(String::as_str).unwrap_or_default();
-    let same = parts.headers.get(IF_NONE_MATCH).and_then(|asked| asked.to_str().ok());
-    let unchanged = same.is_some_and(|asked| asked.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
-    let body = match unchanged {
-        true => Bytes::new(),
-        false => Bytes::from_static(found.contents()),
-    };
-    let mut response = guarded(media(name), body);
-    if unchanged {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let (encoding, found) = encoding::best(&parts.headers, |encoding| {
+            self.files.get_file(format!("{name}{}", encoding.ending()))
+        })
+        .unwrap_or((Encoding::None, plain));
+        let tag = self.tags.get(found.path()).map(String::as_str).unwrap_or_default();
+        let same = parts.headers.get(IF_NONE_MATCH).and_then(|asked| asked.to_str().ok());
+        let unchanged =
+            same.is_some_and(|asked| asked.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+        let body = match unchanged {
+            true => Bytes::new(),
+            false => Bytes::from_static(found.contents()),
+        };
+        let mut response = guarded(media(name), body);
+        if unchanged {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        let headers = response.headers_mut();
+        // Names of assets have a hash of what they hold.
+        let kept = match name.starts_with("assets/") {
+            true => "public, max-age=31536000, immutable",
+            false => "no-cache",
+        };
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
+        headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if let Some(name) = encoding.name() {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+        }
+        if let Ok(tag) = HeaderValue::from_str(tag) {
+            headers.insert(ETAG, tag);
+        }
+        response
     }
-    let headers = response.headers_mut();
-    // Names of assets have a hash of what they hold.
-    let kept = match name.starts_with("assets/") {
-        true => "public, max-age=31536000, immutable",
-        false => "no-cache",
-    };
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(kept));
-    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
-    if let Some(name) = encoding.name() {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    if let Ok(tag) = HeaderValue::from_str(tag) {
-        headers.insert(ETAG, tag);
-    }
-    response
-}
 
-/// A file that has an address of its own: neither a compressed form of another nor a hidden one.
-fn served(name: &str) -> Option<&'static File<'static>> {
-    let compressed = Encoding::ALL.iter().any(|encoding| name.ends_with(encoding.ending()));
-    let hidden = name.split('/').any(|part| part.starts_with('.'));
-    FILES.get_file(name).filter(|_| !compressed && !hidden)
+    /// A file that has an address of its own: neither a compressed form of another nor a hidden one.
+    fn served(&self, name: &str) -> Option<&'static File<'static>> {
+        let compressed = Encoding::ALL.iter().any(|encoding| name.ends_with(encoding.ending()));
+        let hidden = name.split('/').any(|part| part.starts_with('.'));
+        self.files.get_file(name).filter(|_| !compressed && !hidden)
+    }
 }
 
 fn note(directory: &'static Dir<'static>, tags: &mut HashMap<&'static Path, String>) {

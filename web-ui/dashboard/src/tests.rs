@@ -12,6 +12,30 @@ fn ask(method: Method, path: &str, headers: &[(HeaderName, &str)]) -> Option<Res
     answer(&parts)
 }
 
+/// As a build holds where there is no Node.js.
+static NOTHING: Dir<'_> = Dir::new("", &[]);
+
+#[test]
+fn a_build_without_files_says_how_to_add_them() {
+    let site = Site::new(&NOTHING);
+    assert!(!site.is_built());
+    let asked = |path: &str| {
+        let (parts, ()) = Request::get(path).body(()).expect("a request").into_parts();
+        site.answer(&parts).expect("an answer")
+    };
+    let page = asked("/ui/");
+    assert_eq!((page.status(), header(&page, &CONTENT_TYPE)), (StatusCode::OK, HTML));
+    assert!(header(&page, &CONTENT_SECURITY_POLICY).contains("frame-ancestors 'none'"));
+    // Once there is a dashboard, nobody has the page that says there is none.
+    assert_eq!((header(&page, &CACHE_CONTROL), header(&page, &ETAG)), ("no-cache", ""));
+    let text = String::from_utf8(page.body().to_vec()).expect("text");
+    for said in ["has no dashboard", "Node.js 20.19", "make build", "npm run build"] {
+        assert!(text.contains(said), "{text}");
+    }
+    assert_eq!(asked("/ui/assets/index.js").status(), StatusCode::NOT_FOUND);
+    assert_eq!(header(&asked("/ui"), &LOCATION), "/ui/");
+}
+
 fn get(path: &str, headers: &[(HeaderName, &str)]) -> Response<Bytes> {
     ask(Method::GET, path, headers).expect("an answer")
 }

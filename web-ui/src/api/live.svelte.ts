@@ -189,6 +189,9 @@ export function objects(path: string, selectors: Selectors = {}): LiveObjects {
   return find(key, (released) => new LiveObjects(path, selectors, 'application/json', released));
 }
 
+/** The pods of a node. */
+export const podsOn = (node: string): LiveObjects => objects('/api/v1/pods', { fields: `spec.nodeName=${node}` });
+
 /** A collection as the server's table of it. */
 export function table(path: string, selectors: Selectors = {}): LiveTable {
   const key = `table ${path}${query({ ...selectors })}`;

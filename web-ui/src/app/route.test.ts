@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { format, linkTo, linkToKind, parse } from './route';
+import { firstNamespace, format, hasNamespace, linkTo, linkToKind, parse } from './route';
 
 test.each([
   ['', { path: [], query: {} }],
@@ -14,3 +14,12 @@ test('what is written is read again', () => {
   for (const hash of routes) expect(format(parse(hash))).toBe(hash);
   expect(parse(routes[1]!).path[4]).toBe('y/../z?#');
 });
+
+test('views of a namespace say which', () => {
+  const named = ['#/', '#/access', '#/k/core/pods', '#/k/core/nodes', '#/k/core/pods/default/web', '#/deploy', '#/new/core/pods'].filter((hash) => hasNamespace(parse(hash), (_, plural) => plural === 'pods'));
+  expect(named).toEqual(['#/', '#/access', '#/k/core/pods']);
+});
+
+test.each([
+  ['', 'mine'], ['#/', 'mine'], ['#/?ns=a', 'a'], ['#/k/core/pods', ''], ['#/k/core/pods?ns=a', 'a'],
+])('the page begins at %s in the namespace %s', (hash, expected) => expect(firstNamespace(parse(hash), 'mine')).toBe(expected));

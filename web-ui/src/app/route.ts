@@ -30,6 +30,18 @@ function decode(part: string): string {
   }
 }
 
+/** Whether a view is of a namespace or of all; such a view's address says which. */
+export function hasNamespace({ path }: Route, isNamespaced: (group: string, plural: string) => boolean): boolean {
+  const [view, group, plural, , name] = path;
+  if (view === 'k' && plural && !name) return isNamespaced(group === 'core' ? '' : group!, plural);
+  return view === undefined || view === 'access';
+}
+
+/** The namespace with which the page begins: what the address says, or what was chosen before where it says nothing at all. */
+export function firstNamespace({ path, query }: Route, before: string): string {
+  return query.ns ?? (path.length === 0 ? before : '');
+}
+
 /** The view of a kind: `core` stands for the group without a name. */
 export function linkToKind(group: string, plural: string, query: Record<string, string> = {}): string {
   return format({ path: ['k', group || 'core', plural], query });

@@ -6,6 +6,7 @@ import { objects } from '../api/live.svelte';
 import type { Tree } from '../api/types';
 import { finish, session, type Back } from '../session/session.svelte';
 import { remembered, remember } from './remember';
+import { firstNamespace, parse } from './route';
 
 const REDISCOVER = 60_000;
 const TICK = 1000;
@@ -21,7 +22,7 @@ class App {
   kinds = $state.raw<Kind[]>([]);
   version = $state('');
   /** '' shows all namespaces. */
-  namespace = $state(remembered('namespace', ''));
+  namespace = $state(firstNamespace(parse(location.hash), remembered('namespace', '')));
   now = $state(Date.now());
   theme = $state<Theme>(remembered('theme', 'system') as Theme);
   namespaces = objects('/api/v1/namespaces');

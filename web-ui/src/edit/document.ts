@@ -48,7 +48,8 @@ export function mergePatch(before: Tree, after: Tree): Tree | undefined {
 
 const isMap = (value: Tree): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
 
-function same(a: Tree, b: Tree): boolean {
+/** Whether two trees say the same. */
+export function same(a: Tree, b: Tree): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null || Array.isArray(a) !== Array.isArray(b)) return false;
   const keys = Object.keys(a);

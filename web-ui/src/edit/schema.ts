@@ -1,5 +1,6 @@
 // A kind's OpenAPI schema against the YAML that is being written: what is wrong, and what may come next. Pure; the server's
-// dry run has the last word.
+// dry run has the last word. Ours, since the editor's extension for JSON schema (codemirror-json-schema 0.8) brings a highlighter
+// in WebAssembly and makes markup of descriptions, which the page's content policy forbids.
 import { isMap, isPair, isScalar, isSeq, parseDocument, type Document, type Node } from 'yaml';
 import type { Tree } from '../api/types';
 

@@ -17,5 +17,5 @@ test.each([
 ])('the quantity %s', (text, value) => expect(quantity(text)).toBeCloseTo(value));
 
 test('numbers are short', () => {
-  expect([cores(0.25), cores(2.5), bytes(0), bytes(1536), bytes(2 ** 30)]).toEqual(['250m', '2.5', '0 B', '1.5 KiB', '1 GiB']);
+  expect([cores(0), cores(0.25), cores(2.5), bytes(0), bytes(1536), bytes(2 ** 30)]).toEqual(['0', '250m', '2.5', '0 B', '1.5 KiB', '1 GiB']);
 });

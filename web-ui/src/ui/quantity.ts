@@ -12,6 +12,7 @@ export function quantity(text: string | number | undefined): number {
 }
 
 export function cores(value: number): string {
+  if (value === 0) return '0';
   return value < 1 ? `${Math.round(value * 1000)}m` : String(Math.round(value * 100) / 100);
 }
 
