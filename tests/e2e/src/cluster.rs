@@ -93,11 +93,15 @@ pub(crate) struct Namespace(String);
 impl Namespace {
     pub(crate) fn make() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "wherry-e2e-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let fresh = || {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            format!("wherry-e2e-{}-{number}", std::process::id())
+        };
+        // A process of the same number that was killed has left its own.
+        let is_free = |name: &String| !Path::new("/run/netns").join(name).exists();
+        let name = std::iter::repeat_with(fresh)
+            .find(is_free)
+            .expect("it goes on for ever");
         run(Command::new("ip").args(["netns", "add", &name]), "").ok();
         run(Command::new("ip").args(["-n", &name, "link", "set", "lo", "up"]), "").ok();
         Self(name)
