@@ -85,25 +85,33 @@ impl Cgroups {
     ///
     /// # Errors
     /// Something in it does not end.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "runs where blocking is expected, and the first hierarchies tell nobody when a cgroup has emptied"
-    )]
     pub(crate) fn end(&self, uid: &str) -> io::Result<()> {
-        let mut tries = TRIES;
-        loop {
-            let Err(error) = self.remove(uid) else { return Ok(()) };
-            let killed: usize = self.directories(uid).iter().map(|directory| kill(directory)).sum();
-            if killed > 0 {
-                tracing::warn!(uid, killed, "killed processes of a pod that nobody knows");
+        patiently(|| {
+            let removed = self.remove(uid);
+            if removed.is_err() {
+                let killed: usize = self.directories(uid).iter().map(|directory| kill(directory)).sum();
+                if killed > 0 {
+                    tracing::warn!(uid, "killed processes of a pod that nobody knows");
+                }
             }
-            tries -= 1;
-            if tries == 0 {
-                return Err(error);
-            }
-            std::thread::sleep(PAUSE);
-        }
+            removed
+        })
     }
+}
+
+/// Tries until it succeeds, or what a cgroup holds has had its time to end. Blocking.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "runs where blocking is expected, and the first hierarchies tell nobody when a cgroup has emptied"
+)]
+fn patiently(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for _ in 1..TRIES {
+        if attempt().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    attempt()
 }
 
 /// Kills the processes in a cgroup and in those below it; how many there were. One that was frozen before it was killed goes
@@ -139,10 +147,6 @@ fn processes(cgroup: &Path) -> BTreeSet<i32> {
 
 /// Removes all cgroups below a prefix, when all pods have ended: those of the last processes are in use for a moment longer.
 /// What is in use after that stays. Blocking.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "runs where blocking is expected, and the first hierarchies tell nobody when a cgroup has emptied"
-)]
 pub(crate) fn remove_all(mount: &Path, prefix: &str) {
     let slice = format!("{}.slice", prefix.replace('-', "_"));
     let hierarchies = fs::read_dir(mount)
@@ -153,14 +157,8 @@ pub(crate) fn remove_all(mount: &Path, prefix: &str) {
     let places = std::iter::once(mount.to_owned()).chain(hierarchies);
     let directories = places.flat_map(|place| [place.join(prefix), place.join(&slice)]);
     for directory in directories.filter(|path| path.is_dir()) {
-        let mut tries = TRIES;
-        while let Err(error) = remove_tree(&directory) {
-            tries -= 1;
-            if tries == 0 {
-                tracing::warn!(directory = %directory.display(), %error, "cannot remove a cgroup");
-                break;
-            }
-            std::thread::sleep(PAUSE);
+        if let Err(error) = patiently(|| remove_tree(&directory)) {
+            tracing::warn!(directory = %directory.display(), %error, "cannot remove a cgroup");
         }
     }
 }

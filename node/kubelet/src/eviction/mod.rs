@@ -121,17 +121,20 @@ async fn look(shared: &Arc<Shared>) {
         }
     }
     let is_left = |uid: &str| volumes::pod_dir(&shared.data_dir, uid).exists();
-    if let Some((signal, _)) = pressed.filter(|_| !evicted && !shared.evictions.is_any_ending(is_left)) {
+    if let Some((signal, what)) = pressed.filter(|_| !evicted && !shared.evictions.is_any_ending(is_left)) {
         let note = format!("Attempting to reclaim {}", signal.resource());
         let node = node::reference(&shared.node_name);
         shared
             .recorder
             .event(&node, Type::Warning, "EvictionThresholdMet", "", note);
-        if is_of_disk(&signal) {
+        let still = if is_of_disk(&signal) {
             images::free_unused(shared).await;
-        }
-        // What has been freed may be enough.
-        if let Some((signal, what)) = self::pressed(shared).await {
+            // What has been freed may be enough.
+            self::pressed(shared).await
+        } else {
+            Some((signal, what))
+        };
+        if let Some((signal, what)) = still {
             relieve(shared, signal, &what, &active, &disk).await;
         }
     }
