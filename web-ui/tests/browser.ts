@@ -1,14 +1,17 @@
 // Chromium for the tests: what is wrong on a page fails the test that opened it.
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { expect } from 'vitest';
+import { expect, vi } from 'vitest';
 
 const ARTIFACTS = process.env.WHERRY_ARTIFACTS ?? new URL('../artifacts', import.meta.url).pathname;
 const AXE = readFileSync(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 export const PATIENCE = Number(process.env.WHERRY_PATIENCE ?? 60_000);
 
-export function launch(): Promise<Browser> {
+export async function launch(): Promise<Browser> {
+  // Chromium breaks off what it loads whenever the machine gets an address, and the pods' network just got some.
+  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'],

@@ -125,6 +125,14 @@ export class Cluster {
     await this.apply(path, parse(readFileSync(join(ROOT, file), 'utf8')) as Tree);
   }
 
+  /** The example, whose images are to be loaded. */
+  async applyHello(): Promise<void> {
+    const core = '/api/v1/namespaces/default';
+    for (const [file, path] of Object.entries({ configmap: `${core}/configmaps`, secret: `${core}/secrets`, service: `${core}/services`, deployment: '/apis/apps/v1/namespaces/default/deployments' })) {
+      await this.applyFile(`examples/hello/${file}.yaml`, path);
+    }
+  }
+
   async token(namespace: string, account: string): Promise<string> {
     await this.apply(`/api/v1/namespaces/${namespace}/serviceaccounts`, { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: account, namespace } });
     const answer = await this.must('POST', `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`, { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec: {} });

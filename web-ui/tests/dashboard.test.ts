@@ -1,8 +1,7 @@
 // The dashboard as people use it: real Chromium against a real `wherry up`. One cluster for all tests, in their order.
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Tree } from '../src/api/types';
 import { accessible, changes, confirm, launch, rows, sees, shot, visit, type Visit } from './browser';
 import { Cluster } from './cluster';
@@ -32,11 +31,7 @@ beforeAll(async () => {
   cluster.load('examples/hello/hello.wasm', 'hello:1');
   cluster.load('examples/hello/hello.wasm', 'hello:2');
   cluster.load('tests/workloads/print.wasm', 'print:1');
-  for (const [file, path] of [['configmap', core('configmaps')], ['secret', core('secrets')], ['service', core('services')], ['deployment', apps('deployments')]]) {
-    await cluster.applyFile(`examples/hello/${file}.yaml`, path!);
-  }
-  // Chromium breaks off what it loads whenever the machine gets an address, and the pods' network just got some.
-  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
+  await cluster.applyHello();
   browser = await launch();
   admin = await visit(browser, cluster.link);
   page = admin.page;

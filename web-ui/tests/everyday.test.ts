@@ -1,8 +1,7 @@
 // What people do every day, on every kind of workload, by mouse and by keys: real Chromium against a real `wherry up`.
-import { execFileSync } from 'node:child_process';
 import { type AddressInfo, createServer } from 'node:net';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Tree } from '../src/api/types';
 import { accessible, changes, confirm, launch, rows, sees, shot, visit, type Visit } from './browser';
 import { Cluster } from './cluster';
@@ -37,10 +36,7 @@ beforeAll(async () => {
   for (const name of ['hello:1', 'hello:2']) cluster.load('examples/hello/hello.wasm', name);
   cluster.load('tests/workloads/print.wasm', 'print:1');
   cluster.load('tests/workloads/exit-3.wasm', 'exit:3');
-  for (const [file, at] of [['configmap', path('', 'configmaps')], ['secret', path('', 'secrets')], ['service', path('', 'services')], ['deployment', path('apps', 'deployments')]]) {
-    await cluster.applyFile(`examples/hello/${file}.yaml`, at!);
-  }
-  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
+  await cluster.applyHello();
   browser = await launch();
   admin = await visit(browser, cluster.link);
   page = admin.page;

@@ -1,5 +1,4 @@
 // Programs that people bring, and people who come from an issuer: real Chromium against a real `wherry up`.
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,7 +36,6 @@ beforeAll(async () => {
   if (!process.env.WHERRY_BIN) throw new Error('WHERRY_BIN names the binary to test');
   await issuer.up();
   await cluster.up();
-  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
   browser = await launch();
   admin = await visit(browser, cluster.link);
   page = admin.page;

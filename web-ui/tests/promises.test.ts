@@ -1,6 +1,5 @@
 // What the dashboard promises whatever one does with it: guarded from other sites, the same view by the same address, times and
 // themes, nothing lost that was typed. Real Chromium against a real `wherry up`.
-import { execFileSync } from 'node:child_process';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo } from 'node:net';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
@@ -35,13 +34,10 @@ beforeAll(async () => {
   if (!process.env.WHERRY_BIN) throw new Error('WHERRY_BIN names the binary to test');
   await cluster.up();
   cluster.load('examples/hello/hello.wasm', 'hello:1');
-  for (const [file, path] of [['configmap', at('', 'configmaps')], ['secret', at('', 'secrets')], ['service', at('', 'services')], ['deployment', at('apps', 'deployments')]]) {
-    await cluster.applyFile(`examples/hello/${file}.yaml`, path!);
-  }
+  await cluster.applyHello();
   evil = createServer((_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end(evilPage));
   await new Promise<void>((resolve) => evil.listen(0, '127.0.0.1', resolve));
   evilUrl = `http://127.0.0.1:${(evil.address() as AddressInfo).port}/`;
-  await vi.waitUntil(() => execFileSync('ip', ['-o', 'address', 'show', 'tentative']).length === 0, { timeout: 30_000 });
   browser = await launch();
   admin = await visit(browser, cluster.link);
   page = admin.page;
